@@ -1,0 +1,44 @@
+"""Recurrent sequence models on PyTorch: every published cell written once, and the systems built from them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["GRU", "LSTM", "RNN", "Cell", "Recurrent", "State", "__version__", "backend", "cells", "load"]
+
+if TYPE_CHECKING:
+    from . import cells
+    from .cells import Cell
+    from .cells.algebra import State
+    from .kernels import backend
+    from .layers import GRU, LSTM, RNN, Recurrent
+    from .load import load
+
+# Loaded on first use: the command line and the cells themselves must not wait for torch.
+_HOMES = {
+    "Cell": ".cells",
+    "State": ".cells.algebra",
+    "backend": ".kernels",
+    "GRU": ".layers",
+    "LSTM": ".layers",
+    "RNN": ".layers",
+    "Recurrent": ".layers",
+    "load": ".load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cells":
+        return importlib.import_module(".cells", __name__)
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name], __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'recurra' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,281 @@
+"""The configuration of a run: one strict tree of sections, the same in YAML, at the command line, in a run directory.
+
+An unknown key is an error that names the nearest known one; every field's description is its manual entry.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import ConfigError
+
+__all__ = [
+    "CONFIG_VERSION",
+    "Config",
+    "DataConfig",
+    "LoggingConfig",
+    "ModelConfig",
+    "TokenizerConfig",
+    "TrainingConfig",
+    "load_config",
+    "nearest",
+    "parse_assignment",
+    "save_config",
+]
+
+CONFIG_VERSION = 1
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class DataConfig(Section):
+    train: list[str] = Field([], description="Text to learn from: files, globs, folders, .gz files, or - for stdin.")
+    valid: list[str] = Field([], description="Text to validate on; empty: the end of the training text is held out.")
+    validation_fraction: float = Field(
+        0.1, gt=0.0, lt=1.0, description="Share of the tokens held out at the end when `valid` is empty (0.1)."
+    )
+
+
+class TokenizerConfig(Section):
+    kind: Literal["character", "word", "bpe", "unigram"] = Field(
+        "bpe", description="What a token is: a character, a word, or a subword by BPE or unigram (bpe)."
+    )
+    vocab_size: int = Field(8000, ge=2, description="Most tokens in the vocabulary, special ones included (8000).")
+    min_count: int = Field(1, ge=1, description="Rarer words or characters become <unk> (1 occurrence).")
+    lowercase: bool = Field(False, description="Fold text to lower case (false).")
+    normalization: Literal["nfc", "nfkc", "none"] = Field(
+        "nfc", description="Unicode normal form; nfc makes composed and decomposed syllables the same text (nfc)."
+    )
+    sample_bytes: int = Field(
+        64_000_000, ge=1000, description="BPE and unigram learn from at most this much of the text (64,000,000 bytes)."
+    )
+
+
+class ModelConfig(Section):
+    cell: str = Field("lstm", description="A cell listed by `recurra cells`, or FILE.py:CLASS for your own (lstm).")
+    hidden_size: int | list[int] = Field(256, description="Units of each layer, or a list with one size a layer (256).")
+    num_layers: int = Field(2, ge=1, description="Recurrent layers (2).")
+    embedding_size: int | None = Field(
+        None, ge=1, description="Units of a token's embedding; null: the last layer's size, as tying needs (null)."
+    )
+    tied: bool = Field(True, description="One matrix for embedding and output layer (Press & Wolf 2017) (true).")
+    residual: Literal["none", "residual", "highway"] = Field(
+        "none", description="Connection around each layer but the first (none)."
+    )
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout between layers, one mask a sequence (0).")
+    embedding_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of whole words dropped (0).")
+    input_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout on the embedded input (0).")
+    output_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout before the output layer (0).")
+    recurrent_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Locked dropout on what enters the recurrent products (0)."
+    )
+    weight_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout on the recurrent weights (0).")
+    zoneout: float = Field(0.0, ge=0.0, lt=1.0, description="Probability that a unit keeps its previous state (0).")
+    forget_bias: float | None = Field(1.0, description="Initial bias of the forget gate; null: as torch.nn (1).")
+    learn_initial_state: bool = Field(False, description="Make the first state a parameter (false).")
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        sizes = self.layer_sizes
+        if any(size < 1 for size in sizes):
+            raise ValueError("hidden_size must be at least 1")
+        if len(sizes) != self.num_layers:
+            raise ValueError(f"hidden_size lists {len(sizes)} sizes for num_layers {self.num_layers}")
+        if self.tied and self.embedding_size not in (None, sizes[-1]):
+            raise ValueError(
+                f"tied embeddings need embedding_size {self.embedding_size} equal to the last hidden size {sizes[-1]}"
+            )
+        return self
+
+    @property
+    def layer_sizes(self) -> list[int]:
+        """The hidden size of each layer."""
+        return [self.hidden_size] * self.num_layers if isinstance(self.hidden_size, int) else self.hidden_size
+
+    @property
+    def input_size(self) -> int:
+        """The size of an embedded token."""
+        return self.embedding_size or self.layer_sizes[-1]
+
+
+class TrainingConfig(Section):
+    max_steps: int | None = Field(None, ge=1, description="Stop after so many optimiser steps (null: no bound).")
+    max_epochs: int | None = Field(
+        20, ge=1, description="Stop after so many passes over the text (20; null: no bound)."
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, description="Stop after so many minutes of training (null: no bound)."
+    )
+    batch_size: int = Field(32, ge=1, description="Streams that are read side by side on one device (32).")
+    sequence_length: int = Field(64, ge=1, description="Steps of truncated backpropagation through time (64 tokens).")
+    vary_sequence_length: bool = Field(
+        False, description="Draw the length anew each step, as AWD-LSTM does, with the learning rate in step (false)."
+    )
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are added up for one step (1).")
+    optimizer: Literal["adamw", "adam", "sgd", "nt-asgd"] = Field("adamw", description="Optimiser (adamw).")
+    learning_rate: float = Field(2e-3, gt=0, description="Largest learning rate (0.002).")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay; decoupled for adamw (0).")
+    momentum: float = Field(0.0, ge=0, lt=1, description="Momentum of sgd (0).")
+    betas: tuple[float, float] = Field((0.9, 0.99), description="Moment decay of adam and adamw (0.9, 0.99).")
+    nt_asgd_patience: int = Field(
+        5, ge=1, description="Evaluations without a better loss before nt-asgd starts to average (5)."
+    )
+    schedule: Literal["constant", "cosine", "linear", "plateau"] = Field(
+        "cosine", description="How the learning rate falls after warm-up (cosine)."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises from zero (0).")
+    final_learning_rate_ratio: float = Field(
+        0.01, ge=0, le=1, description="Last learning rate over the largest, for cosine and linear (0.01)."
+    )
+    plateau_factor: float = Field(
+        0.5, gt=0, lt=1, description="Factor on the learning rate when plateau triggers (0.5)."
+    )
+    plateau_patience: int = Field(1, ge=0, description="Evaluations without a better loss before plateau triggers (1).")
+    clip_norm: float | None = Field(1.0, gt=0, description="Largest norm of the gradient (1; null: no clipping).")
+    ar: float = Field(0.0, ge=0, description="Activation regularisation, the weight of |h|^2 (Merity 2017) (0).")
+    tar: float = Field(0.0, ge=0, description="Temporal activation regularisation, of |h_t - h_t-1|^2 (0).")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of forward and backward (fp32).")
+    evaluate_every: int | None = Field(None, ge=1, description="Steps between evaluations (null: once an epoch).")
+    patience: int | None = Field(
+        None, ge=1, description="Evaluations without a better loss before stopping (null: never)."
+    )
+    save_every: int | None = Field(None, ge=1, description="Steps between checkpoints (null: at each evaluation).")
+    seed: int = Field(1, ge=0, description="Seed of every random number (1).")
+    device: str = Field("auto", description="auto, cpu, cuda or mps (auto).")
+    num_threads: int | None = Field(None, ge=1, description="CPU threads (null: as torch chooses).")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.max_steps is None and self.max_epochs is None and self.max_minutes is None:
+            raise ValueError("one of max_steps, max_epochs and max_minutes must be set")
+        return self
+
+
+class LoggingConfig(Section):
+    every_steps: int = Field(50, ge=1, description="Steps between lines of metrics.jsonl (50).")
+    tensorboard: bool = Field(True, description="Write TensorBoard events (true).")
+    picture: bool = Field(True, description="Draw the learning curve (true).")
+    progress: bool = Field(True, description="Show progress on stderr (true).")
+
+
+class Config(Section):
+    version: int = Field(CONFIG_VERSION, description="Version of this file's format.")
+    task: Literal["language-model"] = Field("language-model", description="The system that is trained.")
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like a mistyped one, or None when nothing is close."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return match[0] if match else None
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """Turn `section.key=value` into a nested mapping; the value is read as YAML.
+
+    Raises:
+        ConfigError: if there is no `=` or the value is not YAML.
+    """
+    path, equals, raw = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {text}: write it as section.key=value, for example training.max_steps=1000.")
+    try:
+        # YAML 1.1 reads 1e-3 as a string; a number that Python understands is what was meant.
+        value: Any = float(raw) if _is_float(raw) and not raw.lstrip("+-").isdigit() else yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: the value is not valid YAML ({error.__class__.__name__}).") from error
+    tree: dict[str, Any] = {}
+    leaf = tree
+    *sections, key = path.strip().split(".")
+    for section in sections:
+        leaf = leaf.setdefault(section, {})
+    leaf[key] = value
+    return tree
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[Mapping[str, Any]] = ()) -> Config:
+    """Read a YAML configuration (or start from the defaults) and lay nested overrides over it, the last one winning.
+
+    Raises:
+        ConfigError: if the file is missing, is not YAML, was written by a newer version, or has a wrong key or value.
+    """
+    tree: dict[str, Any] = {}
+    source = "configuration"
+    if path is not None:
+        source = str(path)
+        try:
+            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ConfigError(f"{path}: there is no such file.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read ({error}).") from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            raise ConfigError(f"{where}: is not valid YAML ({getattr(error, 'problem', error)}).") from error
+        if not isinstance(loaded, Mapping) and loaded is not None:
+            raise ConfigError(f"{path}: must hold sections such as `model:` and `training:`.")
+        tree = dict(loaded or {})
+    for override in overrides:
+        tree = _merge(tree, override)
+    version = tree.get("version", CONFIG_VERSION)
+    if isinstance(version, int) and version > CONFIG_VERSION:
+        raise ConfigError(
+            f"{source}: has format version {version}, but this recurra reads up to {CONFIG_VERSION}; upgrade recurra."
+        )
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from error
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the complete, resolved configuration as YAML."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return any(character.isdigit() for character in text)
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+    if first["type"] == "extra_forbidden":
+        *sections, key = [str(part) for part in first["loc"]]
+        model: type[BaseModel] = Config
+        for section in sections:
+            model = model.model_fields[section].annotation  # type: ignore[assignment]
+        guess = nearest(key, model.model_fields)
+        prefix = ".".join([*sections, ""]) if sections else ""
+        hint = f"did you mean {prefix}{guess}?" if guess else f"known are {', '.join(model.model_fields)}."
+        return f"there is no key {where}; {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    place = f"{where}: " if where else ""
+    shown = "" if first["type"] == "value_error" else f" (it is {first['input']!r})"
+    return f"{place}{message[0].lower() + message[1:]}{shown}."

@@ -1,0 +1,157 @@
+"""The reference: a cell's own step in a loop over time, on any device and dtype, differentiable any number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..cells import Cell
+from ..cells.algebra import Gate
+from ..cells.trace import trace
+from .call import LayerCall, LayerResult
+
+__all__ = ["Stepper", "refusal", "run"]
+
+name = "reference"
+
+
+def refusal(call: LayerCall) -> str | None:
+    """None: the reference runs everything."""
+    return None
+
+
+class _Matrix:
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight
+
+    def __matmul__(self, value: Tensor) -> Tensor:
+        return F.linear(value, self._weight)
+
+
+@lru_cache(maxsize=256)
+def _gates_on_h(cell: Cell) -> tuple[str, ...]:
+    return trace(cell).gates_on_h
+
+
+class Stepper:
+    """One direction of one layer, ready to take steps.
+
+    Args:
+        cell: the equations.
+        weights: that direction's parameters by name.
+        recurrent_mask: (B, H or P), multiplies whatever enters the product with `weight_hh`, or None.
+    """
+
+    def __init__(self, cell: Cell, weights: Mapping[str, Tensor], recurrent_mask: Tensor | None = None) -> None:
+        self._cell = cell
+        self._mask = recurrent_mask
+        self._weights = weights
+        count = len(cell.gates)
+        rows = dict(zip(cell.gates, weights["weight_hh"].chunk(count), strict=True))
+        bias = weights.get("bias_hh")
+        bias_rows: dict[str, Any] = dict.fromkeys(cell.gates)
+        if bias is not None:
+            bias_rows = dict(zip(cell.gates, bias.chunk(count), strict=True))
+        self._rows = {gate: (rows[gate], bias_rows[gate]) for gate in cell.gates}
+        # The gates whose product is on h share one product; the others are left out of it.
+        self._on_h = _gates_on_h(cell)
+        if self._on_h == tuple(cell.gates):
+            self._joint = (weights["weight_hh"], bias)
+        elif self._on_h:
+            joint_bias = None if bias is None else torch.cat([bias_rows[gate] for gate in self._on_h])
+            self._joint = (torch.cat([rows[gate] for gate in self._on_h]), joint_bias)
+        self._parameters = SimpleNamespace(
+            **{vector: weights[f"weight_{vector}"] for vector in cell.vectors},
+            **{matrix: _Matrix(weights[f"weight_{matrix}"]) for matrix in cell.matrices},
+        )
+
+    def input_product(self, input: Tensor) -> Tensor:
+        """W x + b_ih for all gates and any number of steps at once: (..., I) to (..., G*H)."""
+        return F.linear(input, self._weights["weight_ih"], self._weights.get("bias_ih"))
+
+    def step(self, product: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """One step from the input product (B, G*H) and the states (B, H) to the new states."""
+        cell = self._cell
+        old = SimpleNamespace(**dict(zip(cell.states, states, strict=True)))
+        joint: dict[str, Tensor] = {}
+        if self._on_h:
+            parts = F.linear(self._masked(old.h), *self._joint).chunk(len(self._on_h), dim=-1)
+            joint = dict(zip(self._on_h, parts, strict=True))
+
+        def recurrent(gate: str) -> Callable[[Any], Tensor]:
+            def product_on(value: Any) -> Tensor:
+                return joint[gate] if value is None else F.linear(self._masked(value), *self._rows[gate])
+
+            return product_on
+
+        sides = product.chunk(len(cell.gates), dim=-1)
+        gates = SimpleNamespace(
+            **{gate: Gate(side, recurrent(gate)) for gate, side in zip(cell.gates, sides, strict=True)}
+        )
+        new = cell.step(gates, old, self._parameters)
+        values = [_tensor(getattr(new, state)) for state in cell.states]
+        if "weight_hr" in self._weights:
+            values[0] = F.linear(values[0], self._weights["weight_hr"])
+        # Under autocast products are narrower than the states, which keep their precision.
+        return tuple(value.to(before.dtype) for value, before in zip(values, states, strict=True))
+
+    def _masked(self, value: Tensor) -> Tensor:
+        return value if self._mask is None else value * self._mask
+
+
+def _tensor(value: Any) -> Tensor:
+    return value.sum if isinstance(value, Gate) else value
+
+
+def run(call: LayerCall) -> LayerResult:
+    """Run a layer step by step."""
+    input = call.input
+    counts: Tensor | None = None
+    if call.lengths is not None:
+        steps = torch.arange(input.shape[0], device=input.device)
+        counts = steps[:, None, None] < call.lengths.to(input.device)[:, None]
+        # Padding may hold anything, NaN included, which would poison gradients even where it is not used.
+        input = torch.where(counts, input, input.new_zeros(()))
+    runs = [_run_direction(call, input, counts, direction) for direction in range(len(call.weights))]
+    outputs = tuple(
+        torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0] for parts in zip(*[r[0] for r in runs], strict=True)
+    )
+    final = tuple(torch.stack(parts) for parts in zip(*[r[1] for r in runs], strict=True))
+    return LayerResult(outputs, final)
+
+
+def _run_direction(
+    call: LayerCall, input: Tensor, counts: Tensor | None, direction: int
+) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    cell = call.cell
+    mask = None if call.recurrent_mask is None else call.recurrent_mask[direction]
+    stepper = Stepper(cell, call.weights[direction], mask)
+    states = tuple(state[direction] for state in call.states)
+    wanted = len(cell.states) if call.all_states else 1
+    length = input.shape[0]
+    products = stepper.input_product(input)
+    # The masks of both directions stand side by side, as the outputs do.
+    keep_masks = [masks.chunk(len(call.weights), dim=-1)[direction] for masks in call.zoneout_masks]
+    kept: list[list[Tensor]] = [[] for _ in range(wanted)]
+    for t in reversed(range(length)) if direction == 1 else range(length):
+        new = stepper.step(products[t], states)
+        if keep_masks:
+            new = tuple(torch.where(m[t], old, value) for m, old, value in zip(keep_masks, states, new, strict=True))
+        elif call.zoneout:
+            p = call.zoneout
+            new = tuple(p * old + (1 - p) * value for old, value in zip(states, new, strict=True))
+        if counts is not None:
+            new = tuple(torch.where(counts[t], value, old) for value, old in zip(new, states, strict=True))
+        states = new
+        for index in range(wanted):
+            value = states[index]
+            kept[index].append(value if counts is None else torch.where(counts[t], value, value.new_zeros(())))
+    if length == 0:
+        return [state.new_zeros((0, *state.shape)) for state in states[:wanted]], states
+    return [torch.stack(values[::-1] if direction == 1 else values) for values in kept], states

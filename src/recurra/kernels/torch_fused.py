@@ -1,0 +1,170 @@
+"""torch's own fused kernels (oneDNN, cuDNN, MPS) for the cells that it has: tanh and relu RNN, LSTM, GRU."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from ..cells import CELLS, Cell
+from .call import LayerCall, LayerResult
+
+__all__ = ["flatten", "kind_of", "refusal", "run", "run_stack", "transformed"]
+
+name = "torch"
+
+# Kernels by their name in torch._VF, which is also cuDNN's in lower case.
+_KINDS = {CELLS["rnn_tanh"]: "rnn_tanh", CELLS["rnn_relu"]: "rnn_relu", CELLS["lstm"]: "lstm", CELLS["gru"]: "gru"}
+
+
+def kind_of(cell: Cell) -> str | None:
+    """The name of torch's kernel for a cell, or None."""
+    return _KINDS.get(cell)
+
+
+def transformed() -> bool:
+    """Whether vmap, jvp or forward-mode differentiation is under way, for which torch's kernels have no rule."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
+
+
+def refusal(call: LayerCall) -> str | None:
+    """Why torch's kernels cannot run this layer, or None when they can."""
+    if kind_of(call.cell) is None:
+        return f"torch has no kernel for {call.cell!r}"
+    if call.recurrent_mask is not None or call.zoneout:
+        return "torch has no recurrent dropout or zoneout"
+    if call.all_states and len(call.cell.states) > 1:
+        return "torch returns only h of each step"
+    if call.input.shape[0] == 0:
+        return "torch needs at least one step"
+    if transformed():
+        return "torch's kernels have no batching or forward-mode rule"
+    return None
+
+
+def run(call: LayerCall) -> LayerResult:
+    """Run one layer; see `refusal` for what cannot be run."""
+    output, final = run_stack(
+        call.cell,
+        call.input,
+        call.states,
+        [tensor for direction in call.weights for tensor in direction.values()],
+        bias=call.bias,
+        bidirectional=len(call.weights) == 2,
+        lengths=call.lengths,
+    )
+    return LayerResult((output,), final)
+
+
+def run_stack(
+    cell: Cell,
+    input: Tensor,
+    states: Sequence[Tensor],
+    weights: list[Tensor],
+    *,
+    bias: bool,
+    bidirectional: bool,
+    num_layers: int = 1,
+    dropout: float = 0.0,
+    training: bool = False,
+    lengths: Tensor | None = None,
+    batch_sizes: Tensor | None = None,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run one or more like layers in one call.
+
+    Args:
+        cell: one that `kind_of` knows.
+        input: (T, B, I), or the data of a PackedSequence, (N, I), with its `batch_sizes`.
+        states: each (num_layers*D, B, H).
+        weights: in torch's order, layer by layer and direction by direction.
+        bias: whether there are biases.
+        bidirectional: whether D is 2.
+        num_layers: how many layers.
+        dropout: ordinary dropout between the layers.
+        training: whether dropout drops.
+        lengths: (B,), steps that count in each row of a padded input. Moved to the CPU, where torch packs.
+        batch_sizes: as in a PackedSequence.
+
+    Returns:
+        Outputs as the input was given, (T, B, D*H) or (N, D*H), and each final state (num_layers*D, B, H).
+    """
+    if lengths is not None:
+        return _run_lengths(
+            cell, input, states, weights, lengths, bias=bias, bidirectional=bidirectional, num_layers=num_layers,
+            dropout=dropout, training=training,
+        )  # fmt: skip
+    hx = list(states) if len(states) > 1 else states[0]
+    function = getattr(torch._VF, kind_of(cell) or "")
+    options = (bias, num_layers, dropout, training, bidirectional)
+    with warnings.catch_warnings():
+        if input.is_cuda:
+            # Weights that dropout or a parametrization made anew each call cannot lie in cuDNN's one flat buffer.
+            warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
+        if batch_sizes is not None:
+            output, *final = function(input, batch_sizes, hx, weights, *options)
+        else:
+            output, *final = function(input, hx, weights, *options, False)
+    return output, tuple(final)
+
+
+def _run_lengths(
+    cell: Cell, input: Tensor, states: Sequence[Tensor], weights: list[Tensor], lengths: Tensor, **options: object
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    on_cpu = lengths.detach().to("cpu", torch.int64)
+    # torch packs no empty rows: they are given one step, whose results are then put back.
+    empty = on_cpu == 0
+    packed = pack_padded_sequence(input, on_cpu.clamp(min=1), enforce_sorted=False)
+    order, inverse = packed.sorted_indices, packed.unsorted_indices
+    assert order is not None and inverse is not None
+    sorted_states = [state.index_select(1, order) for state in states]
+    data, final = run_stack(
+        cell,
+        packed.data,
+        sorted_states,
+        weights,
+        batch_sizes=packed.batch_sizes,
+        **options,  # type: ignore[arg-type]
+    )
+    output, _ = pad_packed_sequence(packed._replace(data=data), total_length=input.shape[0])
+    final = tuple(state.index_select(1, inverse) for state in final)
+    if bool(empty.any()):
+        rows = empty.to(input.device)[:, None]
+        output = torch.where(rows, output.new_zeros(()), output)
+        final = tuple(torch.where(rows, old.to(new.dtype), new) for old, new in zip(states, final, strict=True))
+    return output, final
+
+
+def flatten(
+    cell: Cell,
+    weights: Sequence[Tensor],
+    *,
+    bias: bool,
+    input_size: int,
+    hidden_size: int,
+    proj_size: int,
+    num_layers: int,
+    bidirectional: bool,
+) -> None:
+    """Move weights into the one buffer that cuDNN wants, so that it need not copy them each call; else do nothing.
+
+    Args:
+        weights: the parameters of like layers, in torch's order.
+    """
+    kind = kind_of(cell)
+    first = weights[0]
+    if kind is None or not first.is_cuda or not torch.backends.cudnn.is_acceptable(first):
+        return
+    shared = len({weight.data_ptr() for weight in weights}) < len(weights)
+    if shared or any(weight.dtype != first.dtype or not weight.is_cuda for weight in weights):
+        return
+    from torch.backends.cudnn import rnn
+
+    per_direction = 2 + 2 * bias + (proj_size > 0)
+    with torch.cuda.device_of(first), torch.no_grad():
+        torch._cudnn_rnn_flatten_weight(
+            list(weights), per_direction, input_size, rnn.get_cudnn_mode(kind.upper()), hidden_size, proj_size,
+            num_layers, False, bidirectional,
+        )  # fmt: skip

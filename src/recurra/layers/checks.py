@@ -1,0 +1,93 @@
+"""What a layer demands of its arguments; error types are those of torch.nn's layers."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_hidden", "check_input", "check_lengths", "check_options", "hidden_sizes"]
+
+
+def check_options(
+    *, input_size: Any, num_layers: Any, bias: Any, batch_first: Any, dropout: Any, probabilities: dict[str, float]
+) -> None:
+    """Raise TypeError or ValueError for a wrong constructor argument."""
+    if not isinstance(dropout, numbers.Real) or isinstance(dropout, bool) or not 0 <= float(dropout) <= 1:
+        raise ValueError(f"dropout must be a probability from 0 to 1, not {dropout!r}")
+    if dropout and num_layers == 1:
+        warnings.warn(
+            f"dropout={dropout} acts between layers and there is only one; see input_dropout and recurrent_dropout",
+            stacklevel=4,
+        )
+    for name, value in {"bias": bias, "batch_first": batch_first}.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    if not isinstance(input_size, int):
+        raise TypeError(f"input_size must be an int, not {type(input_size).__name__}")
+    if input_size <= 0:
+        raise ValueError(f"input_size must be at least 1, not {input_size}")
+    if num_layers <= 0:
+        raise ValueError(f"num_layers must be at least 1, not {num_layers}")
+    for name, value in probabilities.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be a probability from 0 to below 1, not {value!r}")
+
+
+def hidden_sizes(hidden_size: int | Sequence[int], num_layers: int, proj_size: int) -> list[int]:
+    """The size of each layer, checked."""
+    if isinstance(hidden_size, Sequence) and not isinstance(hidden_size, str):
+        sizes = list(hidden_size)
+        if len(sizes) != num_layers:
+            raise ValueError(f"hidden_size lists {len(sizes)} sizes for {num_layers} layers")
+    else:
+        sizes = [hidden_size] * num_layers
+    for size in sizes:
+        if not isinstance(size, int):
+            raise TypeError(f"hidden_size must be an int, not {type(size).__name__}")
+        if size <= 0:
+            raise ValueError(f"hidden_size must be at least 1, not {size}")
+        if proj_size >= size:
+            raise ValueError(f"proj_size must be smaller than hidden_size ({size}), not {proj_size}")
+    if proj_size < 0:
+        raise ValueError(f"proj_size must be positive, or 0 for no projection, not {proj_size}")
+    return sizes
+
+
+def check_input(input: Tensor, input_size: int, dtype: torch.dtype) -> None:
+    """Raise what torch.nn raises for a wrong input of (T, B, I) or packed (N, I)."""
+    if input.dtype != dtype and not torch._C._is_any_autocast_enabled():
+        raise ValueError(f"the input is {input.dtype} and the weights are {dtype}; convert one with .to()")
+    if input.size(-1) != input_size:
+        raise RuntimeError(f"the input's last dimension must be input_size {input_size}, not {input.size(-1)}")
+
+
+def check_hidden(states: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise what torch.nn raises for initial states of the wrong number, rank or size."""
+    if len(states) != len(shapes):
+        raise RuntimeError(f"hx must hold {len(shapes)} states, not {len(states)}")
+    for state, shape in zip(states, shapes, strict=True):
+        if tuple(state.shape) != shape:
+            raise RuntimeError(f"a state in hx must have the shape {shape}, not {tuple(state.shape)}")
+
+
+def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Tensor:
+    """Lengths as a tensor, their values checked where that costs no wait for a device.
+
+    Raises:
+        ValueError: if there is not one length a row, or one is negative or longer than the input.
+    """
+    checked = torch.as_tensor(lengths)
+    if checked.is_floating_point() or checked.dtype == torch.bool:
+        raise ValueError(f"lengths must be integers, not {checked.dtype}")
+    if checked.shape != (batch,):
+        raise ValueError(f"lengths must have the shape ({batch},), one a row, not {tuple(checked.shape)}")
+    if checked.device.type == "cpu" and batch and not torch.compiler.is_compiling():
+        low, high = (int(bound) for bound in checked.aminmax())
+        if low < 0 or high > steps:
+            raise ValueError(f"lengths must lie between 0 and the input's {steps} steps, not {low} to {high}")
+    return checked

@@ -1,0 +1,270 @@
+"""The parameters of a stack of layers: their names, shapes, start values and the states before the first step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..cells import Cell, get
+from ..cells.trace import trace
+from ..kernels import torch_fused, weight_names
+from ..kernels.ops import register
+from .checks import check_options, hidden_sizes
+from .states import LayerStates
+
+__all__ = ["Merge", "RecurrentParameters", "Residual"]
+
+Merge = Literal["concat", "sum", "mean"]
+Residual = Literal["none", "residual", "highway"]
+
+
+class RecurrentParameters(nn.Module):
+    """Everything about a stack but running it; see `Recurrent` for the arguments."""
+
+    def __init__(
+        self,
+        cell: str | Cell,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        input_dropout: float = 0.0,
+        locked_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        weight_dropout: float = 0.0,
+        residual: Residual = "none",
+        merge: Merge = "concat",
+        forget_bias: float | None = None,
+        learn_initial_state: bool = False,
+    ) -> None:
+        super().__init__()
+        probabilities = {
+            "input_dropout": input_dropout,
+            "locked_dropout": locked_dropout,
+            "recurrent_dropout": recurrent_dropout,
+            "zoneout": zoneout,
+            "weight_dropout": weight_dropout,
+        }
+        check_options(
+            input_size=input_size,
+            num_layers=num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            probabilities=probabilities,
+        )
+        self.cell = get(cell) if isinstance(cell, str) else cell
+        self.hidden_sizes = hidden_sizes(hidden_size, num_layers, proj_size)
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        self.input_dropout = input_dropout
+        self.locked_dropout = locked_dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.zoneout = zoneout
+        self.weight_dropout = weight_dropout
+        self.residual = residual
+        self.merge = merge
+        self.forget_bias = forget_bias
+        self.learn_initial_state = learn_initial_state
+        if residual not in ("none", "residual", "highway"):
+            raise ValueError(f"residual must be 'none', 'residual' or 'highway', not {residual!r}")
+        if merge not in ("concat", "sum", "mean"):
+            raise ValueError(f"merge must be 'concat', 'sum' or 'mean', not {merge!r}")
+        if proj_size and not trace(self.cell).h_only_in_products:
+            raise ValueError(f"proj_size is not for {self.cell!r}, whose equations use h beside the products")
+        if forget_bias is not None and (self.cell.forget_bias_gate is None or not bias):
+            raise ValueError(f"forget_bias needs a forget gate with a bias, which {self.cell!r} has not here")
+        register(self.cell)
+        self._create_parameters({"device": device, "dtype": dtype})
+        self.reset_parameters()
+
+    @property
+    def num_directions(self) -> int:
+        """D."""
+        return 2 if self.bidirectional else 1
+
+    def output_size(self, layer: int = -1) -> int:
+        """The width of a layer's output, both directions merged."""
+        size = self.proj_size or self.hidden_sizes[layer]
+        return size * (self.num_directions if self.merge == "concat" else 1)
+
+    def _input_size(self, layer: int) -> int:
+        return self.input_size if layer == 0 else self.output_size(layer - 1)
+
+    def _create_parameters(self, factory: dict[str, Any]) -> None:
+        cell = self.cell
+        self._names = weight_names(cell, self.bias, bool(self.proj_size))
+        for layer, size in enumerate(self.hidden_sizes):
+            rows = len(cell.gates) * size
+            shapes: dict[str, tuple[int, ...]] = {
+                "weight_ih": (rows, self._input_size(layer)),
+                "weight_hh": (rows, self.proj_size or size),
+                "bias_ih": (rows,),
+                "bias_hh": (rows,),
+                "weight_hr": (self.proj_size, size),
+            }
+            shapes |= {f"weight_{name}": (size,) for name in cell.vectors}
+            shapes |= {f"weight_{name}": (size, size) for name in cell.matrices}
+            for suffix in self._suffixes(layer):
+                for name in self._names:
+                    self.register_parameter(name + suffix, nn.Parameter(torch.empty(shapes[name], **factory)))
+        for layer in range(self.num_layers):
+            width = self.output_size(layer)
+            if self._bypassed(layer):
+                if width != self._input_size(layer):
+                    raise ValueError(
+                        f"residual={self.residual!r} needs layers of one width; layer {layer} turns "
+                        f"{self._input_size(layer)} into {width}"
+                    )
+                if self.residual == "highway":
+                    weight, bias = torch.empty(width, width, **factory), torch.empty(width, **factory)
+                    self.register_parameter(f"weight_highway_l{layer}", nn.Parameter(weight))
+                    self.register_parameter(f"bias_highway_l{layer}", nn.Parameter(bias))
+            if self.learn_initial_state:
+                for state, shape in zip(cell.states, self.state_shapes(layer, 1), strict=True):
+                    initial = torch.empty(shape[0], shape[2], **factory)
+                    self.register_parameter(f"initial_{state}_l{layer}", nn.Parameter(initial))
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, with torch.nn's random numbers in torch.nn's order."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                layer = int(name.rpartition("_l")[2].removesuffix("_reverse"))
+                bound = 1 / math.sqrt(self.hidden_sizes[layer])
+                if name.startswith("initial_"):
+                    parameter.zero_()
+                elif name.startswith("bias_highway"):
+                    # A negative start carries the input through at first (Srivastava et al. 2015).
+                    parameter.fill_(-1.0)
+                else:
+                    parameter.uniform_(-bound, bound)
+            if self.forget_bias is not None:
+                index = tuple(self.cell.gates).index(str(self.cell.forget_bias_gate))
+                for layer in range(self.num_layers):
+                    for suffix in self._suffixes(layer):
+                        for name, value in (("bias_ih", self.forget_bias), ("bias_hh", 0.0)):
+                            getattr(self, name + suffix).chunk(len(self.cell.gates))[index].fill_(value)
+
+    def _suffixes(self, layer: int) -> list[str]:
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
+
+    def _bypassed(self, layer: int) -> bool:
+        return self.residual != "none" and layer > 0
+
+    def state_shapes(self, layer: int, batch: int) -> list[tuple[int, int, int]]:
+        """(D, B, H) of each state of a layer."""
+        size = self.hidden_sizes[layer]
+        widths = [self.proj_size or size] + [size] * (len(self.cell.states) - 1)
+        return [(self.num_directions, batch, width) for width in widths]
+
+    def layer_weights(self, layer: int) -> tuple[Mapping[str, Tensor], ...]:
+        """The parameters of each direction of a layer by name, `weight_hh` with its dropout in training."""
+        directions = self._named_weights(layer)
+        if self.weight_dropout and self.training:
+            for weights in directions:
+                weights["weight_hh"] = F.dropout(weights["weight_hh"], self.weight_dropout, True)
+        return tuple(directions)
+
+    def _named_weights(self, layer: int) -> list[dict[str, Tensor]]:
+        return [{name: getattr(self, name + suffix) for name in self._names} for suffix in self._suffixes(layer)]
+
+    def initial_states(self, batch: int, like: Tensor) -> LayerStates:
+        """The states before the first step: for each layer one (D, B, H) for each state of the cell.
+
+        Args:
+            batch: B.
+            like: gives dtype and device.
+        """
+        layers = []
+        for layer in range(self.num_layers):
+            shapes = self.state_shapes(layer, batch)
+            if self.learn_initial_state:
+                learnt = [getattr(self, f"initial_{name}_l{layer}") for name in self.cell.states]
+                layers.append(
+                    tuple(p.unsqueeze(1).expand(s).to(like.dtype) for p, s in zip(learnt, shapes, strict=True))
+                )
+            else:
+                layers.append(tuple(like.new_zeros(shape) for shape in shapes))
+        return layers
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """The dtype of the parameters."""
+        dtype: torch.dtype = getattr(self, "weight_ih_l0").dtype  # noqa: B009
+        return dtype
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all layers have one size, so that hx holds tensors and not lists."""
+        return not isinstance(self.hidden_size, Sequence)
+
+    @property
+    def stackable(self) -> bool:
+        """Whether the layers are a plain stack, as torch.nn has them, so that one call could run all of them."""
+        plain = self.residual == "none" and not self.locked_dropout
+        return self.uniform and (plain or self.num_layers == 1) and (not self.bidirectional or self.merge == "concat")
+
+    def flatten_parameters(self) -> None:
+        """Lay the parameters out as cuDNN wants them, on CUDA; done by itself whenever the module moves."""
+        weights = [
+            [w for direction in self._named_weights(k) for w in direction.values()] for k in range(self.num_layers)
+        ]
+        parts = [[w for layer in weights for w in layer]] if self.stackable else weights
+        for first, part in zip(range(0, self.num_layers, self.num_layers // len(parts)), parts, strict=True):
+            torch_fused.flatten(
+                self.cell,
+                part,
+                bias=self.bias,
+                input_size=self._input_size(first),
+                hidden_size=self.hidden_sizes[first],
+                proj_size=self.proj_size,
+                num_layers=self.num_layers // len(parts),
+                bidirectional=self.bidirectional,
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self.flatten_parameters()
+        return self
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The parameters of each layer and direction, as torch.nn lists them."""
+        return [
+            [getattr(self, name + suffix) for name in self._names]
+            for layer in range(self.num_layers)
+            for suffix in self._suffixes(layer)
+        ]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        register(self.cell)
+
+    _defaults: ClassVar[dict[str, Any]] = {
+        "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False, "proj_size": 0,
+        "input_dropout": 0.0, "locked_dropout": 0.0, "recurrent_dropout": 0.0, "zoneout": 0.0, "weight_dropout": 0.0,
+        "residual": "none", "merge": "concat", "forget_bias": None, "learn_initial_state": False,
+    }  # fmt: skip
+
+    def extra_repr(self) -> str:
+        changed = [f"{k}={getattr(self, k)!r}" for k, default in self._defaults.items() if getattr(self, k) != default]
+        return ", ".join([repr(self.cell), str(self.input_size), str(self.hidden_size), *changed])

@@ -1,0 +1,258 @@
+"""One module for every cell: stacked layers, directions, regularisation, variable lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from ..kernels import LayerCall, run_layer, torch_fused
+from ..kernels.dispatch import allows, note
+from .checks import check_hidden, check_input, check_lengths
+from .parameters import RecurrentParameters
+from .regularize import keep_mask, locked_mask
+from .states import LayerStates, join_layers, named, split_layers
+from .stream import Stream
+
+__all__ = ["Recurrent"]
+
+
+class Recurrent(RecurrentParameters):
+    """Any recurrent cell as a stack of layers, with torch.nn.LSTM's arguments, shapes and parameter names.
+
+    T is steps, B rows, I input_size, H hidden_size, P proj_size or else H, D directions (2 if bidirectional), L layers.
+
+    Args:
+        cell: a name of `recurra.cells`, FILE.py:CLASS, or a `Cell`.
+        input_size: I.
+        hidden_size: H, or one size for each layer.
+        num_layers: L.
+        bias: whether there are biases; both, as in torch.nn.
+        batch_first: whether input and output are (B, T, ...) instead of (T, B, ...).
+        dropout: probability of ordinary dropout on the output of each layer but the last.
+        bidirectional: whether each layer also runs backwards in time.
+        proj_size: if positive, h is projected to P units (Sak, Senior & Beaufays 2014); only for cells that use h
+            in products alone.
+        device, dtype: of the parameters.
+        input_dropout: locked dropout on the input: one mask for all steps of a sequence (Gal & Ghahramani 2016).
+        locked_dropout: locked dropout between layers.
+        recurrent_dropout: locked dropout on what enters the product with `weight_hh`.
+        zoneout: probability with which each unit of each state keeps its old value (Krueger et al. 2017); at
+            evaluation old and new are mixed in that proportion.
+        weight_dropout: dropout on `weight_hh`, drawn once a call (Merity, Keskar & Socher 2018).
+        residual: "residual" adds each layer's input to its output, "highway" mixes them by a learnt gate (Srivastava
+            et al. 2015); from the second layer on.
+        merge: how the two directions become one output: "concat", "sum" or "mean".
+        forget_bias: initial bias of the forget gate (Gers et al. 2000 and Jozefowicz et al. 2015: 1); None leaves it as
+            torch.nn does.
+        learn_initial_state: whether the state before the first step is a parameter, starting at zero.
+
+    Raises:
+        TypeError, ValueError: for a wrong argument, as torch.nn does.
+
+    Parameters are named and shaped as torch.nn's (`weight_ih_l0` ... `bias_hh_l1_reverse`), uniform in
+    +-1/sqrt(H); a cell's own (such as `weight_ci_l0`, H) follow them.
+    """
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        return_all_states: bool = False,
+    ) -> Any:
+        """Run over whole sequences.
+
+        Args:
+            input: (T, B, I), or (B, T, I) if `batch_first`, or (T, I) for one sequence, or a PackedSequence.
+            hx: states before the first step. A cell with the one state h: (L*D, B, P), without B if the input has
+                none. A cell with more: a tuple of one such tensor a state (h, c: (L*D, B, P), (L*D, B, H)). With a size
+                for each layer: in each tensor's place a list of L tensors (D, B, H_l). None: zeros, or what was learnt.
+            lengths: (B,) integers, on any device: how many steps of each row count. Outputs beyond are zero, final
+                states are those after the last step that counts; zero is allowed.
+            return_all_states: also return every state of every step.
+
+        Returns:
+            output: as the input, with D*P features (P if the directions are merged by sum or mean).
+            hx: states after the last step, shaped as the argument.
+            all_states: only if asked for: for each layer a named tuple with each state of the cell, (T, B, D*H), before
+                residual connections and dropout.
+
+        Raises:
+            RuntimeError, ValueError: for a wrong shape, dtype or length, as torch.nn does.
+        """
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError("a PackedSequence brings its own lengths; give lengths=None")
+            return self._forward_packed(input, hx, return_all_states)
+        if input.dim() not in (2, 3):
+            raise ValueError(f"the input must have 2 or 3 dimensions, not {input.dim()}")
+        batched = input.dim() == 3
+        if not batched:
+            if lengths is not None:
+                raise ValueError("lengths are for batched input; cut a single sequence instead")
+            input = input.unsqueeze(1)
+        elif self.batch_first:
+            input = input.transpose(0, 1)
+        check_input(input, self.input_size, self.weight_dtype)
+        steps, batch = input.shape[:2]
+        states = self.layer_states(hx, batch, input, batched)
+        checked = None if lengths is None else check_lengths(lengths, batch, steps)
+        output, final, all_states = self._run(input, states, checked, return_all_states)
+        if not batched:
+            output = output.squeeze(1)
+            all_states = [tuple(value.squeeze(1) for value in layer) for layer in all_states]
+        elif self.batch_first:
+            output = output.transpose(0, 1)
+            all_states = [tuple(value.transpose(0, 1) for value in layer) for layer in all_states]
+        joined = join_layers(final, self.uniform, batched)
+        if return_all_states:
+            return output, joined, [named(self.cell, layer) for layer in all_states]
+        return output, joined
+
+    def layer_states(self, hx: Any, batch: int, like: Tensor, batched: bool = True) -> LayerStates:
+        """The states that `forward` starts from, checked: those in hx, or the initial ones."""
+        if hx is None:
+            return self.initial_states(batch, like)
+        layers = split_layers(hx, len(self.cell.states), self.num_layers, self.num_directions, self.uniform, batched)
+        for layer, states in enumerate(layers):
+            check_hidden(states, self.state_shapes(layer, batch))
+        return layers
+
+    def _forward_packed(self, packed: PackedSequence, hx: Any, return_all_states: bool) -> Any:
+        check_input(packed.data, self.input_size, self.weight_dtype)
+        if packed.data.dim() != 2:
+            raise RuntimeError(f"a PackedSequence's data must have 2 dimensions, not {packed.data.dim()}")
+        states = self.layer_states(hx, int(packed.batch_sizes[0]), packed.data)
+        order, inverse = packed.sorted_indices, packed.unsorted_indices
+        if self._one_call(return_all_states):
+            if order is not None:
+                states = [tuple(state.index_select(1, order) for state in layer) for layer in states]
+            data = packed.data
+            if self.input_dropout and self.training:
+                data = data * self._packed_mask(packed)
+            output, final = self._run_stack(data, states, batch_sizes=packed.batch_sizes)
+            if inverse is not None:
+                final = [tuple(state.index_select(1, inverse) for state in layer) for layer in final]
+            return packed._replace(data=output), join_layers(final, self.uniform, True)
+        padded, lengths = pad_packed_sequence(packed)
+        output, final, all_states = self._run(padded, states, lengths, return_all_states)
+        if order is not None:
+            output, lengths = output.index_select(1, order), lengths[order.cpu()]
+        repacked = packed._replace(data=pack_padded_sequence(output, lengths).data)
+        joined = join_layers(final, self.uniform, True)
+        if return_all_states:
+            return repacked, joined, [named(self.cell, layer) for layer in all_states]
+        return repacked, joined
+
+    def _packed_mask(self, packed: PackedSequence) -> Tensor:
+        rows = int(packed.batch_sizes[0])
+        mask = locked_mask(packed.data, self.input_dropout, (rows, self.input_size))
+        return torch.cat([mask[: int(size)] for size in packed.batch_sizes])
+
+    def _one_call(self, all_states: bool) -> bool:
+        """Whether torch's kernels can run the whole stack in one call, exactly as torch.nn does."""
+        return (
+            not torch.compiler.is_compiling()
+            and self.stackable
+            and torch_fused.kind_of(self.cell) is not None
+            and not all_states
+            and not self.zoneout
+            and not (self.recurrent_dropout and self.training)
+            and allows(torch_fused.name)
+            and not torch_fused.transformed()
+        )
+
+    def _run_stack(
+        self, input: Tensor, states: LayerStates, lengths: Tensor | None = None, batch_sizes: Tensor | None = None
+    ) -> tuple[Tensor, LayerStates]:
+        note(torch_fused.name)
+        weights = [w for layer in range(self.num_layers) for d in self.layer_weights(layer) for w in d.values()]
+        joined = [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*states, strict=True)]
+        output, final = torch_fused.run_stack(
+            self.cell,
+            input,
+            joined,
+            weights,
+            bias=self.bias,
+            bidirectional=self.bidirectional,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+            training=self.training,
+            lengths=lengths,
+            batch_sizes=batch_sizes,
+        )
+        return output, list(zip(*[state.split(self.num_directions) for state in final], strict=True))
+
+    def _run(
+        self, input: Tensor, states: LayerStates, lengths: Tensor | None, all_states: bool
+    ) -> tuple[Tensor, LayerStates, list[tuple[Tensor, ...]]]:
+        """Padded input, time first, through all layers."""
+        if self.input_dropout and self.training:
+            input = input * locked_mask(input, self.input_dropout, (1, *input.shape[1:]))
+        if self._one_call(all_states) and input.shape[0] > 0:
+            output, final = self._run_stack(input, states, lengths)
+            return output, final, []
+        final, kept = [], []
+        for layer in range(self.num_layers):
+            result = run_layer(self._layer_call(layer, input, states[layer], lengths, all_states))
+            final.append(result.final)
+            kept.append(result.outputs)
+            input = self._after_layer(layer, input, result.outputs[0])
+        return input, final, kept
+
+    def _layer_call(
+        self, layer: int, input: Tensor, states: tuple[Tensor, ...], lengths: Tensor | None, all_states: bool
+    ) -> LayerCall:
+        steps, batch = input.shape[:2]
+        shapes = self.state_shapes(layer, batch)
+        recurrent_mask = None
+        if self.recurrent_dropout and self.training:
+            recurrent_mask = locked_mask(input, self.recurrent_dropout, shapes[0])
+        masks: tuple[Tensor, ...] = ()
+        if self.zoneout and self.training:
+            masks = tuple(keep_mask(input, self.zoneout, (steps, batch, d * width)) for d, _, width in shapes)
+        return LayerCall(
+            self.cell,
+            input,
+            states,
+            self.layer_weights(layer),
+            lengths,
+            recurrent_mask,
+            self.zoneout,
+            masks,
+            all_states,
+        )
+
+    def _after_layer(self, layer: int, input: Tensor, output: Tensor) -> Tensor:
+        if self.bidirectional and self.merge != "concat":
+            forward, backward = output.chunk(2, dim=-1)
+            output = forward + backward
+            if self.merge == "mean":
+                output = output / 2
+        if self._bypassed(layer):
+            if self.residual == "highway":
+                weight, bias = getattr(self, f"weight_highway_l{layer}"), getattr(self, f"bias_highway_l{layer}")
+                gate = torch.sigmoid(F.linear(input, weight, bias))
+                output = gate * output + (1 - gate) * input
+            else:
+                output = output + input
+        if layer < self.num_layers - 1:
+            if self.dropout:
+                output = F.dropout(output, self.dropout, self.training)
+            if self.locked_dropout and self.training:
+                output = output * locked_mask(output, self.locked_dropout, (1, *output.shape[1:]))
+        return output
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """A stepper through time that holds its own state; for one direction.
+
+        Raises:
+            ValueError: if the layers are bidirectional.
+        """
+        return Stream(self, batch_size)

@@ -1,0 +1,99 @@
+"""One step at a time through a stack of layers, for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..kernels.reference import Stepper
+from .states import join_layers
+
+if TYPE_CHECKING:
+    from .recurrent import Recurrent
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """Steps through time with its own state; what it gives is what `forward` gives in evaluation, step by step.
+
+    Weights are taken as they are when the stream is made. No gradients.
+
+    Args:
+        layer: the layers; one direction.
+        batch_size: B, sequences that run side by side.
+
+    Raises:
+        ValueError: if the layers are bidirectional: the backward direction would need the future.
+    """
+
+    def __init__(self, layer: Recurrent, batch_size: int = 1) -> None:
+        if layer.bidirectional:
+            raise ValueError("a bidirectional layer cannot stream: its backward direction needs the future")
+        self._layer = layer
+        self.batch_size = batch_size
+        was_training = layer.training
+        with torch.no_grad():
+            layer.eval()
+            try:
+                weights = [layer.layer_weights(index)[0] for index in range(layer.num_layers)]
+            finally:
+                layer.train(was_training)
+            self._steppers = [Stepper(layer.cell, by_name) for by_name in weights]
+            self._initial = layer.initial_states(batch_size, weights[0]["weight_ih"])
+        self._states = [tuple(state[0] for state in states) for states in self._initial]
+
+    @torch.no_grad()
+    def step(self, x: Tensor) -> Tensor:
+        """Take one step: input (B, I) to output (B, P)."""
+        layer = self._layer
+        for index, stepper in enumerate(self._steppers):
+            old = self._states[index]
+            new = stepper.step(stepper.input_product(x), old)
+            if layer.zoneout:
+                p = layer.zoneout
+                new = tuple(p * before + (1 - p) * value for before, value in zip(old, new, strict=True))
+            self._states[index] = new
+            x = self._bypass(index, x, new[0])
+        return x
+
+    def _bypass(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+        layer = self._layer
+        if layer.residual == "none" or index == 0:
+            return output
+        if layer.residual == "residual":
+            return output + x
+        weight, bias = getattr(layer, f"weight_highway_l{index}"), getattr(layer, f"bias_highway_l{index}")
+        gate = torch.sigmoid(F.linear(x, weight, bias))
+        return gate * output + (1 - gate) * x
+
+    @torch.no_grad()
+    def reset(self, rows: Tensor | Sequence[int] | None = None) -> None:
+        """Return to the initial state: all rows, or only those named by index or by a mask (B,)."""
+        initial = [tuple(state[0] for state in states) for states in self._initial]
+        if rows is None:
+            self._states = initial
+            return
+        chosen = torch.as_tensor(rows, device=initial[0][0].device)
+        for index, (states, first) in enumerate(zip(self._states, initial, strict=True)):
+            # Copies, since a caller may still hold the state.
+            states = tuple(state.clone() for state in states)
+            for state, start in zip(states, first, strict=True):
+                state[chosen] = start[chosen]
+            self._states[index] = states
+
+    @property
+    def state(self) -> Any:
+        """The present state in the form of `forward`'s hx; may be set."""
+        layers = [tuple(state.unsqueeze(0) for state in states) for states in self._states]
+        return join_layers(layers, self._layer.uniform, True)
+
+    @state.setter
+    def state(self, hx: Any) -> None:
+        like = self._states[0][0]
+        layers = self._layer.layer_states(hx, self.batch_size, like)
+        self._states = [tuple(state[0].to(like.device) for state in states) for states in layers]

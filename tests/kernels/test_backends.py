@@ -1,0 +1,114 @@
+"""Which backend runs, and that all of them agree."""
+
+import pytest
+import torch
+
+import recurra
+from recurra.kernels import record_backends
+
+T, B, I, H = 7, 3, 4, 5
+
+
+def backends_of(layer, *args, **kwargs):
+    with record_backends() as ran:
+        layer(*args, **kwargs)
+    return ran
+
+
+@pytest.mark.parametrize("name", ["rnn_tanh", "rnn_relu", "lstm", "gru"])
+def test_torch_runs_its_own_cells_as_one_stack(name):
+    layer = recurra.Recurrent(name, I, H, 3, bidirectional=True)
+    assert backends_of(layer, torch.randn(T, B, I)) == ["torch"]
+    assert backends_of(layer, torch.randn(T, B, I), lengths=[7, 2, 0]) == ["torch"]
+
+
+@pytest.mark.parametrize("name", [name for name in recurra.cells.names() if name not in ("lstm", "gru")])
+def test_the_reference_runs_the_others_layer_by_layer(name):
+    layer = recurra.Recurrent(name, I, H, 2)
+    expected = ["torch"] if name.startswith("rnn") else ["reference", "reference"]
+    assert backends_of(layer, torch.randn(T, B, I)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"weight_dropout": 0.5}, ["torch"]),
+        ({"input_dropout": 0.5}, ["torch"]),
+        ({"dropout": 0.5}, ["torch"]),
+        ({"locked_dropout": 0.5}, ["torch", "torch"]),
+        ({"residual": "residual"}, ["torch", "torch"]),
+        ({"learn_initial_state": True}, ["torch"]),
+        ({"zoneout": 0.5}, ["reference", "reference"]),
+        ({"recurrent_dropout": 0.5}, ["reference", "reference"]),
+    ],
+)
+def test_what_keeps_torch_from_running(options, expected):
+    layer = recurra.LSTM(I, H, 2, **options)
+    assert backends_of(layer, torch.randn(T, B, I)) == expected
+
+
+def test_sizes_by_layer_still_run_on_torch():
+    assert backends_of(recurra.GRU(I, [6, 5], 2), torch.randn(T, B, I)) == ["torch", "torch"]
+
+
+def test_regularisation_does_not_slow_evaluation():
+    layer = recurra.LSTM(I, H, 2, recurrent_dropout=0.5).eval()
+    assert backends_of(layer, torch.randn(T, B, I)) == ["torch"]
+
+
+def test_all_states_of_a_cell_with_one_state_need_no_reference():
+    assert backends_of(recurra.GRU(I, H), torch.randn(T, B, I), return_all_states=True) == ["torch"]
+    assert backends_of(recurra.LSTM(I, H), torch.randn(T, B, I), return_all_states=True) == ["reference"]
+
+
+def test_a_backend_can_be_forced():
+    layer = recurra.LSTM(I, H)
+    with recurra.backend("reference"):
+        assert backends_of(layer, torch.randn(T, B, I)) == ["reference"]
+    assert backends_of(layer, torch.randn(T, B, I)) == ["torch"]
+    with recurra.backend("torch"), pytest.raises(RuntimeError, match="torch has no kernel"):
+        recurra.Recurrent("mgu", I, H)(torch.randn(T, B, I))
+    with pytest.raises(ValueError, match="there are torch, reference"), recurra.backend("cudnn"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["rnn_tanh", "rnn_relu", "lstm", "gru"])
+@pytest.mark.parametrize("lengths", [None, [7, 2, 0]])
+def test_backends_agree(name, lengths):
+    torch.manual_seed(0)
+    layer = recurra.Recurrent(name, I, H, 2, bidirectional=True, dtype=torch.float64)
+    x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+
+    def results():
+        output, hx = layer(x, lengths=lengths)
+        final = hx if isinstance(hx, tuple) else (hx,)
+        loss = output.square().sum() + sum(state.sin().sum() for state in final)
+        return [output, *final, *torch.autograd.grad(loss, [x, *layer.parameters()])]
+
+    fast = results()
+    with recurra.backend("reference"):
+        slow = results()
+    for one, other in zip(fast, slow, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_a_compiled_layer_runs_the_same_backends():
+    layer = recurra.LSTM(I, H, 2)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    assert backends_of(compiled, torch.randn(T, B, I)) == ["torch", "torch"]
+    mine = torch.compile(recurra.Recurrent("mgu", I, H), fullgraph=True, backend="eager")
+    assert backends_of(mine, torch.randn(T, B, I)) == ["reference"]
+
+
+def test_operator_schema_fake_and_autograd_hold():
+    from recurra.kernels.ops import key_of
+
+    for name, states in (("lstm_peephole", 2), ("gru_cho", 1)):
+        layer = recurra.Recurrent(name, I, H, bidirectional=True)
+        weights = [w.detach().requires_grad_() for d in layer.layer_weights(0) for w in d.values()]
+        initial = [torch.randn(2, B, H, requires_grad=True) for _ in range(states)]
+        x = torch.randn(T, B, I, requires_grad=True)
+        lengths = torch.tensor([7, 2, 0])
+        arguments = (key_of(layer.cell), x, initial, weights, lengths, None, 0.0, [], True, True, False)
+        tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+        torch.library.opcheck(torch.ops.recurra.layer.default, arguments, test_utils=tests)
