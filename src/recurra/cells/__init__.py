@@ -59,7 +59,7 @@ def get(name: str) -> Cell:
     path, colon, class_name = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _from_file(Path(path), class_name)
-    close = difflib.get_close_matches(name, CELLS, n=1, cutoff=0.3)
+    close = difflib.get_close_matches(name.lower(), CELLS, n=1, cutoff=0.3)
     hint = f"did you mean {close[0]}?" if close else "see `recurra cells`."
     raise ValueError(f"there is no cell {name}; {hint}")
 

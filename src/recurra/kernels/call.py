@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..cells import Cell
 
-__all__ = ["LayerCall", "LayerResult", "weight_names"]
+__all__ = ["LayerCall", "LayerResult", "autocast_dtype", "weight_names"]
 
 
 def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
@@ -20,6 +21,14 @@ def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
     if projection:
         names.append("weight_hr")
     return names + [f"weight_{name}" for name in (*cell.vectors, *cell.matrices)]
+
+
+def autocast_dtype(like: Tensor) -> torch.dtype | None:
+    """The dtype that autocast asks for on a tensor's device, or None outside of autocast."""
+    kind = like.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return None
 
 
 @dataclass(frozen=True)

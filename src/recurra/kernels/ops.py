@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..cells import CELLS, Cell
-from .call import LayerCall, LayerResult, weight_names
+from .call import LayerCall, LayerResult, autocast_dtype, weight_names
 from .dispatch import run_eagerly
+from .torch_fused import widens_autocast
 
 __all__ = ["key_of", "register", "run_layer"]
 
@@ -51,19 +52,24 @@ def run_layer(call: LayerCall) -> LayerResult:
     """
     if not torch.compiler.is_compiling():
         return run_eagerly(call)
+    narrow = autocast_dtype(call.input)
+    dtype = narrow or call.input.dtype
+    mask = call.recurrent_mask
     results = torch.ops.recurra.layer(
         key_of(call.cell),
-        call.input,
-        list(call.states),
-        [tensor for direction in call.weights for tensor in direction.values()],
+        call.input.to(dtype),
+        [state.to(dtype) for state in call.states],
+        [tensor.to(dtype) for direction in call.weights for tensor in direction.values()],
         call.lengths,
-        call.recurrent_mask,
+        None if mask is None else mask.to(dtype),
         call.zoneout,
         list(call.zoneout_masks),
         call.all_states,
         call.bias,
         call.projection,
     )
+    if narrow is not None and widens_autocast(call):
+        results = [result.to(call.input.dtype) for result in results]
     wanted = len(results) - len(call.states)
     return LayerResult(tuple(results[:wanted]), tuple(results[wanted:]))
 
@@ -114,6 +120,11 @@ def _layer(
     call = _call(
         cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
     )
+    if lengths is not None and lengths.device.type == "cpu" and lengths.numel():
+        # While compiling their values could not be looked at.
+        low, high = (int(bound) for bound in lengths.aminmax())
+        if low < 0 or high > input.shape[0]:
+            raise ValueError(f"lengths must lie between 0 and the input's {input.shape[0]} steps, not {low} to {high}")
     result = run_eagerly(call)
     # An operator may not return its own input, which the final state of an empty sequence is.
     return [tensor.contiguous() for tensor in result.outputs] + [tensor.clone() for tensor in result.final]
@@ -154,7 +165,10 @@ def _layer_backward(
     bias: bool,
     projection: bool,
 ) -> list[Tensor]:
-    with torch.enable_grad():
+    # An operator's body runs below autograd, which has to be let in again before anything is recorded.
+    below = torch._C._SetExcludeDispatchKeyGuard
+    keys = torch._C.DispatchKey
+    with below(keys.AutogradFunctionality, False), below(keys.ADInplaceOrView, False), torch.enable_grad():
         leaves = [tensor.detach().requires_grad_() for tensor in (input, *states, *weights)]
         call = _call(
             cell, leaves[0], leaves[1 : 1 + len(states)], leaves[1 + len(states) :], lengths, recurrent_mask,
@@ -162,8 +176,9 @@ def _layer_backward(
         )  # fmt: skip
         result = run_eagerly(call)
         results = [*result.outputs, *result.final]
-    used = [(value, g) for value, g in zip(results, gradients, strict=True) if value.requires_grad]
-    found = torch.autograd.grad([v for v, _ in used], leaves, [g for _, g in used], allow_unused=True)
+        # Without a step the outputs are empty and depend on nothing.
+        used = [(value, g) for value, g in zip(results, gradients, strict=True) if value.requires_grad]
+        found = torch.autograd.grad([v for v, _ in used], leaves, [g for _, g in used], allow_unused=True)
     return [torch.zeros_like(leaf) if g is None else g.contiguous() for leaf, g in zip(leaves, found, strict=True)]
 
 

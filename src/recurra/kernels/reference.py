@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ..cells import Cell
 from ..cells.algebra import Gate
 from ..cells.trace import trace
-from .call import LayerCall, LayerResult
+from .call import LayerCall, LayerResult, autocast_dtype
 
 __all__ = ["Stepper", "refusal", "run"]
 
@@ -123,6 +123,10 @@ def run(call: LayerCall) -> LayerResult:
         torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0] for parts in zip(*[r[0] for r in runs], strict=True)
     )
     final = tuple(torch.stack(parts) for parts in zip(*[r[1] for r in runs], strict=True))
+    dtype = autocast_dtype(input)
+    if dtype is not None:
+        # States kept their precision on the way; what leaves has the dtype that torch's kernels give.
+        outputs, final = tuple(value.to(dtype) for value in outputs), tuple(value.to(dtype) for value in final)
     return LayerResult(outputs, final)
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from ..cells import CELLS, Cell
 from .call import LayerCall, LayerResult
 
-__all__ = ["flatten", "kind_of", "refusal", "run", "run_stack", "transformed"]
+__all__ = ["flatten", "kind_of", "refusal", "run", "run_stack", "transformed", "widens_autocast"]
 
 name = "torch"
 
@@ -43,6 +43,12 @@ def refusal(call: LayerCall) -> str | None:
     if transformed():
         return "torch's kernels have no batching or forward-mode rule"
     return None
+
+
+def widens_autocast(call: LayerCall) -> bool:
+    """Whether torch gives this layer's results in full precision under autocast, as its CPU loops of RNN and GRU do."""
+    on_cpu_loop = call.input.device.type == "cpu" and kind_of(call.cell) not in (None, "lstm")
+    return on_cpu_loop and not call.zoneout and call.recurrent_mask is None
 
 
 def run(call: LayerCall) -> LayerResult:
@@ -113,9 +119,15 @@ def run_stack(
 def _run_lengths(
     cell: Cell, input: Tensor, states: Sequence[Tensor], weights: list[Tensor], lengths: Tensor, **options: object
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    if input.shape[1] == 0:
+        return run_stack(cell, input, states, weights, **options)  # type: ignore[arg-type]
     on_cpu = lengths.detach().to("cpu", torch.int64)
-    # torch packs no empty rows: they are given one step, whose results are then put back.
+    # torch packs no empty rows: they are given one step of zeros, whose results are then put back.
     empty = on_cpu == 0
+    any_empty = bool(empty.any())
+    if any_empty:
+        rows = empty.to(input.device)[:, None]
+        input = torch.where(rows, input.new_zeros(()), input)
     packed = pack_padded_sequence(input, on_cpu.clamp(min=1), enforce_sorted=False)
     order, inverse = packed.sorted_indices, packed.unsorted_indices
     assert order is not None and inverse is not None
@@ -130,8 +142,7 @@ def _run_lengths(
     )
     output, _ = pad_packed_sequence(packed._replace(data=data), total_length=input.shape[0])
     final = tuple(state.index_select(1, inverse) for state in final)
-    if bool(empty.any()):
-        rows = empty.to(input.device)[:, None]
+    if any_empty:
         output = torch.where(rows, output.new_zeros(()), output)
         final = tuple(torch.where(rows, old.to(new.dtype), new) for old, new in zip(states, final, strict=True))
     return output, final

@@ -42,6 +42,8 @@ def hidden_sizes(hidden_size: int | Sequence[int], num_layers: int, proj_size: i
     """The size of each layer, checked."""
     if isinstance(hidden_size, Sequence) and not isinstance(hidden_size, str):
         sizes = list(hidden_size)
+        if num_layers == 1 and sizes:
+            num_layers = len(sizes)
         if len(sizes) != num_layers:
             raise ValueError(f"hidden_size lists {len(sizes)} sizes for {num_layers} layers")
     else:
@@ -81,7 +83,7 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Te
     Raises:
         ValueError: if there is not one length a row, or one is negative or longer than the input.
     """
-    checked = torch.as_tensor(lengths)
+    checked = lengths if isinstance(lengths, Tensor) else torch.tensor(lengths, dtype=torch.int64)
     if checked.is_floating_point() or checked.dtype == torch.bool:
         raise ValueError(f"lengths must be integers, not {checked.dtype}")
     if checked.shape != (batch,):

@@ -70,7 +70,7 @@ class RecurrentParameters(nn.Module):
         self.hidden_sizes = hidden_sizes(hidden_size, num_layers, proj_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
-        self.num_layers = num_layers
+        self.num_layers = len(self.hidden_sizes)
         self.bias = bias
         self.batch_first = batch_first
         self.dropout = float(dropout)

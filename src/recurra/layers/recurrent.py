@@ -30,7 +30,7 @@ class Recurrent(RecurrentParameters):
         cell: a name of `recurra.cells`, FILE.py:CLASS, or a `Cell`.
         input_size: I.
         hidden_size: H, or one size for each layer.
-        num_layers: L.
+        num_layers: L; may be left out where `hidden_size` lists sizes.
         bias: whether there are biases; both, as in torch.nn.
         batch_first: whether input and output are (B, T, ...) instead of (T, B, ...).
         dropout: probability of ordinary dropout on the output of each layer but the last.

@@ -34,6 +34,8 @@ class Stream:
     def __init__(self, layer: Recurrent, batch_size: int = 1) -> None:
         if layer.bidirectional:
             raise ValueError("a bidirectional layer cannot stream: its backward direction needs the future")
+        if batch_size < 0:
+            raise ValueError(f"batch_size must not be negative, but is {batch_size}")
         self._layer = layer
         self.batch_size = batch_size
         was_training = layer.training
@@ -49,8 +51,14 @@ class Stream:
 
     @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
-        """Take one step: input (B, I) to output (B, P)."""
+        """Take one step: input (B, I) to output (B, P).
+
+        Raises:
+            ValueError: if the input has another shape.
+        """
         layer = self._layer
+        if x.shape != (self.batch_size, layer.input_size):
+            raise ValueError(f"a step takes ({self.batch_size}, {layer.input_size}), not {tuple(x.shape)}")
         for index, stepper in enumerate(self._steppers):
             old = self._states[index]
             new = stepper.step(stepper.input_product(x), old)

@@ -1,0 +1,166 @@
+"""layer.stream(): one step at a time gives what forward gives for the whole sequence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import recurra
+
+from .builders import assert_close, build, states_of, zeros_or_random
+from .oracles import CELLS
+
+NAMES = sorted(CELLS)
+T, B, I, H = 6, 3, 4, 5
+STACKS: list[dict[str, Any]] = [
+    {"residual": "residual"},
+    {"residual": "highway"},
+    {"bias": False},
+    {"batch_first": True},
+    {"learn_initial_state": True},
+    {"forget_bias": 1.0},
+]
+
+
+def sequence(device: torch.device | str = "cpu") -> torch.Tensor:
+    return torch.randn(T, B, I, generator=torch.Generator().manual_seed(3), dtype=torch.float64).to(device)
+
+
+def copy_of(state: Any) -> Any:
+    if isinstance(state, torch.Tensor):
+        return state.detach().clone()
+    return type(state)(copy_of(part) for part in state)
+
+
+def flat(state: Any) -> list[torch.Tensor]:
+    return [state] if isinstance(state, torch.Tensor) else [tensor for part in state for tensor in flat(part)]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_equal_forward(name: str, num_layers: int, device: torch.device) -> None:
+    layer = build(name, I, H, num_layers, device=device).eval()
+    x = sequence(device)
+    expected, last = layer(x)
+    stream = layer.stream(B)
+    for step, expected_step in zip(x, expected, strict=True):
+        output = stream.step(step)
+        assert output.shape == (B, H)
+        assert_close(output, expected_step)
+    for state, expected_state in zip(states_of(stream.state), states_of(last), strict=True):
+        assert_close(state, expected_state)
+
+
+@pytest.mark.parametrize("options", STACKS, ids=str)
+@pytest.mark.parametrize("name", ["lstm", "gru_cho"])
+def test_steps_equal_forward_in_every_stack(name: str, options: dict[str, Any]) -> None:
+    options = {key: value for key, value in options.items() if key != "forget_bias" or name == "lstm"}
+    layer = build(name, I, H, 3, **options).eval()
+    x = sequence()
+    expected, _ = layer(x.transpose(0, 1) if options.get("batch_first") else x)
+    expected = expected.transpose(0, 1) if options.get("batch_first") else expected
+    stream = layer.stream(B)
+    assert_close(torch.stack([stream.step(step) for step in x]), expected)
+
+
+def test_steps_equal_forward_with_projection_and_zoneout() -> None:
+    for layer in (build("lstm", I, H, 2, proj_size=2), build("lstm", I, H, 2, zoneout=0.2)):
+        expected, _ = layer.eval()(sequence())
+        stream = layer.stream(B)
+        assert_close(torch.stack([stream.step(step) for step in sequence()]), expected)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_cho"])
+def test_a_width_for_each_layer(name: str) -> None:
+    layer = build(name, I, [5, 3], 2).eval()
+    expected, last = layer(sequence())
+    stream = layer.stream(B)
+    assert_close(torch.stack([stream.step(step) for step in sequence()]), expected)
+    for state, expected_state in zip(flat(stream.state), flat(last), strict=True):
+        assert_close(state, expected_state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_can_be_given(name: str) -> None:
+    layer = build(name, I, H, 2).eval()
+    hx = zeros_or_random(name, 2, B, H)
+    expected, _ = layer(sequence(), hx)
+    stream = layer.stream(B)
+    stream.state = hx
+    assert_close(torch.stack([stream.step(step) for step in sequence()]), expected)
+    for state, original in zip(states_of(hx), states_of(zeros_or_random(name, 2, B, H)), strict=True):
+        assert torch.equal(state, original)  # the stream may not write into the caller's tensors
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "gru_cho", "lstm_fgr"])
+def test_state_can_be_kept_and_put_back(name: str) -> None:
+    layer = build(name, I, H, 2).eval()
+    stream = layer.stream(B)
+    for step in sequence()[:3]:
+        stream.step(step)
+    kept = stream.state
+    copied = copy_of(kept)
+    first = [stream.step(step).clone() for step in sequence()[3:]]
+    for state, before in zip(states_of(kept), states_of(copied), strict=True):
+        assert torch.equal(state, before)
+    stream.state = kept
+    for step, expected in zip(sequence()[3:], first, strict=True):
+        assert torch.equal(stream.step(step), expected)
+
+
+@pytest.mark.parametrize("learn", [False, True])
+@pytest.mark.parametrize("convert", [list, torch.tensor], ids=["list", "tensor"])
+@pytest.mark.parametrize("name", NAMES)
+def test_single_rows_start_again(name: str, convert: Any, learn: bool, device: torch.device) -> None:
+    layer = build(name, I, H, 2, learn_initial_state=learn, device=device).eval()
+    x = sequence(device)
+    stream = layer.stream(B)
+    for step in x[:3]:
+        stream.step(step)
+    stream.reset(convert([0, 2]))
+    output = torch.stack([stream.step(step) for step in x[3:]])
+    assert_close(output[:, 1], layer(x)[0][3:, 1])
+    assert_close(output[:, [0, 2]], layer(x[3:])[0][:, [0, 2]])
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_cho"])
+def test_all_rows_start_again(name: str) -> None:
+    layer = build(name, I, H, 2).eval()
+    stream = layer.stream(B)
+    first = [stream.step(step).clone() for step in sequence()]
+    stream.reset()
+    for step, expected in zip(sequence(), first, strict=True):
+        assert torch.equal(stream.step(step), expected)
+
+
+def test_streams_of_one_layer_do_not_meet() -> None:
+    layer = build("lstm", I, H).eval()
+    one, other = layer.stream(B), layer.stream(B)
+    expected, _ = layer(sequence())
+    for step, expected_step in zip(sequence(), expected, strict=True):
+        other.step(torch.randn(B, I, dtype=torch.float64))
+        assert_close(one.step(step), expected_step)
+
+
+def test_drop_ins_stream() -> None:
+    for kind in (recurra.LSTM, recurra.GRU, recurra.RNN):
+        layer = kind(I, H, 2, dtype=torch.float64).eval()
+        stream = layer.stream(B)
+        assert_close(torch.stack([stream.step(step) for step in sequence()]), layer(sequence())[0])
+
+
+def test_what_cannot_stream_is_refused() -> None:
+    with pytest.raises(ValueError, match="bidirectional"):
+        build("lstm", I, H, bidirectional=True).stream(B)
+    with pytest.raises(ValueError, match="batch_size"):
+        build("lstm", I, H).stream(-1)
+    stream = build("lstm", I, H).stream(B)
+    for shape in ((B + 1, I), (B, I + 1), (1, B, I)):
+        with pytest.raises((RuntimeError, ValueError)):
+            stream.step(torch.zeros(shape, dtype=torch.float64))
+    with pytest.raises((RuntimeError, ValueError)):
+        stream.state = zeros_or_random("lstm", 1, B + 1, H)
+    with pytest.raises((IndexError, ValueError)):
+        stream.reset([B])
