@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .cells.algebra import State
     from .kernels import backend
     from .layers import GRU, LSTM, RNN, Recurrent
-    from .load import load
+    from .loading import load
 
 # Loaded on first use: the command line and the cells themselves must not wait for torch.
 _HOMES = {
@@ -26,7 +26,7 @@ _HOMES = {
     "LSTM": ".layers",
     "RNN": ".layers",
     "Recurrent": ".layers",
-    "load": ".load",
+    "load": ".loading",
 }
 
 

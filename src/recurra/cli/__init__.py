@@ -1,0 +1,1 @@
+"""The commands: thin wrappers that read options, call the package and print."""

@@ -1,0 +1,143 @@
+"""`recurra info` and `recurra cells`: what a run is, what this installation is, and the cells' equations."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from .frame import UsageError, unknown_name
+from .output import print_json, print_pairs, print_table
+
+__all__ = ["cells", "info"]
+
+_PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "accelerate", "huggingface_hub", "pydantic")
+
+
+def info(
+    directory: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]", help="Run directory (default: this installation and machine).", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON (default: two columns).")] = False,
+) -> None:
+    """What was trained in a run directory; without one, versions and machine."""
+    facts = _machine() if directory is None else _run(directory)
+    if as_json:
+        print_json(facts)
+    else:
+        print_pairs(_rows(facts))
+
+
+def cells(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="A cell, or FILE.py:CLASS for your own (default: list all).", show_default=False
+        ),
+    ] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (default: plain text).")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (default: text).")] = False,
+) -> None:
+    """The cells that layers and models can be built of; with a name, that cell's equations."""
+    from .. import cells as registry
+
+    if name is None:
+        listed = [(each, registry.get(each).citation) for each in registry.names()]
+        if as_json:
+            print_json([{"name": each, "citation": citation} for each, citation in listed])
+        else:
+            print_table(["name", "source"], listed)
+        return
+    if name not in registry.names() and ":" not in name:
+        raise UsageError(unknown_name("cell", name, registry.names()))
+    try:
+        cell = registry.get(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if as_json:
+        described = {"name": name, "citation": cell.citation, "states": list(cell.states), "gates": list(cell.gates)}
+        print_json({**described, "equations": cell.equations(), "latex": cell.latex()})
+    elif latex:
+        print(cell.latex())
+    else:
+        print(f"{name}: {cell.citation}\n")
+        print("\n".join(f"  {equation}" for equation in cell.equations()))
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        accelerators.append("mps")
+    return {
+        "recurra": __version__,
+        "python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "accelerators": accelerators,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _run(directory: Path) -> dict[str, Any]:
+    import torch
+
+    from ..data.tokenizer import Tokenizer
+    from ..models.language_model import LanguageModel
+    from ..training.logging import read_metrics
+    from ..training.run_directory import METRICS, read_run
+
+    config = read_run(directory)
+    facts: dict[str, Any] = {"run": str(directory), "task": config.task}
+    path = directory / "tokenizer.json"
+    if path.is_file():
+        vocabulary = Tokenizer.load(path).vocab_size
+        # Without storage: only the shapes are counted.
+        with torch.device("meta"):
+            model = LanguageModel(vocabulary, config.model)
+        facts["vocabulary"] = vocabulary
+        facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    records = read_metrics(directory / METRICS)
+    evaluations = [record for record in records if record["kind"] == "valid" and record["loss"] is not None]
+    facts["best"] = min(evaluations, key=lambda record: record["loss"], default={})
+    facts["last"] = records[-1] if records else {}
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    facts["bytes"] = {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
+    facts["config"] = config.model_dump(mode="json", exclude={"task"})
+    facts["installation"] = _machine()
+    return facts
+
+
+def _rows(facts: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Facts as lines, the parts of a group under its name and a dot."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _rows(value, f"{above}{name}.")
+        else:
+            yield above + name, _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "none"
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)

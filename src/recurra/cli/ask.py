@@ -1,0 +1,286 @@
+"""`recurra evaluate`, `score`, `next` and `generate`: ask a trained run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .frame import UsageError, message
+from .output import print_json, print_pairs, print_table, visible
+
+if TYPE_CHECKING:
+    from ..tasks.language_model_answers import LineScore
+    from ..tasks.language_model_predictor import LanguageModelPredictor
+
+__all__ = ["evaluate", "generate", "next_word", "score"]
+
+RunDirectory = Annotated[
+    str, typer.Argument(metavar="DIR", help="Run directory, or USER/NAME on the Hugging Face Hub.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people (default: text).")]
+Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or mps.")]
+
+
+def _load(directory: str, device: str) -> LanguageModelPredictor:
+    from .. import load
+
+    return load(directory, device=device)
+
+
+def evaluate(
+    directory: RunDirectory,
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            metavar="FILE...",
+            help="Text to evaluate on: one or more files, globs, folders or .gz files; - is stdin (required).",
+            show_default=False,
+        ),
+    ],
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Loss, perplexity and bits per character on text.
+
+    The files are read as one stream with the state carried along; a long one in several places at once, each after
+    reading what stands before it.
+    """
+    predictor = _load(directory, device)
+    with _bar("evaluating") as progress:
+        result = predictor.evaluate(data, progress=progress)
+    if as_json:
+        print_json(result)
+        return
+    print_pairs(
+        [
+            ("loss", f"{result['loss']:.4f} nats per token"),
+            ("perplexity", f"{result['perplexity']:.2f} per token"),
+            ("bits per character", f"{result['bits_per_character']:.4f}"),
+            ("tokens", f"{result['tokens']:,}"),
+            ("characters", f"{result['characters']:,}"),
+            ("unknown tokens", f"{result['unknown_rate']:.2%}"),
+        ]
+    )
+
+
+def score(
+    directory: RunDirectory,
+    file: Annotated[
+        str, typer.Argument(metavar="[FILE|-]", help="Text to score, a line at a time; - is stdin.", show_default=True)
+    ] = "-",
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text", metavar="LINE...", help="Score these lines instead of a file (default: none).", show_default=False
+        ),
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """How likely each line is, and which of them is likeliest.
+
+    Each line is read on its own, as the first of a text, so its score does not depend on the others. The rank orders
+    the lines as alternatives; the share is a line's part of their total probability. Blank lines are passed over. With
+    --json, one object a line.
+    """
+    # First, so that a mistyped directory is not met by silent waiting for standard input.
+    predictor = _load(directory, device)
+    lines = [(number, line) for number, line in enumerate(text or _lines(file), start=1) if line.strip()]
+    if not lines:
+        raise UsageError("there is no line to score: name a file with text in it, or give lines with --text.")
+    scores = []
+    with _bar("scoring") as progress:
+        for _, line in lines:
+            scores += predictor.score([line])
+            progress(len(scores), len(lines))
+    _print_scores([number for number, _ in lines], scores, as_json)
+
+
+def next_word(
+    directory: RunDirectory,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What comes before, in quotes.", show_default=False)],
+    top: Annotated[int, typer.Option("--top", min=1, help="How many words to show.")] = 10,
+    candidates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--candidates",
+            metavar="WORD,...",
+            help="Ask about these words, separated by commas or spaces (default: the likeliest words).",
+            show_default=False,
+        ),
+    ] = None,
+    tokens: Annotated[
+        bool,
+        typer.Option("--tokens", help="Show the model's own tokens after exactly this text (default: whole words)."),
+    ] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """P(next word | words): the likeliest words after a text.
+
+    Example: recurra next runs/books "the apple and" --candidates pear,pair
+    """
+    words = [word.strip() for part in candidates or [] for word in part.split(",") if word.strip()]
+    if candidates is not None and not words:
+        raise UsageError("--candidates: name at least one word, for example --candidates pear,pair.")
+    if words and tokens:
+        raise UsageError("--candidates are whole words: leave out --tokens.")
+    predictor = _load(directory, device)
+    found = predictor.next(text, top=top, candidates=words or None, unit="token" if tokens else "word")
+    for entry in found:
+        if words and entry.probability == 0.0:
+            message(f"recurra: {entry.word} is not in the model's vocabulary.")
+    if as_json:
+        answers = [{"word": entry.word, "probability": entry.probability} for entry in found]
+        print_json({"text": text, "next": answers, "unseen": found.unseen})
+        return
+    print_table(["word", "probability"], [[entry.word, _probability(entry.probability)] for entry in found])
+
+
+def generate(
+    directory: RunDirectory,
+    prompt: Annotated[
+        str,
+        typer.Option("--prompt", metavar="TEXT", help="Text to go on from (default: a new line).", show_default=False),
+    ] = "",
+    length: Annotated[int, typer.Option("--length", min=1, help="Most tokens to write.")] = 200,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            "--temperature", min=0.0, help="Divides the logits: below 1 safer, above 1 bolder, 0 the likeliest."
+        ),
+    ] = 1.0,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k", min=1, help="Draw among this many likeliest tokens (default: all).", show_default=False
+        ),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            "--top-p",
+            min=0.0,
+            max=1.0,
+            help="Draw from the likeliest tokens that hold this much probability, 0 to 1 (default: all).",
+            show_default=False,
+        ),
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(
+            "--min-p",
+            min=0.0,
+            max=1.0,
+            help="Draw among tokens this fraction as likely as the likeliest, 0 to 1 (default: all).",
+            show_default=False,
+        ),
+    ] = None,
+    repetition_penalty: Annotated[
+        float,
+        typer.Option(
+            "--repetition-penalty", min=0.0, help="Makes tokens that were seen less likely: 1 not, 1.2 a bit."
+        ),
+    ] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed writes the same text.")] = 0,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of samples; one is shown as it is written.")] = 1,
+    stop: Annotated[
+        str | None,
+        typer.Option(
+            "--stop",
+            metavar="TEXT",
+            help="End at this text, which is not shown; \\n is a line end (default: only --length ends).",
+            show_default=False,
+        ),
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Let the model write."""
+    from ..decoding.sampling import SamplingOptions
+    from ..errors import ConfigError
+
+    try:
+        options = SamplingOptions(temperature, top_k, top_p, min_p, repetition_penalty)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    stop = stop.replace("\\n", "\n") if stop else None
+    predictor = _load(directory, device)
+    if n == 1 and not as_json:
+        _show(prompt)
+        for piece in predictor.stream(prompt, length, options, seed=seed, stop=stop):
+            _show(piece)
+        print()
+        return
+    samples = predictor.generate(prompt, length, options, n=n, seed=seed, stop=stop)
+    for number, sample in enumerate(samples, start=1):
+        if as_json:
+            print_json({"sample": number, "prompt": prompt, "text": sample})
+        else:
+            _show(f"--- {number} of {n}\n{prompt}{sample}\n")
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, if someone is watching: a function of what is done and what there is in all."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines(file: str) -> list[str]:
+    from ..data.text import expand_paths, read_text
+
+    return "".join(read_text(expand_paths([file]))).split("\n")
+
+
+def _print_scores(numbers: Sequence[int], scores: Sequence[LineScore], as_json: bool) -> None:
+    from ..tasks.language_model_answers import rank_lines
+
+    ranked = rank_lines(scores)
+    # Equal lines are equal scores, so places are looked up by identity.
+    places = {id(line.score): place for place, line in enumerate(ranked, start=1)}
+    shares = {id(line.score): line.probability for line in ranked}
+    if as_json:
+        for number, each in zip(numbers, scores, strict=True):
+            print_json({"line": number, **asdict(each), "rank": places[id(each)], "share": shares[id(each)]})
+        return
+    print_table(
+        ["line", "rank", "share", "log-probability", "perplexity", "bits/char", "unknown", "text"],
+        [
+            [
+                str(number),
+                str(places[id(each)]),
+                f"{shares[id(each)]:.1%}",
+                f"{each.log_probability:.3f}",
+                f"{each.perplexity:.2f}",
+                f"{each.bits_per_character:.3f}",
+                str(each.unknown),
+                each.text,
+            ]
+            for number, each in zip(numbers, scores, strict=True)
+        ],
+    )
+    if len(ranked) > 1:
+        print(f"\nlikeliest: {visible(ranked[0].score.text)}")
+
+
+def _show(text: str) -> None:
+    # Escape sequences that a model picked up from its data must not reach the terminal.
+    print("".join(c if c in "\n\t" else visible(c) for c in text), end="", flush=True)
+
+
+def _probability(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.001 else f"{value:.2e}"

@@ -1,0 +1,63 @@
+"""Results on stdout: aligned tables for people, one JSON value a line for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+__all__ = ["print_json", "print_pairs", "print_table", "visible"]
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value on one line; numbers that JSON has no word for (inf, nan) become null."""
+    print(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under their headings; a column whose cells are all numbers is aligned to the right.
+
+    Nothing is cut off: a narrow terminal wraps, and a pipe gets everything. Wide characters (CJK) count as two.
+    """
+    from rich.cells import cell_len
+
+    table = [[visible(cell) for cell in row] for row in rows]
+    numeric = [all(_is_number(row[i]) for row in table) for i in range(len(columns))]
+    table.insert(0, list(columns))
+    widths = [max(cell_len(row[i]) for row in table) for i in range(len(columns))]
+    for row in table:
+        cells = []
+        for cell, width, right in zip(row, widths, numeric, strict=True):
+            space = " " * (width - cell_len(cell))
+            cells.append(space + cell if right else cell + space)
+        print("  ".join(cells).rstrip())
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
+    rows = list(pairs)
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        print(f"{name:<{width}}  {visible(value)}")
+
+
+def visible(text: str) -> str:
+    """The text with control characters as escapes, so that data cannot steer the terminal or break a table."""
+    # Format characters stay: they join emoji and mark the direction of writing.
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in "Cc Zl Zp" else c for c in text)
+
+
+def _is_number(text: str) -> bool:
+    return bool(text) and text.strip("+-0123456789.,e% ") in ("", "inf", "nan")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value

@@ -1,0 +1,203 @@
+"""A text as one long row of token ids in a memory-mapped file, made once and larger than memory if need be."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import RunError
+from .text import PIECE_SIZE, Progress, read_text
+from .tokenizer import Tokenizer
+
+__all__ = ["TokenStream", "prepare"]
+
+_FORMAT = 1
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The JSON beside a token file; `spare_characters` are those that no token accounts for (spaces between words)."""
+
+    format: int
+    dtype: str
+    tokens: int
+    characters: int
+    words: int
+    bytes: int
+    spare_characters: int
+    eos_id: int
+    tokenizer: str
+    token_characters: list[int]
+
+
+class TokenStream:
+    """The tokens of a text, read from a file as they are used, and how much text they stand for.
+
+    Attributes:
+        tokens: the ids, a read-only memory map (or a part of one) of uint16 or uint32, shape (tokens,).
+        tokenizer_fingerprint: `Tokenizer.fingerprint` of the tokenizer that made it.
+    """
+
+    def __init__(self, tokens: np.ndarray, header: _Header, whole: bool = True) -> None:
+        self.tokens: npt.NDArray[Any] = tokens
+        self.tokenizer_fingerprint = header.tokenizer
+        self._header = header
+        if not whole:
+            self._header = self._count()
+
+    @classmethod
+    def open(cls, path: str | Path) -> TokenStream:
+        """Open what `prepare` wrote.
+
+        Raises:
+            RunError: if the file is missing, was not finished, is damaged, or was written by a newer version.
+        """
+        path = Path(path)
+        try:
+            tree = json.loads(_header_path(path).read_text(encoding="utf-8"))
+            version = tree["format"]
+            if version > _FORMAT:
+                raise RunError(f"{path}: prepared text of format {version} needs a newer recurra; prepare it again.")
+            header = _Header(**tree)
+            size = path.stat().st_size
+        except OSError as error:
+            raise RunError(f"{path}: prepared text cannot be read ({error.strerror}); prepare it again.") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{_header_path(path)}: this is not a header of prepared text; prepare it again.") from error
+        dtype = np.dtype(header.dtype)
+        if size != header.tokens * dtype.itemsize or not size:
+            raise RunError(
+                f"{path}: it has {size} bytes instead of {header.tokens * dtype.itemsize}; prepare the text again."
+            )
+        return cls(np.memmap(path, dtype, mode="r", shape=(header.tokens,)), header)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def characters(self) -> int:
+        """Code points of normalised text. In a slice of `word` tokens the spaces are an estimate; else it is exact."""
+        return self._header.characters
+
+    @property
+    def words(self) -> int:
+        """Words between white space; in a slice an estimate from its share of the tokens."""
+        return self._header.words
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of normalised text in UTF-8; in a slice an estimate from its share of the characters."""
+        return self._header.bytes
+
+    def slice(self, start: int, stop: int) -> TokenStream:
+        """The tokens from `start` to before `stop` (as in Python), without copying them."""
+        return TokenStream(self.tokens[start:stop], self._header, whole=False)
+
+    def split(self, fraction: float) -> tuple[TokenStream, TokenStream]:
+        """Two parts, the second with about `fraction` of the tokens, parted at a line end where one is near.
+
+        The cut is moved to the next line end if that is within a tenth of the smaller part.
+        """
+        cut = min(max(round(len(self) * (1 - fraction)), 1), len(self) - 1)
+        reach = max(1, min(cut, len(self) - cut) // 10)
+        ends = np.flatnonzero(self.tokens[cut - 1 : cut - 1 + reach] == self._header.eos_id)
+        if len(ends) and cut + int(ends[0]) < len(self):
+            cut += int(ends[0])
+        return self.slice(0, cut), self.slice(cut, len(self))
+
+    def _count(self) -> _Header:
+        whole = self._header
+        lengths = np.array(whole.token_characters, np.int64)
+        share = len(self.tokens) / whole.tokens
+        spare = round(whole.spare_characters * share)
+        blocks = (self.tokens[start : start + _BLOCK] for start in range(0, len(self.tokens), _BLOCK))
+        characters = sum(int(lengths[block].sum()) for block in blocks) + spare
+        return replace(
+            whole,
+            tokens=len(self.tokens),
+            characters=characters,
+            words=round(whole.words * share),
+            bytes=round(whole.bytes * characters / whole.characters),
+            spare_characters=spare,
+        )
+
+
+def prepare(
+    paths: Sequence[str | Path], tokenizer: Tokenizer, out: str | Path, *, progress: Progress | None = None
+) -> TokenStream:
+    """Tokenise text once into a file of ids (uint16 if they fit, else uint32) with a JSON header beside it.
+
+    Memory is bounded whatever the size of the text or of its lines. The file is written aside and renamed when it is
+    whole; on failure nothing is left behind.
+
+    Args:
+        paths: the files, as `expand_paths` returns them.
+        tokenizer: turns the text into ids.
+        out: the file to write.
+        progress: called with the bytes read so far and the bytes of all files.
+
+    Raises:
+        DataError: if the text cannot be read or is empty; see `read_text`.
+        RunError: if the file cannot be written, for example for want of space.
+    """
+    out = Path(out)
+    aside = out.with_name(out.name + ".tmp")
+    header_aside = _header_path(aside)
+    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
+    lengths = tokenizer.token_characters
+    tokens = characters = words = size = accounted = 0
+    pieces = read_text(paths, PIECE_SIZE, progress=progress)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "wb") as file:
+            for piece in pieces:
+                text = tokenizer.normalize(piece)
+                ids = tokenizer.encode_normalized(text)
+                file.write(ids.astype(dtype).tobytes())
+                tokens += len(ids)
+                characters += len(text)
+                words += len(text.split())
+                size += len(text.encode())
+                accounted += int(lengths[ids].sum())
+            file.flush()
+            os.fsync(file.fileno())
+        header = _Header(
+            format=_FORMAT,
+            dtype=dtype.str,
+            tokens=tokens,
+            characters=characters,
+            words=words,
+            bytes=size,
+            spare_characters=characters - accounted,
+            eos_id=tokenizer.eos_id,
+            tokenizer=tokenizer.fingerprint,
+            token_characters=lengths.tolist(),
+        )
+        with open(header_aside, "w", encoding="utf-8") as file_of_header:
+            json.dump(asdict(header), file_of_header)
+            file_of_header.flush()
+            os.fsync(file_of_header.fileno())
+        # The header goes last and comes first off: with it in place, the tokens beside it are its own.
+        _header_path(out).unlink(missing_ok=True)
+        aside.replace(out)
+        header_aside.replace(_header_path(out))
+    except OSError as error:
+        raise RunError(
+            f"{out}: the prepared text cannot be written ({error.strerror}); free space there or choose another folder."
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+        header_aside.unlink(missing_ok=True)
+    return TokenStream.open(out)
+
+
+def _header_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")

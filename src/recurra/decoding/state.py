@@ -1,0 +1,44 @@
+"""The recurrent state while decoding: rows of a batch taken apart and put together again.
+
+A state is what `recurra.Recurrent` carries: a tensor, or nested tuples and lists of tensors, each (layers, B, H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["State", "join_states", "select_rows"]
+
+State = Any
+
+
+def select_rows(state: State, rows: Tensor) -> State:
+    """The rows of the batch with these indices, in this order; an index may repeat.
+
+    Args:
+        state: tensors (layers, B, H).
+        rows: (N,) int64.
+
+    Returns:
+        The same structure with tensors (layers, N, H).
+    """
+    return _map(lambda tensors: tensors[0].index_select(1, rows.to(tensors[0].device)), [state])
+
+
+def join_states(states: Sequence[State]) -> State:
+    """Put several states side by side as one batch: tensors (layers, sum of B, H)."""
+    return _map(lambda tensors: torch.cat(tensors, dim=1), states)
+
+
+def _map(function: Callable[[list[Tensor]], Tensor], states: Sequence[State]) -> State:
+    first = states[0]
+    if isinstance(first, Tensor):
+        return function(list(states))
+    parts = [_map(function, each) for each in zip(*states, strict=True)]
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*parts)
+    return type(first)(parts)

@@ -1,0 +1,163 @@
+"""Models on the Hugging Face Hub: what a run directory needs to predict, uploaded with a card, and fetched again.
+
+huggingface_hub's ModelHubMixin stores one module's weights with a config.json of its constructor's arguments. A run is
+more than a module (the tokenizer, the configuration) and already has its own files, so they are uploaded as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ..config import Config, load_config
+from ..errors import RunError
+
+__all__ = ["FILES", "fetch", "model_card", "push"]
+
+FILES = ("config.yaml", "tokenizer.json", "model.safetensors")
+"""What predicting needs; nothing else is uploaded, but for the card, and nothing else is fetched."""
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def push(
+    directory: Path,
+    repo_id: str,
+    config: Config,
+    *,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload recurra model",
+) -> str:
+    """Upload a directory's `FILES` and a card, README.md, that is made for them.
+
+    Args:
+        directory: holds `FILES`.
+        repo_id: USER/NAME; made if it does not exist.
+        config: the run's configuration, for the card.
+        private: of a repository that is made; None: the account's default.
+        token: access token; None: the one that `hf auth login` stored.
+        revision: branch; None: main.
+        commit_message: first line of the commit.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        RunError: if the cell is the user's own, or if the Hub refuses or cannot be reached.
+    """
+    if _own_cell(config):
+        raise RunError(
+            f"{config.model.cell}: a model with a cell of your own cannot be loaded from the Hub; share its directory "
+            "together with the cell's file instead."
+        )
+    from huggingface_hub import HfApi
+
+    (directory / "README.md").write_text(model_card(repo_id, config), encoding="utf-8")
+    try:
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=directory,
+            revision=revision,
+            commit_message=commit_message,
+            allow_patterns=[*FILES, "README.md"],
+        )
+    except Exception as error:
+        # The Hub's client lets errors of its own, of httpx or requests and of the operating system through.
+        raise RunError(f"{repo_id}: cannot be uploaded to the Hub ({_first_line(error)}).") from error
+    return str(getattr(commit, "commit_url", commit))
+
+
+def fetch(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The directory of a model: itself if it is one, or else downloaded from the Hub into its cache.
+
+    A name such as runs/books, where the folder runs exists here, means a directory and is never looked for on the Hub.
+
+    Args:
+        name: a directory, or USER/NAME of a repository on the Hub.
+        revision: branch, tag or commit on the Hub.
+        token: access token for a private repository.
+        cache_dir: where downloads are kept; None: the Hub client's own place.
+        local_files_only: use what was downloaded before and no network.
+
+    Raises:
+        RunError: if it is neither, cannot be downloaded, or asks for a cell from a file.
+    """
+    path = Path(name)
+    if path.exists() or not _REPOSITORY.fullmatch(str(name)) or path.parent.is_dir():
+        return path
+    from huggingface_hub import HfApi
+
+    try:
+        directory = Path(
+            HfApi(token=token).snapshot_download(
+                str(name),
+                revision=revision,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                allow_patterns=list(FILES),
+            )
+        )
+    except Exception as error:
+        raise RunError(
+            f"{name}: is neither a directory here nor a model that the Hub gives out ({_first_line(error)})."
+        ) from error
+    missing = [file for file in FILES if not (directory / file).is_file()]
+    if missing:
+        raise RunError(f"{name}: this repository on the Hub has no {missing[0]}, so it is not a recurra model.")
+    # A downloaded configuration must not name code to run, not even code that lies on this machine.
+    if _own_cell(load_config(directory / "config.yaml")):
+        raise RunError(
+            f"{name}: its cell comes from a file of its author's, which is not run; ask for the directory instead."
+        )
+    return directory
+
+
+def model_card(repo_id: str, config: Config) -> str:
+    """The README.md of a model on the Hub: what it is and how it is used, with the metadata that the Hub reads."""
+    model, tokenizer = config.model, config.tokenizer
+    sizes = ", ".join(str(size) for size in model.layer_sizes)
+    return f"""---
+library_name: recurra
+pipeline_tag: text-generation
+tags:
+- recurra
+- recurrent-neural-network
+- language-model
+- {model.cell.replace("_", "-")}
+---
+
+# {repo_id.rpartition("/")[2]}
+
+A recurrent language model trained with recurra: {model.num_layers} layer(s) of `{model.cell}` with {sizes} units, over
+{tokenizer.kind} tokens. `config.yaml` holds its complete configuration.
+
+```python
+from recurra import load
+
+model = load("{repo_id}")
+model.next("the apple and")
+model.score(["the apple and pear salad", "the apple and pair salad"])
+print(model.generate("the apple and", length=100)[0])
+```
+"""
+
+
+def _own_cell(config: Config) -> bool:
+    return ":" in config.model.cell
+
+
+def _first_line(error: Exception) -> str:
+    lines: list[Any] = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,323 @@
+"""Language modelling: from text files to a trained run directory, and back to a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config import Config
+from ..data.batching import IGNORE_INDEX, StreamBatches, evaluation_batches
+from ..data.text import expand_paths, read_text
+from ..data.token_stream import TokenStream, prepare
+from ..data.tokenizer import Tokenizer
+from ..errors import RunError
+from ..models.language_model import LanguageModel, detach_state
+from ..training.checkpoint import load_checkpoint, save_tensors, sync_folder, unpack
+from ..training.logging import perplexity, preparation
+from ..training.loop import Trainer
+from ..training.processes import Processes
+from ..training.randomness import seed_everything
+from ..training.run_directory import CONFIG, WEIGHTS, open_run, read_run
+from ..training.task import Evaluation, Loss
+
+__all__ = ["LanguageModelTask", "TrainingResult", "load_model", "train"]
+
+TOKENIZER = "tokenizer.json"
+# When the validation text is cut into pieces that are read side by side, each keeps so many tokens, for the first
+# tokens of a piece are predicted without what stood before.
+TOKENS_PER_VALIDATION_STREAM = 2048
+
+
+class TrainingResult(NamedTuple):
+    """How a training ended.
+
+    Attributes:
+        best_loss, perplexity: of the best weights on the validation text, nats per token.
+        steps, seconds: optimiser steps and training time, earlier parts of a resumed run included.
+        stopped_because: max_steps, max_epochs, max_minutes, patience or interrupted.
+    """
+
+    best_loss: float
+    perplexity: float
+    steps: int
+    seconds: float
+    stopped_because: str
+    run_dir: Path
+
+
+class TokenBatch(NamedTuple):
+    """A window of the streams, (T, B), and what the loop asks of a batch."""
+
+    input: Tensor
+    target: Tensor
+    starts_epoch: bool
+    rate_scale: float
+
+    @property
+    def tokens(self) -> int:
+        return self.target.numel()
+
+
+class LanguageModelTask:
+    """Truncated backpropagation through time over contiguous streams, with the state carried from window to window.
+
+    Args:
+        model: on `processes.device` already.
+        train: this process's share of the training streams.
+        valid: the validation tokens; all but the first are predicted once.
+        valid_characters: of the validation text; for bits per character.
+        characters_per_token: of the training text.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        config: Config,
+        train: StreamBatches,
+        valid: np.ndarray,
+        *,
+        valid_characters: int,
+        characters_per_token: float,
+        processes: Processes,
+    ) -> None:
+        self.model: nn.Module = model
+        self.config = config
+        self.train_batches = train
+        self.characters_per_token = characters_per_token
+        self._valid = valid
+        self._valid_characters = valid_characters
+        self._processes = processes
+        self._hx: Any = None
+        self._epoch = train.epoch_number
+
+    @property
+    def epoch_done(self) -> bool:
+        return self.train_batches.epoch_number != self._epoch
+
+    def steps_in_epoch(self, epoch: int) -> int:
+        return self.train_batches.steps_in_epoch(epoch)
+
+    def batches(self) -> Iterator[TokenBatch]:
+        self._epoch = self.train_batches.epoch_number
+        for source, target, starts_epoch in self.train_batches.epoch(self._epoch):
+            yield TokenBatch(self._move(source), self._move(target), starts_epoch, self.train_batches.length_ratio)
+
+    def loss(self, model: nn.Module, batch: TokenBatch) -> Loss:
+        if batch.starts_epoch:
+            self._hx = None
+        logits, hx, raw, dropped = model(batch.input, self._hx)
+        self._hx = detach_state(hx)
+        nats = F.cross_entropy(logits.flatten(0, 1), batch.target.flatten())
+        training = self.config.training
+        objective = nats
+        if training.ar:
+            objective = objective + training.ar * dropped.float().square().mean()
+        # With one step in the window there is no difference to take, and the mean of nothing is not a number.
+        if training.tar and len(raw) > 1:
+            objective = objective + training.tar * (raw[1:] - raw[:-1]).float().square().mean()
+        return Loss(objective, nats.detach())
+
+    def evaluate(self) -> Evaluation:
+        training, processes = self.config.training, self._processes
+        streams = training.batch_size * processes.world_size
+        streams = max(1, min(streams, len(self._valid) // TOKENS_PER_VALIDATION_STREAM))
+        mine = slice(processes.rank, None, processes.world_size)
+        # In double precision, for a long text adds up many windows; MPS has none, and is asked for each sum.
+        total: Tensor | float = 0.0
+        tokens = 0
+        hx: Any = None
+        for source, target, _ in evaluation_batches(self._valid, streams, training.sequence_length):
+            source, target = source[:, mine], target[:, mine]
+            if not target.numel():
+                break
+            logits, hx, _, _ = self.model(self._move(source), hx)
+            targets = self._move(target).flatten()
+            nats = F.cross_entropy(logits.flatten(0, 1), targets, reduction="sum", ignore_index=IGNORE_INDEX)
+            total = total + (float(nats) if nats.device.type == "mps" else nats.double())
+            tokens += int((target != IGNORE_INDEX).sum())
+        return Evaluation(float(total), tokens, self._valid_characters if processes.is_main else 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches": self.train_batches.state_dict(), "epoch": self._epoch, "hx": self._hx}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.train_batches.load_state_dict(state["batches"])
+        self._epoch = state["epoch"]
+        self._hx = _to_device(state["hx"], self._processes.device)
+
+    def _move(self, tokens: Tensor) -> Tensor:
+        device = self._processes.device
+        # From pinned memory the copy runs beside the computation; elsewhere `to` is all there is to do.
+        return tokens.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tokens.to(device)
+
+
+def train(config: Config, run_dir: Path, *, resume: bool = False) -> TrainingResult:
+    """Train a language model on text in a run directory.
+
+    Args:
+        config: complete; written to `run_dir/config.yaml`.
+        run_dir: new or empty, or with `resume` a run of the same configuration (bounds, logging and the frequency of
+            evaluating and saving may differ).
+        resume: go on from the last checkpoint, bit for bit.
+
+    Raises:
+        RunError: if the folder is in use, a checkpoint is damaged, the disk is full, or the loss is no longer finite.
+        ConfigError: if the configuration cannot be used, or is not that of the run to be resumed.
+        DataError: if the text is missing, not UTF-8, empty or too short.
+    """
+    processes = Processes(config.training)
+    if processes.is_main:
+        open_run(run_dir, config, resume=resume)
+        _prepare(config, run_dir)
+    processes.wait()
+    tokenizer = Tokenizer.load(run_dir / TOKENIZER)
+    train_stream, valid_stream = _open_streams(config, run_dir)
+    # Every process starts from the same weights; the trainer then seeds each on its own.
+    seed_everything(config.training.seed)
+    model = LanguageModel(tokenizer.vocab_size, config.model).to(processes.device)
+    task = LanguageModelTask(
+        model,
+        config,
+        StreamBatches(
+            train_stream.tokens,
+            config.training.batch_size,
+            config.training.sequence_length,
+            vary=config.training.vary_sequence_length,
+            seed=config.training.seed,
+            rank=processes.rank,
+            world_size=processes.world_size,
+        ),
+        valid_stream.tokens,
+        valid_characters=valid_stream.characters,
+        characters_per_token=train_stream.characters / len(train_stream),
+        processes=processes,
+    )
+    outcome = Trainer(task, run_dir, config.training, config.logging, processes).run(resume=resume)
+    if processes.is_main:
+        _write_best(run_dir, model)
+    processes.wait()
+    return TrainingResult(
+        outcome.best_loss,
+        perplexity(outcome.best_loss),
+        outcome.steps,
+        outcome.seconds,
+        outcome.stopped_because,
+        run_dir,
+    )
+
+
+def load_model(run_dir: str | Path) -> tuple[Config, Tokenizer, LanguageModel]:
+    """The configuration, tokeniser and trained model of a run directory; the model on the CPU, in evaluation mode.
+
+    A run that is still training, was cut off, or whose model.safetensors is damaged gives the best checkpoint, or else
+    the last; it is said on stderr.
+
+    Raises:
+        RunError: if the folder is no run of a language model, or has no weights that can be read.
+        ConfigError: if it was written by a newer version.
+    """
+    run_dir = Path(run_dir)
+    config = read_run(run_dir)
+    if config.task != "language-model":
+        raise RunError(f"{run_dir}: is a run of the task {config.task}, not of language-model.")
+    if not (run_dir / TOKENIZER).is_file():
+        raise RunError(f"{run_dir}: lacks {TOKENIZER}; its training has hardly begun or the file was lost.")
+    tokenizer = Tokenizer.load(run_dir / TOKENIZER)
+    model = LanguageModel(tokenizer.vocab_size, config.model)
+    try:
+        model.load_state_dict(_weights(run_dir))
+    except RuntimeError as error:
+        raise RunError(f"{run_dir}: the weights do not fit {CONFIG} and {TOKENIZER}; one was changed.") from error
+    return config, tokenizer, model.eval()
+
+
+def _weights(run_dir: Path) -> dict[str, Tensor]:
+    path = run_dir / WEIGHTS
+    problem = f"{WEIGHTS} is not there yet"
+    if path.is_file():
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            problem = f"{WEIGHTS} is damaged ({error})"
+    checkpoint = load_checkpoint(run_dir / "checkpoints", ("best", "last", "previous"))
+    if checkpoint is None:
+        raise RunError(f"{run_dir}: {problem} and there is no checkpoint; train it, or resume its training.")
+    print(f"{run_dir}: {problem}; using checkpoints/{checkpoint.path.name} instead.", file=sys.stderr, flush=True)
+    return dict(unpack(checkpoint.tensors, checkpoint.state)["model"])
+
+
+def _write_best(run_dir: Path, model: LanguageModel) -> None:
+    """Write model.safetensors from the best checkpoint, aside and renamed."""
+    best = load_checkpoint(run_dir / "checkpoints", ("best",))
+    if best is None:
+        return
+    state = unpack(best.tensors, best.state)
+    metadata = {
+        "format": "pt",
+        "task": "language-model",
+        "vocab_size": str(model.vocab_size),
+        "cell": model.config.cell,
+        "step": str(state["step"]),
+        "loss": repr(state["loss"]),
+    }
+    aside = run_dir / f".{WEIGHTS}"
+    try:
+        save_tensors(aside, state["model"], metadata)
+        aside.replace(run_dir / WEIGHTS)
+        sync_folder(run_dir)
+    except (OSError, SafetensorError) as error:
+        aside.unlink(missing_ok=True)
+        raise RunError(
+            f"{run_dir / WEIGHTS}: could not be written ({error}); make room and run again with --resume, the weights "
+            "are in checkpoints/best."
+        ) from error
+
+
+def _prepare(config: Config, run_dir: Path) -> None:
+    """Train the tokeniser and tokenise the texts into run_dir/data, as far as an earlier start has not done so."""
+    shown = config.logging.progress
+    path = run_dir / TOKENIZER
+    if path.is_file():
+        tokenizer = Tokenizer.load(path)
+    else:
+        sources = expand_paths(config.data.train)
+        with preparation("Learning the tokens", shown) as progress:
+            tokenizer = Tokenizer.train(read_text(sources, progress=progress), config.tokenizer)
+        tokenizer.save(path)
+    for name, patterns in (("train", config.data.train), ("valid", config.data.valid)):
+        out = run_dir / "data" / name
+        if patterns and not _is_prepared(out, tokenizer):
+            with preparation(f"Tokenising the text ({name})", shown) as progress:
+                prepare(expand_paths(patterns), tokenizer, out, progress=progress)
+
+
+def _is_prepared(path: Path, tokenizer: Tokenizer) -> bool:
+    try:
+        return TokenStream.open(path).tokenizer_fingerprint == tokenizer.fingerprint
+    except RunError:
+        return False
+
+
+def _open_streams(config: Config, run_dir: Path) -> tuple[TokenStream, TokenStream]:
+    """Training and validation tokens; without validation text the end of the training text is held out."""
+    train_stream = TokenStream.open(run_dir / "data" / "train")
+    if config.data.valid:
+        return train_stream, TokenStream.open(run_dir / "data" / "valid")
+    return train_stream.split(config.data.validation_fraction)
+
+
+def _to_device(hx: Any, device: torch.device) -> Any:
+    if isinstance(hx, Tensor):
+        return hx.clone().to(device)
+    if isinstance(hx, list | tuple):
+        return type(hx)(_to_device(part, device) for part in hx)
+    return hx

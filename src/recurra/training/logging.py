@@ -1,0 +1,223 @@
+"""What a training shows and writes: metrics.jsonl, TensorBoard events, the learning curve, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ..config import LoggingConfig
+from ..errors import RunError
+
+__all__ = ["RunLog", "bits_per_character", "perplexity", "preparation", "read_metrics"]
+
+
+def perplexity(loss: float) -> float:
+    """exp of a loss in nats per token; infinite where it overflows."""
+    return math.exp(loss) if loss < 700.0 else math.inf
+
+
+def bits_per_character(loss: float, tokens: float, characters: float) -> float | None:
+    """A loss in nats per token as bits per character of the same text; None when the text's characters are unknown."""
+    return loss * tokens / characters / math.log(2.0) if characters else None
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; an unfinished last line is passed over."""
+    records = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                records.append(json.loads(line))
+    return records
+
+
+@contextmanager
+def preparation(label: str, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Progress on stderr for reading data: gives a function to call with the bytes done and the bytes in all."""
+    if not shown or not sys.stderr.isatty():
+        if shown:
+            print(f"{label} ...", file=sys.stderr, flush=True)
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
+        bar = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+class RunLog:
+    """Everything that one training run reports, for the main process only.
+
+    Args:
+        run_dir: where metrics.jsonl, learning_curve.png and tensorboard/ go.
+        config: the `logging` section.
+        start: the size of metrics.jsonl in bytes up to which its lines stand; what follows is cut off, as a resumed run
+            writes it again. 0 starts anew.
+        step: the step at which training starts or resumes.
+        total: the last step, or None when only time bounds the training.
+    """
+
+    def __init__(
+        self, run_dir: Path, config: LoggingConfig, *, start: int = 0, step: int = 0, total: int | None = None
+    ) -> None:
+        self.run_dir = run_dir
+        self.config = config
+        self.total = total
+        self._path = run_dir / "metrics.jsonl"
+        self._file = open(self._path, "ab")  # noqa: SIM115
+        self._file.truncate(min(start, self._path.stat().st_size))
+        self._file.seek(0, os.SEEK_END)
+        self._records = read_metrics(self._path)
+        self._events: Any = None
+        if config.tensorboard:
+            # Slow to import, and of no use to those who switch it off.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1 if step else None)
+        self._progress = self._bar = None
+        if config.progress and sys.stderr.isatty():
+            self._progress = _progress_bar()
+            self._bar = self._progress.add_task("", total=total, completed=step, state="")
+            self._progress.start()
+
+    @property
+    def position(self) -> int:
+        """The size of metrics.jsonl in bytes, its lines forced to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def step(self, step: int) -> None:
+        """Move the progress bar."""
+        if self._progress is not None and self._bar is not None:
+            self._progress.update(self._bar, completed=step)
+
+    def write(self, record: dict[str, Any], seconds_left: float | None = None) -> None:
+        """Report one record: step, epoch, kind (train or valid), loss in nats, and more numbers by name.
+
+        Raises:
+            RunError: if the disk is full or cannot be written.
+        """
+        self._records.append(record)
+        # JSON has no infinity and no NaN.
+        plain = {key: None if _is_endless(value) else value for key, value in record.items()}
+        try:
+            self._file.write((json.dumps(plain) + "\n").encode())
+            self._file.flush()
+            if self._events is not None:
+                for key, value in plain.items():
+                    if key not in ("step", "epoch", "kind") and value is not None:
+                        self._events.add_scalar(f"{key}/{record['kind']}", value, record["step"])
+            if record["kind"] == "valid" and self.config.picture:
+                self.draw()
+        except OSError as error:
+            raise RunError(
+                f"{self.run_dir}: the log could not be written ({error.strerror or error}); make room and resume."
+            ) from error
+        if self.config.progress:
+            self._show(record, seconds_left)
+
+    def say(self, message: str) -> None:
+        """A line on stderr, above the progress bar."""
+        if self._progress is not None:
+            self._progress.console.print(message, markup=False, highlight=False)
+        elif self.config.progress:
+            print(message, file=sys.stderr, flush=True)
+
+    def draw(self) -> None:
+        """Draw learning_curve.png from the records: train and validation loss over steps, the best marked."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7.0, 4.2), dpi=110, layout="constrained")
+        axes = figure.add_subplot()
+        curves = {
+            kind: [(record["step"], record["loss"]) for record in self._records if record["kind"] == kind]
+            for kind in ("train", "valid")
+        }
+        if curves["train"]:
+            axes.plot(*zip(*curves["train"], strict=True), color="tab:blue", linewidth=1.0, label="training")
+        if curves["valid"]:
+            axes.plot(*zip(*curves["valid"], strict=True), color="tab:orange", marker=".", label="validation")
+            step, loss = min(curves["valid"], key=lambda point: point[1])
+            axes.plot(step, loss, "*", color="tab:red", markersize=12, label=f"best: {loss:.4f} at step {step}")
+        axes.set_xlabel("optimiser steps")
+        axes.set_ylabel("loss (nats per token)")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        aside = self.run_dir / ".learning_curve.png"
+        FigureCanvasAgg(figure).print_png(str(aside))
+        aside.replace(self.run_dir / "learning_curve.png")
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        if self._events is not None:
+            self._events.close()
+        self._file.close()
+
+    def _show(self, record: dict[str, Any], seconds_left: float | None) -> None:
+        text = _summary(record)
+        if seconds_left is not None:
+            text += f", {_duration(seconds_left)} left"
+        if self._progress is not None and self._bar is not None:
+            if record["kind"] == "train":
+                self._progress.update(self._bar, completed=record["step"], state=text)
+            else:
+                self.say(f"step {record['step']}: {text}")
+            return
+        of = f"/{self.total}" if self.total else ""
+        print(f"step {record['step']}{of}: {text}", file=sys.stderr, flush=True)
+
+
+def _is_endless(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _progress_bar() -> Progress:
+    return Progress(
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        # The refreshing thread takes the time of the two cores that small machines have.
+        refresh_per_second=2,
+        transient=False,
+    )
+
+
+def _summary(record: dict[str, Any]) -> str:
+    loss = "validation loss" if record["kind"] == "valid" else "loss"
+    parts = [f"epoch {record['epoch']}", f"{loss} {record['loss']:.4f}"]
+    if record.get("perplexity") is not None:
+        parts.append(f"perplexity {record['perplexity']:.2f}")
+    if record.get("bits_per_character") is not None:
+        parts.append(f"{record['bits_per_character']:.3f} bits/char")
+    if record.get("tokens_per_second"):
+        parts.append(f"{record['tokens_per_second']:,.0f} tokens/s")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,102 @@
+"""The device, the arithmetic and the processes that share a training: alone, or under torchrun through accelerate."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..config import TrainingConfig
+from ..errors import ConfigError
+
+__all__ = ["Processes"]
+
+
+class Processes:
+    """Where one training runs.
+
+    Attributes:
+        device: of this process.
+        rank, world_size: this process among those that train together; 0 and 1 when alone.
+
+    Raises:
+        ConfigError: if the device is not there, or cannot do the precision.
+    """
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._accelerator: Any = None
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # Imported only here: alone, training needs none of it, and the import is slow.
+            from accelerate import Accelerator
+            from accelerate.utils import DistributedDataParallelKwargs
+
+            # A learnt initial state has a gradient only in the steps that start an epoch.
+            unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+            self._accelerator = Accelerator(cpu=config.device == "cpu", kwargs_handlers=[unused])
+            self.device = cast(torch.device, self._accelerator.device)
+            self.rank: int = self._accelerator.process_index
+            self.world_size: int = self._accelerator.num_processes
+        else:
+            self.device = _device(config.device)
+            self.rank, self.world_size = 0, 1
+        if config.precision == "fp16" and self.device.type == "cpu":
+            raise ConfigError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU.")
+        self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+        if config.num_threads is not None:
+            torch.set_num_threads(config.num_threads)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context of forward and loss in the configured precision."""
+        return nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
+
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """The loss scaler that fp16 needs, or None."""
+        return torch.amp.GradScaler(self.device.type) if self._dtype is torch.float16 else None
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model as it is called in training: on several processes its gradients are averaged over them."""
+        return model if self._accelerator is None else cast(nn.Module, self._accelerator.prepare_model(model))
+
+    def without_sync(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """The context of all but the last backward pass of one step."""
+        return nullcontext() if self._accelerator is None else self._accelerator.no_sync(model)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        return values if self._accelerator is None else cast(Tensor, self._accelerator.reduce(values, reduction="sum"))
+
+    def gather(self, value: Any) -> list[Any]:
+        """One value of each process, in the order of their ranks; `value` may hold CPU tensors."""
+        if self._accelerator is None:
+            return [value]
+        gathered: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(gathered, value)
+        return gathered
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self._accelerator is not None:
+            self._accelerator.wait_for_everyone()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"training.device: {name!r} is not a device; write auto, cpu, cuda or mps.") from error
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= count.get(device.type, 0):
+        raise ConfigError(f"training.device: this machine has no {name}; write auto to take what there is.")
+    return device

@@ -1,0 +1,84 @@
+"""The folder of one training: made, refused, or taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import Config, load_config, save_config
+from ..errors import ConfigError, RunError
+
+__all__ = ["CONFIG", "METRICS", "WEIGHTS", "open_run", "read_run"]
+
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+WEIGHTS = "model.safetensors"
+
+# What a resumed run may change: none of it alters what a step computes but where the schedule follows the bounds.
+CHANGEABLE = frozenset({"training.max_steps", "training.max_epochs", "training.max_minutes"}) | {
+    "training.save_every",
+    "training.evaluate_every",
+}
+
+
+def open_run(run_dir: Path, config: Config, *, resume: bool) -> None:
+    """Make the folder and write its config.yaml, or check that the run in it can go on under `config`.
+
+    Raises:
+        RunError: if the folder holds something and `resume` is false, or holds no run and `resume` is true.
+        ConfigError: if a resumed run's configuration differs in more than bounds, logging and how often it is saved.
+    """
+    if resume and (run_dir / CONFIG).exists():
+        _check_unchanged(read_run(run_dir), config, run_dir)
+    elif run_dir.is_dir() and any(run_dir.iterdir()):
+        what = "a run" if (run_dir / CONFIG).exists() else "files that are not a run"
+        advice = "resume it with --resume or give another folder" if what == "a run" else "give a new or empty folder"
+        raise RunError(f"{run_dir}: already holds {what}; {advice}.")
+    elif run_dir.exists() and not run_dir.is_dir():
+        raise RunError(f"{run_dir}: is a file; give a folder for the run.")
+    elif resume:
+        raise RunError(f"{run_dir}: there is no run to resume; leave out --resume to start one.")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        aside = run_dir / f".{CONFIG}"
+        save_config(config, aside)
+        aside.replace(run_dir / CONFIG)
+    except OSError as error:
+        raise RunError(f"{run_dir}: cannot be written ({error.strerror or error}).") from error
+
+
+def read_run(run_dir: Path) -> Config:
+    """The configuration of the run in a folder.
+
+    Raises:
+        RunError: if the folder is missing or is no run.
+        ConfigError: if its configuration is damaged or of a newer version.
+    """
+    if not run_dir.is_dir():
+        raise RunError(f"{run_dir}: there is no such run directory; `recurra train` makes one.")
+    if not (run_dir / CONFIG).is_file():
+        raise RunError(
+            f"{run_dir}: is not a run directory; one holds {CONFIG}, {WEIGHTS} and what else `recurra train` wrote."
+        )
+    return load_config(run_dir / CONFIG)
+
+
+def _check_unchanged(old: Config, new: Config, run_dir: Path) -> None:
+    before, after = dict(_leaves(old.model_dump(mode="json"))), dict(_leaves(new.model_dump(mode="json")))
+    for key, value in after.items():
+        if key in CHANGEABLE or key.startswith("logging."):
+            continue
+        if before.get(key) != value:
+            raise ConfigError(
+                f"{key}: is {value!r}, but the run in {run_dir} was started with {before.get(key)!r}; a resumed run "
+                "can only change training.max_*, evaluate_every, save_every and logging."
+            )
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value

@@ -1,0 +1,85 @@
+"""The example configurations are the manual: each loads, and together they name every key with a comment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from recurra.config import Config, load_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def keys(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from keys(value, f"{above}{name}.")
+        else:
+            yield above + name
+
+
+def fields(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from fields(inner, f"{above}{name}.")
+        else:
+            yield above + name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_example_loads_and_starts_with_its_command(path: Path) -> None:
+    config = load_config(path)
+    assert config.tokenizer.kind in path.stem
+    assert f"recurra train --config configs/{path.name} " in path.read_text(encoding="utf-8")
+
+
+def test_together_they_name_every_key() -> None:
+    assert len(CONFIGS) >= 3
+    named = {key for path in CONFIGS for key in keys(yaml.safe_load(path.read_text(encoding="utf-8")))}
+    assert named == set(fields(Config))
+
+
+def test_every_key_is_explained_once_at_least() -> None:
+    explained = set()
+    for path in CONFIGS:
+        comment_above = False
+        for line in path.read_text(encoding="utf-8").splitlines():
+            code, _, comment = line.partition("#")
+            if code.strip().endswith(":") or ":" not in code:
+                comment_above = bool(comment)
+                continue
+            if comment or comment_above:
+                explained.add(code.partition(":")[0].strip())
+            comment_above = False
+    assert {field.rpartition(".")[2] for field in fields(Config)} <= explained
+
+
+def test_the_defaults_in_brackets_are_the_defaults() -> None:
+    default = Config().model_dump(mode="json")
+    checked = 0
+    for path in CONFIGS:
+        section: dict[str, Any] = default
+        above = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            code, _, comment = line.partition("#")
+            note = comment.strip() or above
+            above = comment.strip() if comment and not code.strip() else ""
+            if code.strip().endswith(":") and not code.startswith(" "):
+                section = default[code.strip()[:-1]]
+                continue
+            if ":" not in code or not note.startswith("["):
+                continue
+            stated = note[1 : note.index("]")]
+            actual = section[code.partition(":")[0].strip()]
+            if isinstance(actual, list):
+                assert yaml.safe_load(f"[{stated}]") == actual, f"{path.name}: {line.strip()}"
+            else:
+                assert yaml.safe_load(stated.replace(",", "")) == actual, f"{path.name}: {line.strip()}"
+            checked += 1
+    assert checked > 40

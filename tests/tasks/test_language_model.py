@@ -1,0 +1,290 @@
+"""Language models end to end: trained, killed, resumed, damaged, read back."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch.nn import functional as F
+
+from recurra.config import Config, save_config
+from recurra.data.batching import StreamBatches
+from recurra.data.token_stream import TokenStream
+from recurra.errors import ConfigError, DataError, RunError
+from recurra.models.language_model import LanguageModel
+from recurra.tasks import language_model
+from recurra.tasks.language_model import LanguageModelTask, TokenBatch, load_model, train
+from recurra.training.checkpoint import load_checkpoint, unpack
+from recurra.training.logging import read_metrics
+from recurra.training.processes import Processes
+
+QUIET = {"tensorboard": False, "picture": False, "progress": False, "every_steps": 4}
+
+
+def write_text(folder: Path, lines: int = 150) -> Path:
+    generator = random.Random(1)
+    words = ["the", "apple", "pear", "salad", "red", "green", "eats", "with", "and", "cat", "dog", "sees", "bird"]
+    path = folder / "text.txt"
+    path.write_text("\n".join(" ".join(generator.choices(words, k=6)) for _ in range(lines)) + "\n")
+    return path
+
+
+def config(text: Path, **sections: dict[str, Any]) -> Config:
+    base: dict[str, dict[str, Any]] = {
+        "data": {"train": [str(text)]},
+        "tokenizer": {"kind": "word"},
+        "model": {"hidden_size": 12},
+        "training": {"batch_size": 3, "sequence_length": 9, "max_epochs": 2, "device": "cpu", "learning_rate": 0.01},
+        "logging": dict(QUIET),
+    }
+    for name, values in sections.items():
+        base[name] |= values
+    return Config.model_validate(base)
+
+
+def numbers(run_dir: Path) -> list[dict[str, Any]]:
+    lines = read_metrics(run_dir / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in lines]
+
+
+def test_trains_and_reads_back_the_best_weights(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = train(config(write_text(tmp_path), logging={"picture": True, "tensorboard": True}), run)
+    assert result.stopped_because == "max_epochs" and result.perplexity == pytest.approx(math.exp(result.best_loss))
+    present = {path.name for path in run.iterdir()}
+    assert present == {
+        *("config.yaml", "tokenizer.json", "model.safetensors", "metrics.jsonl", "checkpoints", "data"),
+        *("learning_curve.png", "tensorboard"),
+    }
+    resolved, tokenizer, model = load_model(run)
+    assert not model.training and resolved.model.hidden_size == 12
+    best = load_checkpoint(run / "checkpoints", ("best",))
+    assert best is not None
+    for name, value in unpack(best.tensors, best.state)["model"].items():
+        assert torch.equal(model.state_dict()[name], value)
+    with safe_open(run / "model.safetensors", "pt") as file:
+        assert file.metadata()["vocab_size"] == str(tokenizer.vocab_size)
+    # The reported loss, computed again from the text alone: the held-out end, read as one stream.
+    valid = TokenStream.open(run / "data" / "train").split(0.1)[1]
+    ids = torch.from_numpy(np.asarray(valid.tokens).astype(np.int64))
+    with torch.no_grad():
+        logits = model(ids[:-1, None]).logits[:, 0]
+    assert float(F.cross_entropy(logits, ids[1:])) == pytest.approx(result.best_loss, rel=1e-5)
+    record = [line for line in read_metrics(run / "metrics.jsonl") if line["loss"] == result.best_loss][-1]
+    bits = result.best_loss * (len(ids) - 1) / valid.characters / math.log(2)
+    assert record["bits_per_character"] == pytest.approx(bits)
+
+
+def test_learns_a_deterministic_sequence_by_heart(tmp_path: Path) -> None:
+    """Each character decides the next, so the entropy is zero."""
+    text = tmp_path / "cycle.txt"
+    text.write_text("abcdefg\n" * 400)
+    training = {"max_epochs": 8, "learning_rate": 0.02, "batch_size": 4, "sequence_length": 20}
+    result = train(config(text, tokenizer={"kind": "character"}, training=training), tmp_path / "run")
+    assert result.best_loss < 0.02
+
+
+@pytest.mark.parametrize("cell", ["gru_cho", "lstm_peephole"])
+def test_other_cells_and_unequal_layers_train(tmp_path: Path, cell: str) -> None:
+    model = {"cell": cell, "hidden_size": [10, 6], "learn_initial_state": True, "dropout": 0.1, "zoneout": 0.1}
+    training = {"max_steps": 12, "ar": 2.0, "tar": 1.0, "accumulate": 2, "precision": "bf16"}
+    result = train(config(write_text(tmp_path), model=model, training=training), tmp_path / "run")
+    assert result.steps == 12 and math.isfinite(result.best_loss)
+    assert load_model(tmp_path / "run")[0].model.cell == cell
+
+
+def test_objective_is_cross_entropy_with_ar_and_tar_and_state_is_carried(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = config(write_text(tmp_path), model={"output_dropout": 0.3}, training={"ar": 2.0, "tar": 0.7})
+    model = LanguageModel(11, settings.model)
+    tokens = np.random.default_rng(0).integers(0, 11, 400)
+    batches = StreamBatches(tokens, 3, 9)
+    processes = Processes(settings.training)
+    task = LanguageModelTask(
+        model, settings, batches, tokens, valid_characters=1, characters_per_token=1.0, processes=processes
+    )
+    hx: Any = None
+    epochs = 0
+    for _ in range(2):
+        for batch in task.batches():
+            hx = None if batch.starts_epoch else hx
+            epochs += batch.starts_epoch
+            state = torch.get_rng_state()
+            objective, nats = task.loss(model, batch)
+            torch.set_rng_state(state)
+            out = model(batch.input, hx)
+            hx = tuple(part.detach() for part in out.hx)
+            entropy = -out.logits.log_softmax(-1).gather(-1, batch.target[..., None]).mean()
+            activation = 2.0 * (out.dropped**2).mean()
+            change = 0.7 * ((out.raw[1:] - out.raw[:-1]) ** 2).mean()
+            torch.testing.assert_close(nats, entropy.detach())
+            torch.testing.assert_close(objective, entropy + activation + change)
+    assert epochs == 2
+    single = TokenBatch(batch.input[:1], batch.target[:1], False, 1.0)
+    assert task.loss(model, single).objective.isfinite()
+
+
+KILLABLE = """
+import sys
+from pathlib import Path
+from recurra.config import load_config
+from recurra.tasks.language_model import train
+train(load_config(sys.argv[1]), Path(sys.argv[2]), resume=(Path(sys.argv[2]) / "config.yaml").exists())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("training", "kill_at"),
+    [
+        ({"vary_sequence_length": True, "save_every": 7, "evaluate_every": 10}, (12, 88)),
+        ({"optimizer": "nt-asgd", "learning_rate": 4.0, "nt_asgd_patience": 1, "save_every": 3}, (120,)),
+    ],
+    ids=["adamw-vary", "nt-asgd"],
+)
+def test_killed_and_resumed_equals_uninterrupted(
+    tmp_path: Path, training: dict[str, Any], kill_at: tuple[int, ...]
+) -> None:
+    names = ("dropout", "embedding_dropout", "input_dropout", "output_dropout", "weight_dropout")
+    training = {"max_steps": 200, "evaluate_every": 20, "schedule": "constant"} | training
+    settings = config(write_text(tmp_path, 400), model=dict.fromkeys(names, 0.2), training=training)
+    torch.set_num_threads(1)
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    expected = train(settings, whole)
+    save_config(settings, tmp_path / "config.yaml")
+    command = [sys.executable, "-c", KILLABLE, str(tmp_path / "config.yaml"), str(part)]
+    kills = 0
+    # Kill soon after so much progress; what is under way at that moment is left to chance.
+    for step in kill_at:
+        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            lines = (part / "metrics.jsonl").read_bytes() if (part / "metrics.jsonl").exists() else b""
+            if f'{{"step": {step},'.encode() in lines:
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.002)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == len(kill_at)
+    if "optimizer" in training:
+        checkpoint = load_checkpoint(part / "checkpoints")
+        assert checkpoint is not None
+        groups = unpack(checkpoint.tensors, checkpoint.state)["optimizer"]["param_groups"]
+        assert groups[0]["averaged_steps"] > 1
+    result = train(settings, part, resume=True)
+    assert numbers(part) == numbers(whole)
+    assert (result.best_loss, result.steps) == (expected.best_loss, expected.steps)
+    one, other = (load_model(run)[2].state_dict() for run in (part, whole))
+    assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_a_run_directory_is_not_trained_in_twice(tmp_path: Path) -> None:
+    text = write_text(tmp_path)
+    train(config(text, training={"max_steps": 2}), tmp_path / "run")
+    with pytest.raises(RunError, match="already holds a run"):
+        train(config(text, training={"max_steps": 2}), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"^model\.hidden_size"):
+        train(config(text, model={"hidden_size": 13}, training={"max_steps": 2}), tmp_path / "run", resume=True)
+    # The text is not needed again.
+    text.unlink()
+    assert train(config(text, training={"max_steps": 5}), tmp_path / "run", resume=True).steps == 5
+
+
+def test_texts_that_cannot_be_trained_on(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        train(config(tmp_path / "gone.txt"), tmp_path / "a")
+    short = tmp_path / "short.txt"
+    short.write_text("one two three\n")
+    with pytest.raises(DataError, match="needs"):
+        train(config(short), tmp_path / "b")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    train(config(write_text(folder), training={"max_steps": 6, "evaluate_every": 3}), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_damaged_weights_fall_back_to_checkpoints(run: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    whole = load_model(run)[2].state_dict()
+    assert capsys.readouterr().err == ""
+    for number, (name, source) in enumerate((("model.safetensors", "best"), ("best", "last"), ("last", "previous"))):
+        path = run / name if number == 0 else run / "checkpoints" / name / "tensors.safetensors"
+        os.truncate(path, path.stat().st_size - 8)
+        loaded = load_model(run)[2].state_dict()
+        assert f"{source} instead" in capsys.readouterr().err
+        if source == "best":
+            assert all(torch.equal(whole[key], value) for key, value in loaded.items())
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(RunError, match=r"model\.safetensors is damaged"):
+        load_model(run)
+    (run / "model.safetensors").unlink()
+    with pytest.raises(RunError, match="not there yet"):
+        load_model(run)
+
+
+def test_what_is_no_run_or_no_longer_whole(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such run directory"):
+        load_model(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="is not a run directory"):
+        load_model(tmp_path / "empty")
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("version: 1", "version: 2"))
+    with pytest.raises(ConfigError, match="upgrade"):
+        load_model(run)
+    (run / "config.yaml").write_text(text.replace("hidden_size: 12", "hidden_size: 14"))
+    with pytest.raises(RunError, match="do not fit"):
+        load_model(run)
+    (run / "config.yaml").write_text(text)
+    (run / "tokenizer.json").unlink()
+    with pytest.raises(RunError, match=r"lacks tokenizer\.json"):
+        load_model(run)
+
+
+def test_damaged_prepared_text_is_prepared_again(run: Path) -> None:
+    settings = load_model(run)[0]
+    os.truncate(run / "data" / "train", 10)
+    settings.training.max_steps = 8
+    assert train(settings, run, resume=True).steps == 8
+
+
+def test_a_full_disk_at_the_end_leaves_the_best_checkpoint(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    settings = config(write_text(tmp_path), training={"max_steps": 3})
+    with monkeypatch.context() as patch:
+        patch.setattr(language_model, "save_tensors", full)
+        with pytest.raises(RunError, match=r"model\.safetensors: could not be written"):
+            train(settings, tmp_path / "run")
+    assert train(settings, tmp_path / "run", resume=True).steps == 3
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    assert json.loads((tmp_path / "run" / "checkpoints" / "best" / "state.json").read_text())["step"] == 3
+
+
+def test_validation_text_of_its_own_is_used_whole(tmp_path: Path) -> None:
+    text = write_text(tmp_path)
+    valid = tmp_path / "valid.txt"
+    valid.write_text("the cat sees the dog\n" * 5)
+    train(config(text, data={"valid": [str(valid)]}, training={"max_steps": 2}), tmp_path / "run")
+    stream = TokenStream.open(tmp_path / "run" / "data" / "valid")
+    assert stream.characters == len(valid.read_text()) and len(stream) == 30

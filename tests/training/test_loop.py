@@ -1,0 +1,349 @@
+"""The loop on a small regression task, so that nothing here depends on language models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recurra.config import LoggingConfig, TrainingConfig
+from recurra.errors import ConfigError, RunError
+from recurra.training.checkpoint import load_checkpoint, unpack
+from recurra.training.logging import read_metrics
+from recurra.training.loop import Outcome, Trainer
+from recurra.training.optimizers import NTASGD
+from recurra.training.processes import Processes
+from recurra.training.task import Evaluation, Loss
+
+QUIET = LoggingConfig(every_steps=3, tensorboard=False, picture=False, progress=False)
+
+
+class Rows(NamedTuple):
+    x: Tensor
+    y: Tensor
+    rate_scale: float = 1.0
+
+    @property
+    def tokens(self) -> int:
+        return len(self.x)
+
+
+class Regression:
+    """Linear regression in float64 over 40 rows, with dropout and a carried running mean to make state matter."""
+
+    characters_per_token = 0.0
+
+    def __init__(self, rows: int = 4, dropout: float = 0.2) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.model = nn.Linear(5, 1, dtype=torch.float64)
+        with torch.no_grad():
+            self.model.weight.fill_(0.5)
+            self.model.bias.fill_(-0.5)
+        self.x = torch.randn(40, 5, generator=generator, dtype=torch.float64)
+        self.y = self.x @ torch.arange(5.0, dtype=torch.float64)[:, None] + 1
+        self.rows, self.dropout = rows, dropout
+        self.position = 0
+        self.carried = torch.zeros((), dtype=torch.float64)
+        self.after_batch: Any = lambda number: None
+        self.validation: list[float] | None = None
+
+    def steps_in_epoch(self, epoch: int) -> int:
+        return -(-40 // self.rows)
+
+    @property
+    def epoch_done(self) -> bool:
+        return self.position >= 40
+
+    def batches(self) -> Iterator[Rows]:
+        if self.epoch_done:
+            self.position = 0
+        while not self.epoch_done:
+            rows = slice(self.position, self.position + self.rows)
+            self.position += self.rows
+            yield Rows(self.x[rows], self.y[rows])
+
+    def loss(self, model: nn.Module, batch: Rows) -> Loss:
+        predicted = model(nn.functional.dropout(batch.x, self.dropout)) + 0.01 * self.carried
+        self.carried = 0.9 * self.carried + predicted.mean().detach()
+        loss = (predicted - batch.y).square().mean()
+        self.after_batch(self.position)
+        return Loss(loss, loss.detach())
+
+    def evaluate(self) -> Evaluation:
+        assert not self.model.training and not torch.is_grad_enabled()
+        if self.validation is not None:
+            return Evaluation(self.validation.pop(0), 1)
+        return Evaluation(float((self.model(self.x) - self.y).square().sum()), 40)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position, "carried": self.carried}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position, self.carried = state["position"], state["carried"]
+
+
+class Still(Regression):
+    """Without the carried mean: then nothing but the rows decides."""
+
+    def loss(self, model: nn.Module, batch: Rows) -> Loss:
+        self.carried = torch.zeros((), dtype=torch.float64)
+        return super().loss(model, batch)
+
+
+def trainer(run_dir: Path, task: Regression | None = None, logging: LoggingConfig = QUIET, **options: Any) -> Trainer:
+    run_dir.mkdir(exist_ok=True)
+    config = TrainingConfig(**{"learning_rate": 0.05, "max_epochs": 4, "device": "cpu"} | options)
+    return Trainer(task or Regression(), run_dir, config, logging, Processes(config))
+
+
+def numbers(run_dir: Path) -> list[dict[str, Any]]:
+    timing = ("seconds", "tokens_per_second")
+    lines = read_metrics(run_dir / "metrics.jsonl")
+    return [{key: value for key, value in line.items() if key not in timing} for line in lines]
+
+
+def weights(run: Trainer) -> list[float]:
+    return torch.cat([parameter.detach().flatten() for parameter in run.task.model.parameters()]).tolist()
+
+
+def test_learns_and_reports_every_field(tmp_path: Path) -> None:
+    run = trainer(tmp_path, Still(dropout=0.0), max_epochs=30, learning_rate=0.2)
+    outcome = run.run()
+    assert outcome.best_loss < 1e-3 and outcome.steps == 300 and outcome.stopped_because == "max_epochs"
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    train = [line for line in lines if line["kind"] == "train"]
+    assert [line["step"] for line in train] == list(range(3, 301, 3))
+    assert {"loss", "perplexity", "bits_per_character", "learning_rate", "gradient_norm", "tokens_per_second"} < set(
+        train[0]
+    )
+    valid = [line for line in lines if line["kind"] == "valid"]
+    assert [(line["step"], line["epoch"]) for line in valid] == [(10 * epoch, epoch) for epoch in range(1, 31)]
+    assert outcome.best_loss == min(line["loss"] for line in valid)
+    assert train[-1]["learning_rate"] == pytest.approx(0.2 * 0.01)
+
+
+def test_the_reported_loss_and_norm_are_means_since_the_last_report(tmp_path: Path) -> None:
+    run = trainer(
+        tmp_path, Regression(dropout=0.0), optimizer="sgd", schedule="constant", learning_rate=0.01, clip_norm=1.0
+    )
+    run.run()
+    model, task = nn.Linear(5, 1, dtype=torch.float64), Regression(dropout=0.0)
+    model.load_state_dict(task.model.state_dict())
+    losses, norms = [], []
+    for batch in task.batches():
+        loss = task.loss(model, batch).objective
+        model.zero_grad()
+        loss.backward()
+        norms.append(float(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm()))  # type: ignore[union-attr]
+        losses.append(float(loss.detach()))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.01 * parameter.grad * min(1.0, 1.0 / (norms[-1] + 1e-6))  # type: ignore[operator]
+    first = numbers(tmp_path)[:3]
+    assert [line["loss"] for line in first] == pytest.approx(np.reshape(losses[:9], (3, 3)).mean(1), rel=1e-9)
+    assert [line["gradient_norm"] for line in first] == pytest.approx(np.reshape(norms[:9], (3, 3)).mean(1), rel=1e-9)
+
+
+def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
+    # 40 rows in batches of 3: the last batch has one row, and the last step of an epoch fewer batches.
+    small = trainer(tmp_path / "small", Still(3, dropout=0.0), accumulate=4)
+    large = trainer(tmp_path / "large", Still(12, dropout=0.0))
+    assert small.run().steps == large.run().steps == 16
+    assert weights(small) == pytest.approx(weights(large), rel=1e-12)
+    for one, other in zip(numbers(tmp_path / "small"), numbers(tmp_path / "large"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "nt-asgd", "nt_asgd_patience": 1}, {"schedule": "plateau"}])
+@pytest.mark.parametrize("save_every", [1, 7])
+def test_resuming_at_any_point_changes_no_bit(tmp_path: Path, options: dict[str, Any], save_every: int) -> None:
+    options = options | {"save_every": save_every, "evaluate_every": 4, "learning_rate": 0.3}
+    whole = trainer(tmp_path / "whole", **options)
+    whole.run()
+
+    class Killed(BaseException):
+        pass
+
+    part = tmp_path / "part"
+    for life, kill_at in enumerate((3, 9, 8, 2, 10)):
+        task = Regression()
+        steps = 0
+
+        def count(_: int, kill_at: int = kill_at) -> None:
+            nonlocal steps
+            steps += 1
+            if steps == kill_at:
+                raise Killed
+
+        task.after_batch = count
+        with pytest.raises(Killed):
+            trainer(part, task, **options).run(resume=life > 0)
+    last = trainer(part, **options)
+    outcome = last.run(resume=True)
+    assert outcome.steps == 40
+    assert numbers(part) == numbers(tmp_path / "whole")
+    assert weights(last) == weights(whole)
+
+
+def test_a_damaged_last_checkpoint_resumes_from_the_previous_one(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    trainer(tmp_path / "whole", save_every=5).run()
+    trainer(tmp_path / "part", save_every=5, max_steps=25).run()
+    bounded = numbers(tmp_path / "part")
+    damaged = tmp_path / "part" / "checkpoints" / "last" / "tensors.safetensors"
+    os.truncate(damaged, 100)
+    # The shorter schedule made other steps: compare with it, not with the whole run.
+    trainer(tmp_path / "part", save_every=5, max_steps=25).run(resume=True)
+    assert "cut short" in capsys.readouterr().err
+    assert numbers(tmp_path / "part") == bounded
+    assert load_checkpoint(tmp_path / "part" / "checkpoints", ("last",)) is not None
+
+
+def test_early_stopping_counts_evaluations_since_the_best(tmp_path: Path) -> None:
+    task = Regression()
+    task.validation = [5.0, 4.0, 4.5, 3.0, 3.0, 3.5, 9.0, 9.0]
+    outcome = trainer(tmp_path, task, patience=3, evaluate_every=2, max_epochs=100).run()
+    assert outcome.stopped_because == "patience"
+    assert (outcome.steps, outcome.best_step, outcome.best_loss) == (14, 8, 3.0)
+    # A resumed run stops at once for the same reason.
+    again = trainer(tmp_path, patience=3, evaluate_every=2, max_epochs=100).run(resume=True)
+    assert again[:3] == outcome[:3] and again.stopped_because == "patience"
+
+
+def test_the_best_checkpoint_holds_the_weights_that_were_evaluated(tmp_path: Path) -> None:
+    """With NT-ASGD these are the averages."""
+    options = {"optimizer": "nt-asgd", "nt_asgd_patience": 1, "schedule": "constant"}
+    run = trainer(tmp_path, **options, learning_rate=0.35, max_epochs=30)
+    outcome = run.run()
+    assert isinstance(run.optimizer, NTASGD) and run.optimizer.averaging
+    best = load_checkpoint(tmp_path / "checkpoints", ("best",))
+    assert best is not None
+    state = unpack(best.tensors, best.state)
+    task = Regression()
+    task.model.load_state_dict(state["model"])
+    with torch.no_grad():
+        nats, rows, _ = task.__class__.evaluate(_evaluating(task))
+    assert nats / rows == outcome.best_loss == state["loss"]
+    assert state["step"] == outcome.best_step
+
+
+def _evaluating(task: Regression) -> Regression:
+    task.model.eval()
+    return task
+
+
+def test_minutes_bound_training_and_count_on_after_a_resume(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+    def tick(_: int) -> None:
+        nonlocal now
+        now += 10.0
+
+    task = Regression()
+    task.after_batch = tick
+    options = {"max_epochs": None, "max_minutes": 2.0, "save_every": 1, "schedule": "linear"}
+    trainer(tmp_path, task, **options | {"max_steps": 5}).run()
+    task = Regression()
+    task.after_batch = tick
+    outcome = trainer(tmp_path, task, **options).run(resume=True)
+    assert outcome.stopped_because == "max_minutes" and outcome.steps == 12 and outcome.seconds == 120.0
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_what_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path, where: str) -> None:
+    task = Regression()
+
+    def spoil(position: int) -> None:
+        if task.spoil and position == 24:  # type: ignore[attr-defined]
+            if where == "loss":
+                task.carried.fill_(float("nan"))
+            else:
+                task.model.weight.register_hook(lambda gradient: gradient * float("inf"))
+
+    task.spoil = True  # type: ignore[attr-defined]
+    task.after_batch = spoil
+    with pytest.raises(RunError, match=r"finite number at step [67] \(the checkpoint of step 4 is kept\)"):
+        trainer(tmp_path, task, save_every=4).run()
+    kept = load_checkpoint(tmp_path / "checkpoints")
+    assert kept is not None and kept.state["step"] == 4
+    assert all(tensor.isfinite().all() for tensor in kept.tensors.values())
+
+
+def test_a_validation_loss_that_is_not_finite_stops_too(tmp_path: Path) -> None:
+    task = Regression()
+    task.validation = [1.0, float("nan")]
+    with pytest.raises(RunError, match="validation loss"):
+        trainer(tmp_path, task).run()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_saves_and_can_be_resumed(tmp_path: Path, number: signal.Signals) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.run()
+    task = Regression()
+    task.after_batch = lambda position: os.kill(os.getpid(), number) if position == 28 else None
+    before = signal.getsignal(number)
+    outcome = trainer(tmp_path / "part", task).run()
+    assert signal.getsignal(number) is before
+    assert outcome.stopped_because == "interrupted" and outcome.steps == 7
+    part = trainer(tmp_path / "part")
+    assert part.run(resume=True).stopped_because == "max_epochs"
+    assert numbers(tmp_path / "part") == numbers(tmp_path / "whole") and weights(part) == weights(whole)
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
+    task = Regression()
+
+    def twice(_: int) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    task.after_batch = twice
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path, task).run()
+
+
+def test_trains_outside_the_main_thread(tmp_path: Path) -> None:
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(trainer(tmp_path).run()))
+    thread.start()
+    thread.join()
+    assert outcomes[0].steps == 40
+
+
+def test_the_rate_follows_the_batchs_scale(tmp_path: Path) -> None:
+    class Scaled(Regression):
+        def batches(self) -> Iterator[Rows]:
+            for batch in super().batches():
+                yield batch._replace(rate_scale=0.25)
+
+    trainer(tmp_path, Scaled(), schedule="constant", learning_rate=0.08).run()
+    assert {line["learning_rate"] for line in numbers(tmp_path)} == {0.02}
+
+
+def test_devices_and_precision_are_checked() -> None:
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        Processes(TrainingConfig(device="cpu", precision="fp16"))
+    with pytest.raises(ConfigError, match="not a device"):
+        Processes(TrainingConfig(device="warp"))
+    with pytest.raises(ConfigError, match="has no"):
+        Processes(TrainingConfig(device="cuda:99"))
+
+
+def test_checkpoints_and_logs_hold_no_pickle(tmp_path: Path) -> None:
+    trainer(tmp_path, logging=LoggingConfig(progress=False)).run()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    kinds = {path.suffix for path in files if "tensorboard" not in path.parts}
+    assert kinds == {".json", ".jsonl", ".png", ".safetensors"}
+    for path in files:
+        if path.suffix == ".json":
+            json.loads(path.read_text())

@@ -1,0 +1,90 @@
+"""Which folders may be trained in, and what a resumed run may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from recurra.config import Config, load_config
+from recurra.errors import ConfigError, RunError
+from recurra.training.run_directory import open_run, read_run
+
+
+def config(**sections: Any) -> Config:
+    return Config.model_validate(sections)
+
+
+def test_a_new_run_has_the_complete_configuration(tmp_path: Path) -> None:
+    given = config(model={"hidden_size": [3, 4]}, training={"seed": 7})
+    open_run(tmp_path / "a" / "b", given, resume=False)
+    assert load_config(tmp_path / "a" / "b" / "config.yaml") == given == read_run(tmp_path / "a" / "b")
+    assert "clip_norm" in (tmp_path / "a" / "b" / "config.yaml").read_text()
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["config.yaml"]
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    open_run(tmp_path / "run", config(), resume=False)
+    with pytest.raises(RunError, match="already holds a run; resume"):
+        open_run(tmp_path / "run", config(), resume=False)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("x")
+    for resume in (False, True):
+        with pytest.raises(RunError, match="not a run"):
+            open_run(tmp_path / "other", config(), resume=resume)
+    for resume in (False, True):
+        with pytest.raises(RunError, match="is a file"):
+            open_run(tmp_path / "other" / "thesis.tex", config(), resume=resume)
+    with pytest.raises(RunError, match="no run to resume"):
+        open_run(tmp_path / "new", config(), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("training", "max_steps", 99),
+        ("training", "max_epochs", None),
+        ("training", "max_minutes", 3.0),
+        ("training", "save_every", 5),
+        ("training", "evaluate_every", 5),
+        ("logging", "every_steps", 5),
+        ("logging", "picture", False),
+    ],
+)
+def test_bounds_and_logging_may_change(tmp_path: Path, section: str, key: str, value: Any) -> None:
+    open_run(tmp_path / "run", config(training={"max_steps": 1}), resume=False)
+    changed = config(training={"max_steps": 1})
+    setattr(getattr(changed, section), key, value)
+    open_run(tmp_path / "run", changed, resume=True)
+    assert getattr(getattr(read_run(tmp_path / "run"), section), key) == value
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("data", "train", ["b.txt"]),
+        ("tokenizer", "kind", "word"),
+        ("model", "hidden_size", 64),
+        ("training", "learning_rate", 0.5),
+        ("training", "patience", 2),
+        ("training", "batch_size", 3),
+    ],
+)
+def test_nothing_else_may(tmp_path: Path, section: str, key: str, value: Any) -> None:
+    open_run(tmp_path / "run", config(), resume=False)
+    with pytest.raises(ConfigError, match=rf"^{section}\.{key}: is "):
+        open_run(tmp_path / "run", config(**{section: {key: value}}), resume=True)
+    assert read_run(tmp_path / "run") == config()
+
+
+def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such run directory"):
+        read_run(tmp_path / "gone")
+    with pytest.raises(RunError, match=r"is not a run directory; one holds config\.yaml"):
+        read_run(tmp_path)
+    tree = config().model_dump(mode="json")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree | {"version": 99}))
+    with pytest.raises(ConfigError, match="upgrade"):
+        read_run(tmp_path)
