@@ -190,6 +190,23 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert all(torch.equal(one[key], other[key]) for key in other)
 
 
+def test_a_run_that_could_not_begin_leaves_the_folder_free(tmp_path: Path) -> None:
+    text = write_text(tmp_path)
+    run_dir = tmp_path / "run"
+    missing = config(text).model_copy(deep=True)
+    missing.data.train = [str(tmp_path / "missing.txt")]
+    with pytest.raises(DataError, match=r"missing\.txt"):
+        train(missing, run_dir)
+    with pytest.raises(ConfigError, match="nosuchcell"):
+        train(config(text, model={"cell": "nosuchcell"}), run_dir)
+    assert not list(run_dir.iterdir())
+    train(config(text, training={"max_steps": 1}), run_dir)
+    kept = sorted(run_dir.iterdir())
+    with pytest.raises(DataError):
+        train(missing.model_copy(update={"training": config(text).training}), tmp_path / "other")
+    assert sorted(run_dir.iterdir()) == kept
+
+
 def test_a_run_directory_is_not_trained_in_twice(tmp_path: Path) -> None:
     text = write_text(tmp_path)
     train(config(text, training={"max_steps": 2}), tmp_path / "run")

@@ -19,17 +19,17 @@ from ..data.batching import IGNORE_INDEX, StreamBatches, evaluation_batches
 from ..data.text import expand_paths, read_text
 from ..data.token_stream import TokenStream, prepare
 from ..data.tokenizer import Tokenizer
-from ..errors import RunError
+from ..errors import RecurraError, RunError
 from ..models.language_model import LanguageModel, detach_state
 from ..training.checkpoint import load_checkpoint, save_tensors, sync_folder, unpack
 from ..training.logging import perplexity, preparation
 from ..training.loop import Trainer
 from ..training.processes import Processes
 from ..training.randomness import seed_everything
-from ..training.run_directory import CONFIG, WEIGHTS, open_run, read_run
+from ..training.run_directory import CONFIG, WEIGHTS, discard_run, open_run, read_run
 from ..training.task import Evaluation, Loss
 
-__all__ = ["LanguageModelTask", "TrainingResult", "load_model", "train"]
+__all__ = ["LanguageModelTask", "TrainingResult", "load_model", "prepare_task", "train"]
 
 TOKENIZER = "tokenizer.json"
 # When the validation text is cut into pieces that are read side by side, each keeps so many tokens, for the first
@@ -177,6 +177,34 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> TrainingRes
     processes = Processes(config.training)
     if processes.is_main:
         open_run(run_dir, config, resume=resume)
+    try:
+        task = prepare_task(config, run_dir, processes)
+    except RecurraError:
+        # A run that could not begin must not stand in the way of the corrected command.
+        if processes.is_main and not resume:
+            discard_run(run_dir)
+        raise
+    outcome = Trainer(task, run_dir, config.training, config.logging, processes).run(resume=resume)
+    if processes.is_main:
+        _write_best(run_dir, config)
+    processes.wait()
+    return TrainingResult(
+        outcome.best_loss,
+        perplexity(outcome.best_loss),
+        outcome.steps,
+        outcome.seconds,
+        outcome.stopped_because,
+        run_dir,
+    )
+
+
+def prepare_task(config: Config, run_dir: Path, processes: Processes) -> LanguageModelTask:
+    """Everything that training needs: tokenizer and token streams in `run_dir`, made unless they are there, and a model.
+
+    Raises:
+        RunError, ConfigError, DataError: as `train` does.
+    """
+    if processes.is_main:
         _prepare(config, run_dir)
     processes.wait()
     tokenizer = Tokenizer.load(run_dir / TOKENIZER)
@@ -184,7 +212,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> TrainingRes
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
     model = LanguageModel(tokenizer.vocab_size, config.model).to(processes.device)
-    task = LanguageModelTask(
+    return LanguageModelTask(
         model,
         config,
         StreamBatches(
@@ -200,18 +228,6 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> TrainingRes
         valid_characters=valid_stream.characters,
         characters_per_token=train_stream.characters / len(train_stream),
         processes=processes,
-    )
-    outcome = Trainer(task, run_dir, config.training, config.logging, processes).run(resume=resume)
-    if processes.is_main:
-        _write_best(run_dir, model)
-    processes.wait()
-    return TrainingResult(
-        outcome.best_loss,
-        perplexity(outcome.best_loss),
-        outcome.steps,
-        outcome.seconds,
-        outcome.stopped_because,
-        run_dir,
     )
 
 
@@ -255,7 +271,7 @@ def _weights(run_dir: Path) -> dict[str, Tensor]:
     return dict(unpack(checkpoint.tensors, checkpoint.state)["model"])
 
 
-def _write_best(run_dir: Path, model: LanguageModel) -> None:
+def _write_best(run_dir: Path, config: Config) -> None:
     """Write model.safetensors from the best checkpoint, aside and renamed."""
     best = load_checkpoint(run_dir / "checkpoints", ("best",))
     if best is None:
@@ -264,8 +280,8 @@ def _write_best(run_dir: Path, model: LanguageModel) -> None:
     metadata = {
         "format": "pt",
         "task": "language-model",
-        "vocab_size": str(model.vocab_size),
-        "cell": model.config.cell,
+        "vocab_size": str(len(state["model"]["output_bias"])),
+        "cell": config.model.cell,
         "step": str(state["step"]),
         "loss": repr(state["loss"]),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from ..config import Config, load_config, save_config
 from ..errors import ConfigError, RunError
 
-__all__ = ["CONFIG", "METRICS", "WEIGHTS", "open_run", "read_run"]
+__all__ = ["CONFIG", "METRICS", "WEIGHTS", "discard_run", "open_run", "read_run"]
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -46,6 +47,15 @@ def open_run(run_dir: Path, config: Config, *, resume: bool) -> None:
         aside.replace(run_dir / CONFIG)
     except OSError as error:
         raise RunError(f"{run_dir}: cannot be written ({error.strerror or error}).") from error
+
+
+def discard_run(run_dir: Path) -> None:
+    """Empty the folder of a run that could not begin."""
+    for path in run_dir.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def read_run(run_dir: Path) -> Config:
