@@ -242,7 +242,7 @@ def test_the_vocabulary_is_no_larger_than_asked_and_has_every_byte(kind):
         tokenizer = Tokenizer.train([CORPUS], TokenizerConfig(kind=kind, vocab_size=size))
         assert 256 <= tokenizer.vocab_size <= size
         assert {bytes([b]) for b in range(256)} <= {tokenizer.token_bytes(t) for t in range(tokenizer.vocab_size)}
-    assert trained(kind).vocab_size > 300
+    assert trained(kind).vocab_size > 256
     with pytest.raises(ConfigError, match=r"tokenizer.vocab_size is 255, but \w+ needs at least 256"):
         Tokenizer.train([CORPUS], TokenizerConfig(kind=kind, vocab_size=255))
 

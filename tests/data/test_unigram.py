@@ -1,76 +1,51 @@
-"""The unigram model against a count over all ways to cut a word, written out."""
+"""The unigram model over bytes: what it must hold, whatever fits it."""
 
-from __future__ import annotations
-
-import itertools
 import math
+import random
 
-import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from recurra.data.unigram import _best_parts, _scores, _seeds, fit_unigram
-
-WORDS = [(b"abab", 5), (b"ab", 7), (b"babc", 2), ("각나각".encode(), 3), (b"c", 1)]
-
-
-def ways(word: bytes, pieces: set[bytes]) -> list[list[bytes]]:
-    found = []
-    for cuts in itertools.product([False, True], repeat=len(word) - 1):
-        bounds = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), len(word)]
-        parts = [word[a:b] for a, b in itertools.pairwise(bounds)]
-        if all(part in pieces for part in parts):
-            found.append(parts)
-    return found
+from recurra.data.unigram import fit_unigram
 
 
-def test_expected_counts_are_those_over_all_ways_to_cut():
-    pieces, counts, lattice = _seeds(WORDS, 300)
-    scores = dict(zip(pieces, _scores(counts).tolist(), strict=True))
-    expected = dict.fromkeys(pieces, 0.0)
-    for word, count in WORDS:
-        cuts = ways(word, set(pieces))
-        shares = [math.exp(sum(scores[part] for part in parts)) for parts in cuts]
-        for parts, share in zip(cuts, shares, strict=True):
-            for part in parts:
-                expected[part] += count * share / sum(shares)
-    got = lattice.expected_counts(_scores(counts))
-    np.testing.assert_allclose(got, [expected[piece] for piece in pieces], rtol=1e-10, atol=1e-12)
-
-
-def test_seeds_are_the_runs_of_whole_characters_that_occur_twice():
-    pieces, counts, _ = _seeds(WORDS, 300)
-    expected: dict[bytes, int] = {}
-    for word, count in WORDS:
-        text = word.decode()
-        for start, stop in itertools.combinations(range(len(text) + 1), 2):
-            part = text[start:stop].encode()
-            if len(part) > 1:
-                expected[part] = expected.get(part, 0) + count
-    found = dict(zip(pieces[256:], counts[256:].tolist(), strict=True))
-    assert found == {part: count for part, count in expected.items() if count >= 2}
-
-
-def test_the_best_parts_are_those_of_a_search_over_all():
-    known = {b"a": -2.0, b"b": -3.0, b"ab": -1.5, b"ba": -4.0, b"aba": -0.5, b"abab": -0.1}
-    cuts = [parts for parts in ways(b"abab", set(known)) if len(parts) > 1]
-    assert _best_parts(b"abab", known) == pytest.approx(max(sum(known[part] for part in parts) for parts in cuts))
-
-
-def test_planted_words_are_found_and_the_model_is_a_distribution():
-    random = np.random.default_rng(0)
-    planted = [b"recurrent", b"memory", b"gate", b"cell", "세포".encode()]
-    words: dict[bytes, int] = {}
-    for _ in range(3000):
-        word = b"".join(planted[i] for i in random.integers(0, len(planted), random.integers(1, 4)))
+def test_words_made_of_planted_pieces_give_those_pieces_back():
+    draw = random.Random(0)
+    planted = [b"kana", "사과".encode(), b"xyzzy", b"qoph"]
+    words = {}
+    for _ in range(400):
+        word = b"".join(draw.choices(planted, k=draw.randint(1, 3)))
         words[word] = words.get(word, 0) + 1
-    fitted = fit_unigram(words.items(), 256 + len(planted))
-    assert {piece for piece, _ in fitted[: len(planted)]} == set(planted)
-    assert len(fitted) == 256 + len(planted)
-    assert sum(math.exp(score) for _, score in fitted) == pytest.approx(1, abs=1e-4)
-    assert fitted == fit_unigram(words.items(), 256 + len(planted))
+    pieces = [piece for piece, _ in fit_unigram(words.items(), 256 + 40)]
+    assert set(planted) <= set(pieces)
 
 
-def test_there_are_no_more_pieces_than_asked_and_every_byte():
-    for size in (256, 257, 262):
-        fitted = fit_unigram(WORDS, size)
-        assert len(fitted) <= size and {bytes([byte]) for byte in range(256)} <= {piece for piece, _ in fitted}
+@settings(max_examples=25, deadline=None)
+@given(st.dictionaries(st.binary(min_size=1, max_size=30), st.integers(1, 9), min_size=1), st.integers(256, 400))
+def test_every_byte_is_a_piece_and_the_size_is_kept(words, size):
+    fitted = fit_unigram(words.items(), size)
+    pieces = [piece for piece, _ in fitted]
+    assert len(set(pieces)) == len(pieces) <= size
+    assert {bytes([byte]) for byte in range(256)} <= set(pieces)
+    scores = [score for _, score in fitted]
+    assert scores == sorted(scores, reverse=True) and all(math.isfinite(score) and score <= 0 for score in scores)
+    assert all(any(piece in word for word in words) for piece in pieces if len(piece) > 1)
+
+
+def test_the_same_words_give_the_same_model():
+    draw = random.Random(1)
+    words = {bytes(draw.choices(b"abcdef", k=draw.randint(1, 9))): draw.randint(1, 50) for _ in range(500)}
+    assert fit_unigram(words.items(), 400) == fit_unigram(words.items(), 400)
+
+
+def test_scores_are_the_logarithms_of_one_distribution():
+    draw = random.Random(2)
+    words = {bytes(draw.choices(b"abcdefgh", k=draw.randint(3, 12))): draw.randint(1, 50) for _ in range(2000)}
+    total = sum(math.exp(score) for _, score in fit_unigram(words.items(), 600))
+    assert total == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [256, 257])
+def test_no_room_for_more_than_bytes(size):
+    assert len(fit_unigram([(b"abcabc", 5), (b"abcd", 7)], size)) <= size

@@ -18,7 +18,7 @@ from ..errors import ConfigError, DataError
 from .text import cut_point
 from .tokenizer import Decoder, IdArray, Normalization, Tokenizer
 from .unigram import fit_unigram
-from .words import count_bounded
+from .words import count_bounded, unit_pattern
 
 __all__ = ["SubwordTokenizer", "sample", "train"]
 
@@ -27,12 +27,11 @@ _CHUNK = 1 << 15
 """Characters that are encoded as one unit; text without any white space is cut after so many."""
 _LONGEST_TOKEN = 48
 _LONGEST_WORD = 256
-_MOST_WORDS = 200_000
+_MOST_WORDS = 100_000
 _MOST_UNIGRAM_WORDS = 50_000
 _MOST_TOKENS = 4_000_000
 _MOST_KNOWN = 100_000
 _MOST_KNOWN_CHARACTERS = 4_000_000
-_ROUGH_WORD = re.compile(r"\n| ?\w+(?:['’]\w+)*| ?[^\w\s]+|[^\S\n]+")
 
 # A line feed stands alone; a word takes the space before it along; marks stay with their letters, which the pattern of
 # GPT-2 (Radford et al. 2019) tears off; digits go in threes.
@@ -117,8 +116,8 @@ class _Decoder:
 def train(pieces: Iterable[str], config: TokenizerConfig) -> SubwordTokenizer:
     """Learn subwords from an even sample of the text; see `Tokenizer.train`.
 
-    To bound memory and time, BPE learns from the 200,000 commonest words of the sample, with their counts scaled down to
-    4 million in all, and the unigram model (`unigram.fit_unigram`) from the 50,000 commonest.
+    To bound memory and time, BPE learns from the 100,000 commonest words of the sample, with their counts scaled down
+    to 4 million in all, and the unigram model (`unigram.fit_unigram`) from the 50,000 commonest.
     """
     kind: Literal["bpe", "unigram"] = "bpe" if config.kind == "bpe" else "unigram"
     if config.vocab_size < _BYTES:
@@ -139,7 +138,7 @@ def train(pieces: Iterable[str], config: TokenizerConfig) -> SubwordTokenizer:
     )
     library.decoder = tokenizers.decoders.ByteLevel()
     most = _MOST_WORDS if kind == "bpe" else _MOST_UNIGRAM_WORDS
-    words = count_bounded(map(_ROUGH_WORD.findall, _drain(chunks)), 2 * _MOST_WORDS)
+    words = count_bounded(map(unit_pattern().findall, _drain(chunks)), 2 * _MOST_WORDS)
     if kind == "bpe":
         trainer = trainers.BpeTrainer(
             vocab_size=config.vocab_size,

@@ -22,6 +22,7 @@ __all__ = [
     "count_bounded",
     "han_pattern",
     "joins_tightly",
+    "unit_pattern",
     "word_pattern",
 ]
 
@@ -69,6 +70,13 @@ def _extend() -> str:
 def word_pattern() -> re.Pattern[str]:
     """Matches one word, symbol or line feed; text is to be parted at ideographs first."""
     return re.compile(_pattern(r"\w", _extend(), r"\s"))
+
+
+@cache
+def unit_pattern() -> re.Pattern[str]:
+    """Matches what no subword crosses, as the subword tokenizers split it but for letters that are new in Unicode."""
+    letters = rf"[^\W\d]+(?:[{_extend()}]+[^\W\d]*)*"
+    return re.compile(rf"\n| ?{letters}(?:['’]{letters})*| ?\d{{1,3}}| ?[^\w\s]+|[^\S\n]+(?!\S)|[^\S\n]")
 
 
 @cache

@@ -199,7 +199,7 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> TrainingRes
 
 
 def prepare_task(config: Config, run_dir: Path, processes: Processes) -> LanguageModelTask:
-    """Everything that training needs: tokenizer and token streams in `run_dir`, made unless they are there, and a model.
+    """Everything that training needs: tokenizer and token streams in `run_dir`, made if they are missing, and a model.
 
     Raises:
         RunError, ConfigError, DataError: as `train` does.
