@@ -27,7 +27,7 @@ from torch import nn
 
 from recurra.config import Config
 from recurra.data.text import expand_paths, read_text
-from recurra.data.token_stream import prepare
+from recurra.data.token_stream import TokenStream, prepare
 from recurra.data.tokenizer import Tokenizer
 from recurra.tasks.language_model import LanguageModelTask, prepare_task
 from recurra.training.loop import Trainer
@@ -137,7 +137,7 @@ def run(options: argparse.Namespace, contestants: str) -> tuple[list[float], lis
         task, config, processes = build(options, folder, steps)
         bare = None
         if contestants == "both":
-            tokens = torch.tensor(task.tokens.astype("int64"))
+            tokens = torch.tensor(TokenStream.open(folder / "data" / "train").tokens.astype("int64"))
             bare = Bare(tokens, task.model.vocab_size, options)  # type: ignore[arg-type]
         alternating = Alternating(task, bare, options.steps)
         Trainer(alternating, folder, config.training, config.logging, processes).run()  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ Usage: python examples/demo.py [FOLDER]      (FOLDER: runs/demo; about four minu
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,16 +30,25 @@ SETTINGS = [
 
 
 def run(*arguments: str | Path) -> None:
+    """Run a recurra command; a Ctrl-C is for the command, which saves before it ends."""
     command = [str(argument) for argument in arguments]
     print(f"\n$ recurra {shlex.join(command)}", flush=True)
-    subprocess.run([str(RECURRA), *command], check=True)
+    with subprocess.Popen([str(RECURRA), *command]) as process:
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.wait()
+        finally:
+            signal.signal(signal.SIGINT, previous)
+    if process.returncode:
+        sys.exit(process.returncode)
 
 
 def main() -> int:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
     model = folder / "model"
-    if model.exists():
-        print(f"{model} exists already: asking it again. Delete it to train anew.")
+    if (model / "config.yaml").exists():
+        print(f"{model} exists already: going on with it. Delete it to train anew.")
+        run("train", "--run", model, "--resume")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         text = folder / "language-reference.txt"
@@ -48,14 +58,11 @@ def main() -> int:
         run("train", "language-model", "--data", text, "--run", model, *settings)
     run("info", model)
     run("next", model, "The value of the", "--top", "8")
-    run("score", model, "--text", "raise an exception", "--text", "exception raise an")
+    run("score", model, "--text", "The function returns a new object.", "--text", "The function returns a knew object.")
     run("generate", model, "--prompt", "The class statement", "--length", "120", "--temperature", "0.7", "--seed", "1")
     print(f"\nThe learning curve is in {model / 'learning_curve.png'}; everything about the run is in {model}.")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except subprocess.CalledProcessError as error:
-        sys.exit(error.returncode)
+    sys.exit(main())

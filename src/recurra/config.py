@@ -147,7 +147,9 @@ class TrainingConfig(Section):
     patience: int | None = Field(
         None, ge=1, description="Evaluations without a better loss before stopping (null: never)."
     )
-    save_every: int | None = Field(None, ge=1, description="Steps between checkpoints (null: at each evaluation).")
+    save_every: int | None = Field(
+        None, ge=1, description="Steps between checkpoints (null: at each evaluation and every ten minutes)."
+    )
     seed: int = Field(1, ge=0, description="Seed of every random number (1).")
     device: str = Field("auto", description="auto, cpu, cuda or mps (auto).")
     num_threads: int | None = Field(None, ge=1, description="CPU threads (null: as torch chooses).")
@@ -263,9 +265,22 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _known_part(location: tuple[int | str, ...]) -> list[str]:
+    """The keys of a place in the configuration, without what pydantic adds for each kind of value that it tried."""
+    keys: list[str] = []
+    model: Any = Config
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        keys.append(str(part))
+        if part not in fields:
+            return keys if fields else keys[:-1]
+        model = fields[part].annotation
+    return keys
+
+
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+    where = ".".join(_known_part(first["loc"]))
     if first["type"] == "extra_forbidden":
         *sections, key = [str(part) for part in first["loc"]]
         model: type[BaseModel] = Config

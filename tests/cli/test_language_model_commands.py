@@ -139,7 +139,7 @@ def test_info_tells_what_was_trained(run_directory: Path) -> None:
     assert facts["bytes"]["model.safetensors"] == (run_directory / "model.safetensors").stat().st_size
     assert facts["installation"]["recurra"] == recurra.__version__
     text = run("info", run_directory).stdout
-    assert "config.model.cell" in text
+    assert facts["config"]["model"]["cell"] in text and f"{facts['parameters']:,}" in text
     (machine,) = answer("info")
     assert machine == facts["installation"]
 

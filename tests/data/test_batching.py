@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recurra.data.batching import IGNORE_INDEX, StreamBatches, evaluation_batches, evaluation_steps
+from recurra.data.batching import StreamBatches
 from recurra.errors import DataError, RunError
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 3), st.integers(0, 50), st.booleans())
@@ -125,33 +125,3 @@ def test_a_text_shorter_than_a_batch_is_refused(tokens, advice):
         StreamBatches(np.zeros(tokens), 32, 10)
     assert StreamBatches(np.zeros(321), 32, 10).steps_per_epoch == 1
     assert StreamBatches(np.zeros(320), 31, 10).steps_per_epoch == 1
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    count=st.integers(2, 80),
-    batch_size=st.integers(1, 12),
-    sequence_length=st.integers(1, 20),
-    context=st.sampled_from([None, 777]),
-)
-def test_evaluation_scores_every_token_once(count, batch_size, sequence_length, context):
-    tokens = np.arange(count, dtype=np.uint16)
-    batches = list(evaluation_batches(tokens, batch_size, sequence_length, context=context))
-    assert len(batches) == evaluation_steps(count, batch_size, sequence_length, context=context)
-    assert [b.starts_epoch for b in batches] == [True] + [False] * (len(batches) - 1)
-    inputs = torch.cat([b.input for b in batches]).T
-    targets = torch.cat([b.target for b in batches]).T
-    scored = targets[targets != IGNORE_INDEX]
-    assert scored.tolist() == list(range(0 if context is not None else 1, count))
-    for wanted, given_token in zip(scored.tolist(), inputs[targets != IGNORE_INDEX].tolist(), strict=True):
-        assert given_token == (context if wanted == 0 else wanted - 1)
-    for row in targets:
-        padding = (row == IGNORE_INDEX).int()
-        assert bool((padding.diff() >= 0).all())
-    assert max(len(b.input) for b in batches) <= sequence_length
-
-
-def test_evaluation_needs_a_token_to_score():
-    with pytest.raises(DataError, match="too few tokens"):
-        list(evaluation_batches(np.array([3]), 2, 5))
-    assert len(list(evaluation_batches(np.array([3]), 2, 5, context=0))) == 1

@@ -107,8 +107,19 @@ def test_operator_schema_fake_and_autograd_hold():
         layer = recurra.Recurrent(name, I, H, bidirectional=True)
         weights = [w.detach().requires_grad_() for d in layer.layer_weights(0) for w in d.values()]
         initial = [torch.randn(2, B, H, requires_grad=True) for _ in range(states)]
-        x = torch.randn(T, B, I, requires_grad=True)
+        # As batch_first gives it: what comes out may not take over these strides.
+        x = torch.randn(B, T, I).transpose(0, 1).requires_grad_()
         lengths = torch.tensor([7, 2, 0])
         arguments = (key_of(layer.cell), x, initial, weights, lengths, None, 0.0, [], True, True, False)
         tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
         torch.library.opcheck(torch.ops.recurra.layer.default, arguments, test_utils=tests)
+
+
+def test_a_layer_of_layers_trains_on_every_backend():
+    """Each option that keeps the layers apart must still give gradients, on a GPU too, where torch needs to be told."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for options in ({"locked_dropout": 0.3}, {"residual": "residual"}, {"learn_initial_state": True}):
+        layer = recurra.LSTM(H, H, 2, device=device, **options)
+        output, _ = layer(torch.randn(T, B, H, device=device))
+        output.sum().backward()
+        assert all(parameter.grad is not None for parameter in layer.parameters())

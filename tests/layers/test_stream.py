@@ -164,3 +164,18 @@ def test_what_cannot_stream_is_refused() -> None:
         stream.state = zeros_or_random("lstm", 1, B + 1, H)
     with pytest.raises((IndexError, ValueError)):
         stream.reset([B])
+
+
+def test_a_stream_keeps_the_weights_it_was_made_with_and_resets_nothing_for_no_rows() -> None:
+    for name in ("lstm", "gru_cho", "mgu"):
+        layer = build(name, I, H)
+        x = torch.randn(B, I, dtype=torch.float64)
+        expected = layer.stream(B).step(x)
+        stream = layer.stream(B)
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.add_(1.0)
+        assert torch.equal(stream.step(x), expected)
+        stream.reset([])
+        h = stream.state[0] if isinstance(stream.state, tuple) else stream.state
+        assert bool((h != 0).any())

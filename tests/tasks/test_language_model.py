@@ -77,14 +77,15 @@ def test_trains_and_reads_back_the_best_weights(tmp_path: Path) -> None:
         assert torch.equal(model.state_dict()[name], value)
     with safe_open(run / "model.safetensors", "pt") as file:
         assert file.metadata()["vocab_size"] == str(tokenizer.vocab_size)
-    # The reported loss, computed again from the text alone: the held-out end, read as one stream.
+    # The reported loss, computed again from the text alone: the held-out end, read as one stream after a line end.
     valid = TokenStream.open(run / "data" / "train").split(0.1)[1]
     ids = torch.from_numpy(np.asarray(valid.tokens).astype(np.int64))
     with torch.no_grad():
-        logits = model(ids[:-1, None]).logits[:, 0]
-    assert float(F.cross_entropy(logits, ids[1:])) == pytest.approx(result.best_loss, rel=1e-5)
+        context = torch.cat([torch.tensor([tokenizer.eos_id]), ids[:-1]])
+        logits = model(context[:, None]).logits[:, 0]
+    assert float(F.cross_entropy(logits, ids)) == pytest.approx(result.best_loss, rel=1e-5)
     record = [line for line in read_metrics(run / "metrics.jsonl") if line["loss"] == result.best_loss][-1]
-    bits = result.best_loss * (len(ids) - 1) / valid.characters / math.log(2)
+    bits = result.best_loss * len(ids) / valid.characters / math.log(2)
     assert record["bits_per_character"] == pytest.approx(bits)
 
 
@@ -114,7 +115,7 @@ def test_objective_is_cross_entropy_with_ar_and_tar_and_state_is_carried(tmp_pat
     batches = StreamBatches(tokens, 3, 9)
     processes = Processes(settings.training)
     task = LanguageModelTask(
-        model, settings, batches, tokens, valid_characters=1, characters_per_token=1.0, processes=processes
+        model, settings, batches, tokens, eos_id=0, valid_characters=1, characters_per_token=1.0, processes=processes
     )
     hx: Any = None
     epochs = 0
@@ -205,6 +206,59 @@ def test_a_run_that_could_not_begin_leaves_the_folder_free(tmp_path: Path) -> No
     with pytest.raises(DataError):
         train(missing.model_copy(update={"training": config(text).training}), tmp_path / "other")
     assert sorted(run_dir.iterdir()) == kept
+
+
+def test_text_from_a_pipe_is_read_once_and_the_run_is_no_text_of_its_own(tmp_path: Path) -> None:
+    text = write_text(tmp_path)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = subprocess.Popen(["sh", "-c", f"cat {text} > {pipe}"])
+    train(config(pipe, training={"max_steps": 1}), tmp_path / "piped")
+    assert writer.wait() == 0
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copyfile(text, folder / "text.txt")
+    train(config(folder, training={"max_steps": 1}), folder / "run")
+    streams = [TokenStream.open(run / "data" / "train").tokens for run in (tmp_path / "piped", folder / "run")]
+    assert np.array_equal(*streams)
+
+
+def test_a_cell_of_ones_own_travels_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = write_text(tmp_path)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    Path("mine.py").write_text(
+        "from recurra.cells import Cell\nfrom recurra.cells.algebra import State, tanh\n\n"
+        "class Mine(Cell):\n    gates = ('a',)\n\n    def step(self, gate, state, weight):\n"
+        "        return State(h=0.5 * state.h + tanh(gate.a))\n"
+    )
+    settings = config(text, model={"cell": "mine.py:Mine"}, training={"max_steps": 2})
+    train(settings, Path("run"))
+    monkeypatch.chdir(tmp_path)
+    _, tokenizer, model = load_model("here/run")
+    moved = shutil.move(here / "run", tmp_path / "moved")
+    shutil.rmtree(here)
+    assert torch.equal(load_model(moved)[2].embedding.weight, model.embedding.weight)
+    more = config(text, model={"cell": "mine.py:Mine"}, training={"max_steps": 3})
+    assert train(more, Path(moved), resume=True).steps == 3
+    assert tokenizer.vocab_size == model.vocab_size
+
+
+def test_weights_that_a_resumed_training_has_surpassed_are_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    text = write_text(tmp_path)
+    train(config(text, training={"max_steps": 4, "max_epochs": None}), run_dir)
+    old = (run_dir / "model.safetensors").read_bytes()
+    train(config(text, training={"max_steps": 40, "max_epochs": None}), run_dir, resume=True)
+    newest = load_model(run_dir)[2].embedding.weight
+    # As a kill before the end of the second training leaves it.
+    (run_dir / "model.safetensors").write_bytes(old)
+    capsys.readouterr()
+    assert torch.equal(load_model(run_dir)[2].embedding.weight, newest)
+    assert "older than the best checkpoint" in capsys.readouterr().err
 
 
 def test_a_run_directory_is_not_trained_in_twice(tmp_path: Path) -> None:

@@ -351,9 +351,11 @@ def test_a_long_text_is_read_in_several_places_and_every_token_counts_once(
     monkeypatch.setattr(stream_likelihood, "WARM_UP", 20)
     monkeypatch.setattr(stream_likelihood, "_WINDOW_NUMBERS", 6 * characters.tokenizer.vocab_size * 37)
     seen: list[tuple[int, int]] = []
-    got = stream_likelihood.stream_nats(
-        characters.model, np.array(tokens, np.uint16), characters.tokenizer.eos_id, lambda *state: seen.append(state)
-    )
+    arguments = (characters.model, np.array(tokens, np.uint16), characters.tokenizer.eos_id)
+    got, counted = stream_likelihood.stream_nats(*arguments, lambda *state: seen.append(state))
+    shares = [stream_likelihood.stream_nats(*arguments, rank=rank, world_size=4) for rank in range(4)]
+    assert counted == sum(tokens for _, tokens in shares) == 1003
+    assert sum(nats for nats, _ in shares) == pytest.approx(got, rel=1e-5)
     # Six streams of ceil((1003 - 20) / 6) = 164 tokens; the first has its 20 early ones to itself.
     expected = [log_probability(characters, tokens[:184])]
     for start in range(164, 1003, 164):
@@ -394,5 +396,5 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
     build("character").save(tmp_path)
     with pytest.raises(ConfigError, match="no cuda"):
         recurra.load(tmp_path, device="cuda")
-    with pytest.raises(ConfigError, match="'gpu' is not one"):
+    with pytest.raises(ConfigError, match="'gpu' is not a device"):
         recurra.load(tmp_path, device="gpu")

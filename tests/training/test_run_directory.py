@@ -67,7 +67,7 @@ def test_bounds_and_logging_may_change(tmp_path: Path, section: str, key: str, v
         ("data", "train", ["b.txt"]),
         ("tokenizer", "kind", "word"),
         ("model", "hidden_size", 64),
-        ("training", "learning_rate", 0.5),
+        ("training", "weight_decay", 0.5),
         ("training", "patience", 2),
         ("training", "batch_size", 3),
     ],

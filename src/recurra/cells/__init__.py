@@ -78,9 +78,9 @@ def _from_file(path: Path, class_name: str) -> Cell:
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
-        except BaseException:
+        except Exception as error:
             del sys.modules[module_name]
-            raise
+            raise ValueError(f"{path}: cannot be imported ({type(error).__name__}: {error}).") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Cell)):
         raise ValueError(f"{path}: has no class {class_name} that derives from recurra.Cell.")

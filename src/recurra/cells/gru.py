@@ -43,7 +43,8 @@ class GRU(Cell):
     @property
     def citation(self) -> str:
         kind = "reset after the product, as in cuDNN and torch" if self.reset == "after" else "reset before the product"
-        return f"Gated recurrent unit, {kind} (Cho et al. 2014)."
+        source = "Cho et al. 2014; Chung et al. 2014" if self.update == "replace" else "Cho et al. 2014"
+        return f"Gated recurrent unit, {kind} ({source})."
 
     def step(self, gate: Any, state: Any, weight: Any) -> State:
         r, z = sigmoid(gate.r), sigmoid(gate.z)

@@ -34,7 +34,7 @@ def info(
     if as_json:
         print_json(facts)
     else:
-        print_pairs(_rows(facts))
+        print_pairs(_rows(facts) if directory is None else _summary(facts))
 
 
 def cells(
@@ -102,6 +102,7 @@ def _run(directory: Path) -> dict[str, Any]:
 
     from ..data.tokenizer import Tokenizer
     from ..models.language_model import LanguageModel
+    from ..tasks.language_model import model_settings
     from ..training.logging import read_metrics
     from ..training.run_directory import METRICS, read_run
 
@@ -112,7 +113,7 @@ def _run(directory: Path) -> dict[str, Any]:
         vocabulary = Tokenizer.load(path).vocab_size
         # Without storage: only the shapes are counted.
         with torch.device("meta"):
-            model = LanguageModel(vocabulary, config.model)
+            model = LanguageModel(vocabulary, model_settings(config, directory))
         facts["vocabulary"] = vocabulary
         facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     records = read_metrics(directory / METRICS)
@@ -126,13 +127,30 @@ def _run(directory: Path) -> dict[str, Any]:
     return facts
 
 
-def _rows(facts: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Facts as lines, the parts of a group under its name and a dot."""
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            yield from _rows(value, f"{above}{name}.")
-        else:
-            yield above + name, _text(value)
+def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    return ((name, _text(value)) for name, value in facts.items())
+
+
+def _summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a person asks of a run; --json and config.yaml have the rest."""
+    model, training, tokenizer = (facts["config"][section] for section in ("model", "training", "tokenizer"))
+    best, last = facts["best"], facts["last"]
+    sizes = model["hidden_size"]
+    yield "run", facts["run"]
+    yield "task", facts["task"]
+    shape = f"{model['num_layers']} x {sizes}" if isinstance(sizes, int) else " + ".join(map(str, sizes))
+    yield "cell", f"{model['cell']}, {shape} units"
+    if "parameters" in facts:
+        yield "parameters", f"{facts['parameters']:,}"
+        yield "vocabulary", f"{facts['vocabulary']:,} ({tokenizer['kind']})"
+    yield "text", _text(facts["config"]["data"]["train"])
+    yield "optimiser", f"{training['optimizer']}, learning rate {training['learning_rate']:g}, seed {training['seed']}"
+    if best:
+        per_character = best["bits_per_character"]
+        bits = "" if per_character is None else f", {per_character:.4f} bits per character"
+        yield "best validation", f"{best['loss']:.4f} nats per token, perplexity {best['perplexity']:.2f}{bits}"
+        yield "at", f"step {best['step']:,} of {last['step']:,}, after {best['seconds']:.0f} of {last['seconds']:.0f} s"
+    yield "size", f"{sum(facts['bytes'].values()) / 1e6:.1f} MB in {len(facts['bytes'])} files"
 
 
 def _text(value: Any) -> str:

@@ -89,6 +89,8 @@ def score(
     the lines as alternatives; the share is a line's part of their total probability. Blank lines are passed over. With
     --json, one object a line.
     """
+    if text and file != "-":
+        raise UsageError("name a file or give lines with --text, not both.")
     # First, so that a mistyped directory is not met by silent waiting for standard input.
     predictor = _load(directory, device)
     lines = [(number, line) for number, line in enumerate(text or _lines(file), start=1) if line.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,7 +97,9 @@ def train(
     from ..tasks import language_model
 
     result = language_model.train(resolved, run, resume=resume)
-    _report(run, result, as_json)
+    # Of several processes under torchrun one speaks for all.
+    if os.environ.get("RANK", "0") == "0":
+        _report(run, result, as_json)
 
 
 def _resolve(

@@ -1,4 +1,4 @@
-"""Batches of a token stream: for training with carried state, and for scoring every token once."""
+"""Batches of a token stream for training with carried state."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ import torch
 
 from ..errors import DataError, RunError
 
-__all__ = ["IGNORE_INDEX", "Batch", "StreamBatches", "evaluation_batches", "evaluation_steps"]
-
-IGNORE_INDEX = -100
-"""The target of padding, as torch's cross-entropy has it."""
+__all__ = ["Batch", "StreamBatches"]
 
 _SHORTEST = 5
 _DEVIATION = 5
@@ -93,6 +90,8 @@ class StreamBatches:
         self._epoch = 0
         self._step = 0
         self._position = 0
+        self._drawn_epoch = -1
+        self._lengths: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     @property
     def epoch_number(self) -> int:
@@ -113,17 +112,13 @@ class StreamBatches:
         """Batches in the given epoch, exactly."""
         if not self._vary:
             return -(-self._length // self.sequence_length)
-        position = step = 0
-        while position < self._length:
-            position += self._draw(epoch, step)
-            step += 1
-        return step
+        return int(np.searchsorted(np.cumsum(self._drawn(epoch)), self._length)) + 1
 
     def next_batch(self) -> Batch:
         """The next batch; after the last of an epoch comes the first of the next."""
         start = self._position
         starts_epoch = start == 0
-        length = self._draw(self._epoch, self._step) if self._vary else self.sequence_length
+        length = int(self._drawn(self._epoch)[self._step]) if self._vary else self.sequence_length
         stop = min(start + length, self._length)
         self.length_ratio = (stop - start) / self.sequence_length if self._vary else 1.0
         self._position, self._step = stop, self._step + 1
@@ -175,64 +170,16 @@ class StreamBatches:
                 )
         self._epoch, self._step, self._position = (state[name] for name in places)
 
-    def _draw(self, epoch: int, step: int) -> int:
-        random = np.random.default_rng((self._seed, epoch, step))
-        base = self.sequence_length if random.random() < 0.95 else self.sequence_length / 2
-        drawn = int(random.normal(base, _DEVIATION))
-        return max(_SHORTEST, min(drawn, self.sequence_length + _MOST_DEVIATIONS * _DEVIATION))
-
-
-def evaluation_batches(
-    tokens: np.ndarray, batch_size: int, sequence_length: int, *, context: int | None = None
-) -> Iterator[Batch]:
-    """Batches in which every token is a target exactly once, for a loss summed with `ignore_index=IGNORE_INDEX`.
-
-    The text is cut into `batch_size` contiguous streams, the last ones shorter, even empty, and padded with targets of
-    IGNORE_INDEX at their ends; states carry on from batch to batch, and `starts_epoch` is True on the first. Each
-    stream but the first begins with a blank state, though its first token does see the one before it: with
-    `batch_size` 1 the result is that of reading the text from start to end, with more streams it is a little higher.
-
-    Args:
-        tokens: ids, shape (tokens,).
-        batch_size: streams side by side; fewer are used where there are fewer targets.
-        sequence_length: tokens a stream gives to one batch.
-        context: a token put before the first, so that the first is scored too (the line end is the natural one); with
-            None the first token is only context.
-
-    Raises:
-        DataError: if there is nothing to score.
-    """
-    targets = np.asarray(tokens) if context is not None else np.asarray(tokens)[1:]
-    count = len(targets)
-    if not count:
-        raise DataError("The text to evaluate on has too few tokens to score any; give more text.")
-    rows = min(batch_size, count)
-    length = -(-count // rows)
-    for start in range(0, length, sequence_length):
-        stop = min(start + sequence_length, length)
-        inputs = np.zeros((rows, stop - start), np.int64)
-        wanted = np.full((rows, stop - start), IGNORE_INDEX, np.int64)
-        for row in range(rows):
-            first = row * length + start
-            last = min(row * length + stop, count)
-            if first >= last:
-                continue
-            wanted[row, : last - first] = targets[first:last]
-            if context is None:
-                inputs[row, : last - first] = tokens[first:last]
-            elif first:
-                inputs[row, : last - first] = tokens[first - 1 : last - 1]
-            else:
-                inputs[row, 0] = context
-                inputs[row, 1:last] = tokens[: last - 1]
-        yield Batch(_columns(inputs), _columns(wanted), start == 0)
-
-
-def evaluation_steps(tokens: int, batch_size: int, sequence_length: int, *, context: int | None = None) -> int:
-    """How many batches `evaluation_batches` gives for so many tokens."""
-    count = tokens if context is not None else tokens - 1
-    length = -(-count // min(batch_size, count)) if count > 0 else 0
-    return -(-length // sequence_length)
+    def _drawn(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The lengths of an epoch's batches, step by step; more than it has, as no length is below the shortest."""
+        if self._drawn_epoch != epoch:
+            random = np.random.default_rng((self._seed, epoch))
+            count = self._length // _SHORTEST + 1
+            base = np.where(random.random(count) < 0.95, self.sequence_length, self.sequence_length / 2)
+            drawn = random.normal(base, _DEVIATION).astype(np.int64)
+            self._lengths = drawn.clip(_SHORTEST, self.sequence_length + _MOST_DEVIATIONS * _DEVIATION)
+            self._drawn_epoch = epoch
+        return self._lengths
 
 
 def _advice(tokens: int, sequence_length: int, world_size: int) -> str:

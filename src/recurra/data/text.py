@@ -36,6 +36,7 @@ Progress = Callable[[int, int], None]
 _spooled: dict[Path, str] = {}  # temporary copies of what can be read only once, and what their user calls them
 
 _STDIN = "-"
+_LONGEST_NAME = 255
 _READ_SIZE = 1 << 20
 _GZIP = b"\x1f\x8b"
 _FOREIGN = {  # what a file starts with, and what it then is
@@ -67,6 +68,8 @@ def expand_paths(patterns: Sequence[str | Path]) -> list[Path]:
             files[spool_standard_input()] = None
             continue
         path = Path(pattern).expanduser()
+        if len(path.name.encode()) > _LONGEST_NAME:
+            raise DataError(f"{str(path)[:60]}...: this is too long for the name of a file; check the path.")
         if path.is_fifo():
             with open(path, "rb") as pipe:
                 files[_spool(pipe, str(path))] = None

@@ -24,9 +24,9 @@ def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
 
 
 def autocast_dtype(like: Tensor) -> torch.dtype | None:
-    """The dtype that autocast asks for on a tensor's device, or None outside of autocast."""
+    """The dtype that autocast asks for on a tensor's device; None outside of it, and for doubles, which it leaves."""
     kind = like.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+    if like.dtype != torch.float64 and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return None
 

@@ -24,7 +24,7 @@ _CELLS: dict[str, Cell] = {}
 
 def key_of(cell: Cell) -> str:
     """The string by which the operators know a cell."""
-    return f"{type(cell).__module__}.{cell!r}"
+    return f"{type(cell).__module__}.{type(cell).__qualname__}:{cell!r}"
 
 
 def register(cell: Cell) -> str:
@@ -127,7 +127,8 @@ def _layer(
             raise ValueError(f"lengths must lie between 0 and the input's {input.shape[0]} steps, not {low} to {high}")
     result = run_eagerly(call)
     # An operator may not return its own input, which the final state of an empty sequence is.
-    return [tensor.contiguous() for tensor in result.outputs] + [tensor.clone() for tensor in result.final]
+    final = [tensor.clone(memory_format=torch.contiguous_format) for tensor in result.final]
+    return [tensor.contiguous() for tensor in result.outputs] + final
 
 
 @_layer.register_fake
@@ -147,7 +148,7 @@ def _(
     wanted = states if all_states else states[:1]
     shape = input.shape[:2]
     outputs = [state.new_empty((*shape, state.shape[0] * state.shape[2])) for state in wanted]
-    return outputs + [torch.empty_like(state) for state in states]
+    return outputs + [state.new_empty(state.shape) for state in states]
 
 
 @torch.library.custom_op("recurra::layer_backward", mutates_args=())
@@ -179,7 +180,8 @@ def _layer_backward(
         # Without a step the outputs are empty and depend on nothing.
         used = [(value, g) for value, g in zip(results, gradients, strict=True) if value.requires_grad]
         found = torch.autograd.grad([v for v, _ in used], leaves, [g for _, g in used], allow_unused=True)
-    return [torch.zeros_like(leaf) if g is None else g.contiguous() for leaf, g in zip(leaves, found, strict=True)]
+    # Compiled code relies on the strides that the fake kernel promised, whatever those of the input are.
+    return [leaf.new_zeros(leaf.shape) if g is None else g.contiguous() for leaf, g in zip(leaves, found, strict=True)]
 
 
 @_layer_backward.register_fake
@@ -197,7 +199,7 @@ def _(
     bias: bool,
     projection: bool,
 ) -> list[Tensor]:
-    return [torch.empty_like(tensor) for tensor in (input, *states, *weights)]
+    return [tensor.new_empty(tensor.shape) for tensor in (input, *states, *weights)]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:

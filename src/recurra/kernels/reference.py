@@ -31,7 +31,7 @@ class _Matrix:
         self._weight = weight
 
     def __matmul__(self, value: Tensor) -> Tensor:
-        return F.linear(value, self._weight)
+        return F.linear(_tensor(value), self._weight)
 
 
 @lru_cache(maxsize=256)
@@ -86,7 +86,7 @@ class Stepper:
 
         def recurrent(gate: str) -> Callable[[Any], Tensor]:
             def product_on(value: Any) -> Tensor:
-                return joint[gate] if value is None else F.linear(self._masked(value), *self._rows[gate])
+                return joint[gate] if value is None else F.linear(self._masked(_tensor(value)), *self._rows[gate])
 
             return product_on
 
@@ -125,7 +125,7 @@ def run(call: LayerCall) -> LayerResult:
     final = tuple(torch.stack(parts) for parts in zip(*[r[1] for r in runs], strict=True))
     dtype = autocast_dtype(input)
     if dtype is not None:
-        # States kept their precision on the way; what leaves has the dtype that torch's kernels give.
+        # What leaves has the dtype that torch's kernels give; on the way the states kept that of the initial ones.
         outputs, final = tuple(value.to(dtype) for value in outputs), tuple(value.to(dtype) for value in final)
     return LayerResult(outputs, final)
 
@@ -139,7 +139,8 @@ def _run_direction(
     states = tuple(state[direction] for state in call.states)
     wanted = len(cell.states) if call.all_states else 1
     length = input.shape[0]
-    products = stepper.input_product(input)
+    # Taken apart at once, for each step's own slice would send back a gradient as large as all of them.
+    products = stepper.input_product(input).unbind(0)
     # The masks of both directions stand side by side, as the outputs do.
     keep_masks = [masks.chunk(len(call.weights), dim=-1)[direction] for masks in call.zoneout_masks]
     kept: list[list[Tensor]] = [[] for _ in range(wanted)]

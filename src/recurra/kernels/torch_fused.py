@@ -40,6 +40,8 @@ def refusal(call: LayerCall) -> str | None:
         return "torch returns only h of each step"
     if call.input.shape[0] == 0:
         return "torch needs at least one step"
+    if call.projection and call.input.device.type == "mps":
+        return "torch has no projection on MPS"
     if transformed():
         return "torch's kernels have no batching or forward-mode rule"
     return None
@@ -60,6 +62,7 @@ def run(call: LayerCall) -> LayerResult:
         [tensor for direction in call.weights for tensor in direction.values()],
         bias=call.bias,
         bidirectional=len(call.weights) == 2,
+        training=torch.is_grad_enabled(),
         lengths=call.lengths,
     )
     return LayerResult((output,), final)
@@ -90,7 +93,7 @@ def run_stack(
         bidirectional: whether D is 2.
         num_layers: how many layers.
         dropout: ordinary dropout between the layers.
-        training: whether dropout drops.
+        training: whether dropout drops, and whether cuDNN keeps what its backward pass needs.
         lengths: (B,), steps that count in each row of a padded input. Moved to the CPU, where torch packs.
         batch_sizes: as in a PackedSequence.
 
@@ -102,11 +105,13 @@ def run_stack(
             cell, input, states, weights, lengths, bias=bias, bidirectional=bidirectional, num_layers=num_layers,
             dropout=dropout, training=training,
         )  # fmt: skip
-    hx = list(states) if len(states) > 1 else states[0]
+    # cuDNN takes no views, such as learnt initial states that were expanded.
+    contiguous = [state.contiguous() for state in states]
+    hx = contiguous if len(states) > 1 else contiguous[0]
     function = getattr(torch._VF, kind_of(cell) or "")
     options = (bias, num_layers, dropout, training, bidirectional)
     with warnings.catch_warnings():
-        if input.is_cuda:
+        if input.is_cuda and not all(weight.is_leaf for weight in weights):
             # Weights that dropout or a parametrization made anew each call cannot lie in cuDNN's one flat buffer.
             warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
         if batch_sizes is not None:
@@ -123,6 +128,8 @@ def _run_lengths(
         return run_stack(cell, input, states, weights, **options)  # type: ignore[arg-type]
     on_cpu = lengths.detach().to("cpu", torch.int64)
     # torch packs no empty rows: they are given one step of zeros, whose results are then put back.
+    if int(on_cpu.min()) < 0 or int(on_cpu.max()) > input.shape[0]:
+        raise ValueError(f"lengths must lie between 0 and the input's {input.shape[0]} steps")
     empty = on_cpu == 0
     any_empty = bool(empty.any())
     if any_empty:
@@ -167,6 +174,8 @@ def flatten(
     kind = kind_of(cell)
     first = weights[0]
     if kind is None or not first.is_cuda or not torch.backends.cudnn.is_acceptable(first):
+        return
+    if not torch._use_cudnn_rnn_flatten_weight():
         return
     shared = len({weight.data_ptr() for weight in weights}) < len(weights)
     if shared or any(weight.dtype != first.dtype or not weight.is_cuda for weight in weights):

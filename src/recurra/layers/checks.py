@@ -14,12 +14,19 @@ __all__ = ["check_hidden", "check_input", "check_lengths", "check_options", "hid
 
 
 def check_options(
-    *, input_size: Any, num_layers: Any, bias: Any, batch_first: Any, dropout: Any, probabilities: dict[str, float]
+    *,
+    input_size: Any,
+    num_layers: Any,
+    layers: int,
+    bias: Any,
+    batch_first: Any,
+    dropout: Any,
+    probabilities: dict[str, float],
 ) -> None:
     """Raise TypeError or ValueError for a wrong constructor argument."""
     if not isinstance(dropout, numbers.Real) or isinstance(dropout, bool) or not 0 <= float(dropout) <= 1:
         raise ValueError(f"dropout must be a probability from 0 to 1, not {dropout!r}")
-    if dropout and num_layers == 1:
+    if dropout and layers == 1:
         warnings.warn(
             f"dropout={dropout} acts between layers and there is only one; see input_dropout and recurrent_dropout",
             stacklevel=4,
@@ -83,7 +90,9 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Te
     Raises:
         ValueError: if there is not one length a row, or one is negative or longer than the input.
     """
-    checked = lengths if isinstance(lengths, Tensor) else torch.tensor(lengths, dtype=torch.int64)
+    checked = (
+        lengths if isinstance(lengths, Tensor) else torch.tensor(lengths or [], dtype=None if lengths else torch.int64)
+    )
     if checked.is_floating_point() or checked.dtype == torch.bool:
         raise ValueError(f"lengths must be integers, not {checked.dtype}")
     if checked.shape != (batch,):

@@ -61,12 +61,15 @@ class RecurrentParameters(nn.Module):
         check_options(
             input_size=input_size,
             num_layers=num_layers,
+            layers=max(num_layers, len(hidden_size)) if isinstance(hidden_size, list | tuple) else num_layers,
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,
             probabilities=probabilities,
         )
         self.cell = get(cell) if isinstance(cell, str) else cell
+        if not isinstance(self.cell, Cell):
+            raise TypeError(f"cell must be a name or a Cell such as recurra.cells.LSTM(), not {cell!r}")
         self.hidden_sizes = hidden_sizes(hidden_size, num_layers, proj_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -96,6 +99,7 @@ class RecurrentParameters(nn.Module):
         register(self.cell)
         self._create_parameters({"device": device, "dtype": dtype})
         self.reset_parameters()
+        self.flatten_parameters()
 
     @property
     def num_directions(self) -> int:
@@ -147,7 +151,9 @@ class RecurrentParameters(nn.Module):
     def reset_parameters(self) -> None:
         """Draw all parameters anew, with torch.nn's random numbers in torch.nn's order."""
         with torch.no_grad():
-            for name, parameter in self.named_parameters():
+            for name, parameter in self._parameters.items():
+                if parameter is None or "_l" not in name:
+                    continue
                 layer = int(name.rpartition("_l")[2].removesuffix("_reverse"))
                 bound = 1 / math.sqrt(self.hidden_sizes[layer])
                 if name.startswith("initial_"):
@@ -211,6 +217,12 @@ class RecurrentParameters(nn.Module):
         """The dtype of the parameters."""
         dtype: torch.dtype = getattr(self, "weight_ih_l0").dtype  # noqa: B009
         return dtype
+
+    @property
+    def weight_device(self) -> torch.device:
+        """The device of the parameters."""
+        device: torch.device = getattr(self, "weight_ih_l0").device  # noqa: B009
+        return device
 
     @property
     def uniform(self) -> bool:

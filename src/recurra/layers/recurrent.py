@@ -74,7 +74,8 @@ class Recurrent(RecurrentParameters):
                 none. A cell with more: a tuple of one such tensor a state (h, c: (L*D, B, P), (L*D, B, H)). With a size
                 for each layer: in each tensor's place a list of L tensors (D, B, H_l). None: zeros, or what was learnt.
             lengths: (B,) integers, on any device: how many steps of each row count. Outputs beyond are zero, final
-                states are those after the last step that counts; zero is allowed.
+                states are those after the last step that counts; zero is allowed. torch's kernels need them on the CPU
+                and wait for those that lie on another device; the reference does not.
             return_all_states: also return every state of every step.
 
         Returns:
@@ -164,6 +165,7 @@ class Recurrent(RecurrentParameters):
             and not all_states
             and not self.zoneout
             and not (self.recurrent_dropout and self.training)
+            and not (self.proj_size and self.weight_device.type == "mps")
             and allows(torch_fused.name)
             and not torch_fused.transformed()
         )
@@ -183,7 +185,7 @@ class Recurrent(RecurrentParameters):
             bidirectional=self.bidirectional,
             num_layers=self.num_layers,
             dropout=self.dropout,
-            training=self.training,
+            training=self.training or (not self.dropout and torch.is_grad_enabled()),
             lengths=lengths,
             batch_sizes=batch_sizes,
         )

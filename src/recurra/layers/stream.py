@@ -21,7 +21,7 @@ __all__ = ["Stream"]
 class Stream:
     """Steps through time with its own state; what it gives is what `forward` gives in evaluation, step by step.
 
-    Weights are taken as they are when the stream is made. No gradients.
+    Weights are copied when the stream is made; make another after an update. No gradients.
 
     Args:
         layer: the layers; one direction.
@@ -42,7 +42,10 @@ class Stream:
         with torch.no_grad():
             layer.eval()
             try:
-                weights = [layer.layer_weights(index)[0] for index in range(layer.num_layers)]
+                weights = [
+                    {name: weight.detach().clone() for name, weight in layer.layer_weights(index)[0].items()}
+                    for index in range(layer.num_layers)
+                ]
             finally:
                 layer.train(was_training)
             self._steppers = [Stepper(layer.cell, by_name) for by_name in weights]
@@ -87,6 +90,8 @@ class Stream:
             self._states = initial
             return
         chosen = torch.as_tensor(rows, device=initial[0][0].device)
+        if chosen.numel() == 0:
+            return
         for index, (states, first) in enumerate(zip(self._states, initial, strict=True)):
             # Copies, since a caller may still hold the state.
             states = tuple(state.clone() for state in states)

@@ -89,8 +89,13 @@ def flip_update_gate(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
     Returns:
         A new state dict.
+
+    Raises:
+        ValueError: if weights are parametrized, so that negating them would do something else.
     """
     converted = {}
+    if any("parametrizations." in name for name in state_dict):
+        raise ValueError("remove the parametrizations first: their weights are not gate rows that could be negated")
     for name, value in state_dict.items():
         base = name.rpartition(".")[2]
         if base.startswith(("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")):

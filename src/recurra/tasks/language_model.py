@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,17 +10,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import Config
-from ..data.batching import IGNORE_INDEX, StreamBatches, evaluation_batches
+from .. import cells
+from ..config import Config, ModelConfig
+from ..data.batching import StreamBatches
 from ..data.text import expand_paths, read_text
 from ..data.token_stream import TokenStream, prepare
 from ..data.tokenizer import Tokenizer
-from ..errors import RecurraError, RunError
+from ..errors import ConfigError, DataError, RecurraError, RunError
 from ..models.language_model import LanguageModel, detach_state
 from ..training.checkpoint import load_checkpoint, save_tensors, sync_folder, unpack
 from ..training.logging import perplexity, preparation
@@ -28,13 +30,11 @@ from ..training.processes import Processes
 from ..training.randomness import seed_everything
 from ..training.run_directory import CONFIG, WEIGHTS, discard_run, open_run, read_run
 from ..training.task import Evaluation, Loss
+from .stream_likelihood import stream_nats
 
-__all__ = ["LanguageModelTask", "TrainingResult", "load_model", "prepare_task", "train"]
+__all__ = ["LanguageModelTask", "TrainingResult", "load_model", "model_settings", "prepare_task", "train"]
 
 TOKENIZER = "tokenizer.json"
-# When the validation text is cut into pieces that are read side by side, each keeps so many tokens, for the first
-# tokens of a piece are predicted without what stood before.
-TOKENS_PER_VALIDATION_STREAM = 2048
 
 
 class TrainingResult(NamedTuple):
@@ -73,7 +73,8 @@ class LanguageModelTask:
     Args:
         model: on `processes.device` already.
         train: this process's share of the training streams.
-        valid: the validation tokens; all but the first are predicted once.
+        valid: the validation tokens; each is predicted once, the first after a line end.
+        eos_id: the line end.
         valid_characters: of the validation text; for bits per character.
         characters_per_token: of the training text.
     """
@@ -85,6 +86,7 @@ class LanguageModelTask:
         train: StreamBatches,
         valid: np.ndarray,
         *,
+        eos_id: int,
         valid_characters: int,
         characters_per_token: float,
         processes: Processes,
@@ -93,7 +95,9 @@ class LanguageModelTask:
         self.config = config
         self.train_batches = train
         self.characters_per_token = characters_per_token
+        self._language_model = model
         self._valid = valid
+        self._eos_id = eos_id
         self._valid_characters = valid_characters
         self._processes = processes
         self._hx: Any = None
@@ -127,24 +131,11 @@ class LanguageModelTask:
         return Loss(objective, nats.detach())
 
     def evaluate(self) -> Evaluation:
-        training, processes = self.config.training, self._processes
-        streams = training.batch_size * processes.world_size
-        streams = max(1, min(streams, len(self._valid) // TOKENS_PER_VALIDATION_STREAM))
-        mine = slice(processes.rank, None, processes.world_size)
-        # In double precision, for a long text adds up many windows; MPS has none, and is asked for each sum.
-        total: Tensor | float = 0.0
-        tokens = 0
-        hx: Any = None
-        for source, target, _ in evaluation_batches(self._valid, streams, training.sequence_length):
-            source, target = source[:, mine], target[:, mine]
-            if not target.numel():
-                break
-            logits, hx, _, _ = self.model(self._move(source), hx)
-            targets = self._move(target).flatten()
-            nats = F.cross_entropy(logits.flatten(0, 1), targets, reduction="sum", ignore_index=IGNORE_INDEX)
-            total = total + (float(nats) if nats.device.type == "mps" else nats.double())
-            tokens += int((target != IGNORE_INDEX).sum())
-        return Evaluation(float(total), tokens, self._valid_characters if processes.is_main else 0)
+        processes = self._processes
+        nats, tokens = stream_nats(
+            self._language_model, self._valid, self._eos_id, rank=processes.rank, world_size=processes.world_size
+        )
+        return Evaluation(nats, tokens, self._valid_characters if processes.is_main else 0)
 
     def state_dict(self) -> dict[str, Any]:
         return {"batches": self.train_batches.state_dict(), "epoch": self._epoch, "hx": self._hx}
@@ -175,8 +166,11 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> TrainingRes
         DataError: if the text is missing, not UTF-8, empty or too short.
     """
     processes = Processes(config.training)
+    cell_file, config = _own_cell(config)
     if processes.is_main:
         open_run(run_dir, config, resume=resume)
+        if cell_file is not None and not (run_dir / cell_file.name).exists():
+            shutil.copyfile(cell_file, run_dir / cell_file.name)
     try:
         task = prepare_task(config, run_dir, processes)
     except RecurraError:
@@ -204,6 +198,10 @@ def prepare_task(config: Config, run_dir: Path, processes: Processes) -> Languag
     Raises:
         RunError, ConfigError, DataError: as `train` does.
     """
+    # A small model without memory: what is wrong with its configuration is said before the long work begins.
+    settings = model_settings(config, run_dir)
+    with torch.device("meta"):
+        LanguageModel(2, settings)
     if processes.is_main:
         _prepare(config, run_dir)
     processes.wait()
@@ -211,7 +209,7 @@ def prepare_task(config: Config, run_dir: Path, processes: Processes) -> Languag
     train_stream, valid_stream = _open_streams(config, run_dir)
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
-    model = LanguageModel(tokenizer.vocab_size, config.model).to(processes.device)
+    model = LanguageModel(tokenizer.vocab_size, settings).to(processes.device)
     return LanguageModelTask(
         model,
         config,
@@ -225,6 +223,7 @@ def prepare_task(config: Config, run_dir: Path, processes: Processes) -> Languag
             world_size=processes.world_size,
         ),
         valid_stream.tokens,
+        eos_id=tokenizer.eos_id,
         valid_characters=valid_stream.characters,
         characters_per_token=train_stream.characters / len(train_stream),
         processes=processes,
@@ -248,7 +247,7 @@ def load_model(run_dir: str | Path) -> tuple[Config, Tokenizer, LanguageModel]:
     if not (run_dir / TOKENIZER).is_file():
         raise RunError(f"{run_dir}: lacks {TOKENIZER}; its training has hardly begun or the file was lost.")
     tokenizer = Tokenizer.load(run_dir / TOKENIZER)
-    model = LanguageModel(tokenizer.vocab_size, config.model)
+    model = LanguageModel(tokenizer.vocab_size, model_settings(config, run_dir))
     try:
         model.load_state_dict(_weights(run_dir))
     except RuntimeError as error:
@@ -256,12 +255,44 @@ def load_model(run_dir: str | Path) -> tuple[Config, Tokenizer, LanguageModel]:
     return config, tokenizer, model.eval()
 
 
+def _own_cell(config: Config) -> tuple[Path | None, Config]:
+    """The file of the user's own cell, if any, and the configuration that names it as it lies in the run directory.
+
+    Raises:
+        ConfigError: if there is no such cell.
+    """
+    path, _, class_name = config.model.cell.rpartition(":")
+    if not path.endswith(".py"):
+        return None, config
+    file = Path(path)
+    if file.name != path or file.is_file():
+        try:
+            cells.get(config.model.cell)
+        except ValueError as error:
+            raise ConfigError(f"model.cell: {error}") from error
+    model = config.model.model_copy(update={"cell": f"{file.name}:{class_name}"})
+    return (file if file.is_file() else None), config.model_copy(update={"model": model})
+
+
+def model_settings(config: Config, run_dir: Path) -> ModelConfig:
+    """The `model` section with the user's own cell found in the run directory."""
+    path, _, class_name = config.model.cell.rpartition(":")
+    if not path.endswith(".py"):
+        return config.model
+    return config.model.model_copy(update={"cell": f"{run_dir / path}:{class_name}"})
+
+
 def _weights(run_dir: Path) -> dict[str, Tensor]:
     path = run_dir / WEIGHTS
     problem = f"{WEIGHTS} is not there yet"
     if path.is_file():
         try:
-            return load_file(path)
+            with safe_open(path, "pt") as file:
+                written_at = (file.metadata() or {}).get("step")
+            # A training that was resumed and cut off has found better ones since.
+            if written_at is None or _best_step(run_dir) <= int(written_at):
+                return load_file(path)
+            problem = f"{WEIGHTS} is older than the best checkpoint"
         except (OSError, SafetensorError) as error:
             problem = f"{WEIGHTS} is damaged ({error})"
     checkpoint = load_checkpoint(run_dir / "checkpoints", ("best", "last", "previous"))
@@ -269,6 +300,15 @@ def _weights(run_dir: Path) -> dict[str, Tensor]:
         raise RunError(f"{run_dir}: {problem} and there is no checkpoint; train it, or resume its training.")
     print(f"{run_dir}: {problem}; using checkpoints/{checkpoint.path.name} instead.", file=sys.stderr, flush=True)
     return dict(unpack(checkpoint.tensors, checkpoint.state)["model"])
+
+
+def _best_step(run_dir: Path) -> int:
+    """The step of the best checkpoint; 0 if there is none, or none that can be read."""
+    try:
+        best = load_checkpoint(run_dir / "checkpoints", ("best",))
+    except RunError:
+        return 0
+    return 0 if best is None else int(best.state["step"])
 
 
 def _write_best(run_dir: Path, config: Config) -> None:
@@ -302,18 +342,31 @@ def _prepare(config: Config, run_dir: Path) -> None:
     """Train the tokeniser and tokenise the texts into run_dir/data, as far as an earlier start has not done so."""
     shown = config.logging.progress
     path = run_dir / TOKENIZER
-    if path.is_file():
-        tokenizer = Tokenizer.load(path)
-    else:
-        sources = expand_paths(config.data.train)
+    tokenizer = Tokenizer.load(path) if path.is_file() else None
+    named = {"train": config.data.train, "valid": config.data.valid}
+    needed = {
+        name: patterns
+        for name, patterns in named.items()
+        if patterns and not (tokenizer and _is_prepared(run_dir / "data" / name, tokenizer))
+    }
+    # All of them before the long work begins, and once each: a pipe can be read only once.
+    files = {name: _outside(run_dir, expand_paths(patterns)) for name, patterns in needed.items()}
+    if tokenizer is None:
         with preparation("Learning the tokens", shown) as progress:
-            tokenizer = Tokenizer.train(read_text(sources, progress=progress), config.tokenizer)
+            tokenizer = Tokenizer.train(read_text(files["train"], progress=progress), config.tokenizer)
         tokenizer.save(path)
-    for name, patterns in (("train", config.data.train), ("valid", config.data.valid)):
-        out = run_dir / "data" / name
-        if patterns and not _is_prepared(out, tokenizer):
-            with preparation(f"Tokenising the text ({name})", shown) as progress:
-                prepare(expand_paths(patterns), tokenizer, out, progress=progress)
+    for name, sources in files.items():
+        with preparation(f"Tokenising the text ({name})", shown) as progress:
+            prepare(sources, tokenizer, run_dir / "data" / name, progress=progress)
+
+
+def _outside(run_dir: Path, files: list[Path]) -> list[Path]:
+    """The files without those of the run itself, whose folder may lie among the texts."""
+    own = run_dir.resolve()
+    kept = [file for file in files if own not in file.resolve().parents]
+    if not kept:
+        raise DataError(f"{run_dir}: holds all of the text that was named; give text from elsewhere.")
+    return kept
 
 
 def _is_prepared(path: Path, tokenizer: Tokenizer) -> bool:

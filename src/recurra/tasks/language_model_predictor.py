@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +25,7 @@ from ..decoding.writing import write
 from ..errors import ConfigError, RecurraError, RunError
 from ..models.language_model import LanguageModel
 from ..training.checkpoint import save_tensors
+from ..training.processes import find_device
 from . import hub
 from .language_model import load_model
 from .language_model_answers import LineScore, NextWords, RankedLine, rank_lines
@@ -62,8 +65,7 @@ class LanguageModelPredictor:
     def score(self, lines: Sequence[str]) -> list[LineScore]:
         """Log-probability, perplexity and bits per character of each line, as a line of its own at the start of a text.
 
-        Every line is read alone, in a batch of one, so its score never depends on what else is asked. Memory does not
-        grow with a line's length.
+        Every line is read alone, in a batch of one, so its score never depends on what else is asked.
 
         Args:
             lines: without their line ends.
@@ -180,7 +182,7 @@ class LanguageModelPredictor:
         files = expand_paths([str(path) for path in paths])
         with tempfile.TemporaryDirectory(prefix="recurra-") as folder:
             stream = prepare(files, self.tokenizer, Path(folder) / "text.tokens")
-            total = stream_nats(self.model, stream.tokens, self.tokenizer.eos_id, progress)
+            total, _ = stream_nats(self.model, stream.tokens, self.tokenizer.eos_id, progress)
             count, characters = len(stream), stream.characters
             unknown = 0 if self.tokenizer.unk_id is None else int((stream.tokens == self.tokenizer.unk_id).sum())
             # A mapped file that is still open cannot be removed on every system.
@@ -205,12 +207,13 @@ class LanguageModelPredictor:
         try:
             target.mkdir(parents=True, exist_ok=True)
             save_config(self.config, target / "config.yaml")
+            cell_file = self.config.model.cell.rpartition(":")[0]
+            if cell_file.endswith(".py") and self.directory is not None:
+                shutil.copyfile(self.directory / cell_file, target / cell_file)
             self.tokenizer.save(target / "tokenizer.json")
             save_tensors(target / "model.safetensors", self.model.state_dict(), {"format": "pt"})
-        except OSError as error:
-            raise RunError(
-                f"{target}: cannot be written ({error.strerror or error}); free space or choose another place."
-            ) from error
+        except (OSError, SafetensorError) as error:
+            raise RunError(f"{target}: cannot be written ({error}); free space or choose another place.") from error
         return target
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -244,7 +247,7 @@ class LanguageModelPredictor:
         """
         directory = hub.fetch(name, **options)
         config, tokenizer, model = load_model(directory)
-        return cls(model.to(_device(device)), tokenizer, config, directory)
+        return cls(model.to(find_device(device, "--device")), tokenizer, config, directory)
 
     def _encode(self, text: str) -> list[int]:
         return [int(token) for token in self.tokenizer.encode(text)]
@@ -263,12 +266,16 @@ class LanguageModelPredictor:
 
     def _read(self, tokens: Sequence[int]) -> tuple[Tensor, State]:
         """Log-probabilities (V,) in float64 of what follows a line end and these tokens, and the state there."""
+        logits, state = self._read_logits(tokens)
+        return _log_softmax(logits), state
+
+    def _read_logits(self, tokens: Sequence[int]) -> tuple[Tensor, State]:
         sequence = [self.tokenizer.eos_id, *tokens]
         state: State = None
         logits = torch.empty(0)
         for start, stop in self._chunks(len(sequence)):
             logits, state = self._logits(sequence[start:stop], state)
-        return _log_softmax(logits[-1]), state
+        return logits[-1].float().cpu(), state
 
     @torch.inference_mode()
     def _step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
@@ -360,8 +367,8 @@ class LanguageModelPredictor:
             # These tokenizers keep a space with the word after it: the model never saw a text end in a lone space.
             text, first_allowed = prompt[:-1], space_starts(self.tokenizer)
         tokens = self._encode(text)
-        log_probabilities, state = self._read(tokens)
-        vocabulary = len(log_probabilities)
+        logits, state = self._read_logits(tokens)
+        vocabulary = len(logits)
         seen = torch.zeros(vocabulary, dtype=torch.bool)
         seen[tokens] = True
         banned = torch.zeros(vocabulary, dtype=torch.bool)
@@ -374,7 +381,7 @@ class LanguageModelPredictor:
                 decoder.push(token)
             decoders.append(decoder)
         pieces = write(
-            self._step, log_probabilities, state, decoders, sample_generators(seed, n), options or SamplingOptions(),
+            self._step, logits, state, decoders, sample_generators(seed, n), options or SamplingOptions(),
             length=length, seen=seen, banned=banned, first_allowed=first_allowed, stop=stop,
         )  # fmt: skip
         # Where the space belongs to the word after it, the prompt shows it already.
@@ -389,18 +396,6 @@ class LanguageModelPredictor:
 def _log_softmax(logits: Tensor) -> Tensor:
     # On the CPU, because not every device has double precision.
     return logits.float().cpu().double().log_softmax(-1)
-
-
-def _device(name: str) -> torch.device:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device(next((kind for kind in ("cuda", "mps") if there[kind]), "cpu"))
-    kind = name.partition(":")[0]
-    if kind not in there:
-        raise ConfigError(f"device: {name!r} is not one; write auto, cpu, cuda or mps.")
-    if not there[kind]:
-        raise ConfigError(f"device: this machine has no {name}; write auto to take what there is.")
-    return torch.device(name)
 
 
 def _exp(value: float) -> float:

@@ -24,9 +24,15 @@ _WINDOW_NUMBERS = 1 << 24
 
 @torch.inference_mode()
 def stream_nats(
-    model: LanguageModel, tokens: np.ndarray, eos_id: int, progress: Callable[[int, int], None] | None = None
-) -> float:
-    """Negative log-likelihood, in nats, of all tokens after a line end; each is predicted exactly once.
+    model: LanguageModel,
+    tokens: np.ndarray,
+    eos_id: int,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+) -> tuple[float, int]:
+    """Negative log-likelihood, in nats, of all tokens after a line end, and their number; each is predicted once.
 
     A text below 8,192 tokens is read from beginning to end. A longer one is cut into up to 64 streams of at least 4,096
     tokens, read side by side; each but the first starts 256 tokens early, so that nothing is predicted without context.
@@ -36,18 +42,21 @@ def stream_nats(
         tokens: (N,) integers, perhaps mapped from a file; only windows of it are read.
         eos_id: the line end, which stands before the first token.
         progress: called with the tokens done and the tokens in all.
+        rank, world_size: which share of the streams this process reads; the sums of all are those of the text.
     """
     count = len(tokens)
     streams = max(1, min(MOST_STREAMS, count // TOKENS_PER_STREAM))
     warm_up = WARM_UP if streams > 1 else 0
     length = -(-(count - warm_up) // streams)
     # The first stream predicts its early tokens as well: nothing stands before them.
-    starts = np.arange(streams) * length
+    starts = np.arange(rank, streams, world_size) * length
+    if not len(starts):
+        return 0.0, 0
     counted_from = np.where(starts > 0, starts + warm_up, 0)
     ends = np.minimum(starts + length + warm_up, count)
     device = next(model.parameters()).device
     window = int(max(1, min(256, _WINDOW_NUMBERS // (streams * model.vocab_size))))
-    total, state = 0.0, None
+    total, predicted, state = 0.0, 0, None
     for offset in range(0, length + warm_up, window):
         positions = starts + (offset + np.arange(min(window, length + warm_up - offset)))[:, None]
         counted = (positions >= counted_from) & (positions < ends)
@@ -59,9 +68,10 @@ def stream_nats(
         state = output.hx
         nats = F.cross_entropy(output.logits.float().flatten(0, 1), targets.to(device).flatten(), reduction="none")
         total += nats.cpu().double().sum().item()
+        predicted += int(counted.sum())
         if progress is not None:
             progress(min((offset + window) * streams, count), count)
-    return total
+    return total, predicted
 
 
 def _take(tokens: Any, positions: np.ndarray) -> np.ndarray:

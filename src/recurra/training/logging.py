@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,11 @@ class RunLog:
     @property
     def position(self) -> int:
         """The size of metrics.jsonl in bytes, its lines forced to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._unwritable(error) from error
         return self._file.tell()
 
     def step(self, step: int) -> None:
@@ -128,11 +131,14 @@ class RunLog:
             if record["kind"] == "valid" and self.config.picture:
                 self.draw()
         except OSError as error:
-            raise RunError(
-                f"{self.run_dir}: the log could not be written ({error.strerror or error}); make room and resume."
-            ) from error
+            raise self._unwritable(error) from error
         if self.config.progress:
             self._show(record, seconds_left)
+
+    def _unwritable(self, error: OSError) -> RunError:
+        return RunError(
+            f"{self.run_dir}: the log could not be written ({error.strerror or error}); make room and resume."
+        )
 
     def say(self, message: str) -> None:
         """A line on stderr, above the progress bar."""
@@ -169,9 +175,12 @@ class RunLog:
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
+        # On a full disk what is still buffered cannot be written, and what happened has been said already.
         if self._events is not None:
-            self._events.close()
-        self._file.close()
+            with suppress(OSError):
+                self._events.close()
+        with suppress(OSError):
+            self._file.close()
 
     def _show(self, record: dict[str, Any], seconds_left: float | None) -> None:
         text = _summary(record)

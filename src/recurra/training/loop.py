@@ -27,6 +27,8 @@ __all__ = ["Outcome", "Trainer"]
 
 # Processes agree on time and signals only so often: each time costs a round of messages.
 AGREE_EVERY = 10
+# An epoch of a long text takes hours; a kill should not cost more than this.
+SAVE_SECONDS = 600.0
 
 
 class Outcome(NamedTuple):
@@ -81,6 +83,7 @@ class Trainer:
         self._interrupts = Interrupts(self._on_interrupt)
         self._interrupted = False
         self._evaluated_at = self._saved_at = -1
+        self._saved_clock = 0.0
         self._log: RunLog | None = None
 
     def run(self, *, resume: bool = False) -> Outcome:
@@ -182,7 +185,10 @@ class Trainer:
         if reason not in (None, "interrupted") and self._evaluated_at != self.step:
             self._report(epoch)
             self._evaluate(epoch)
-        due = self._evaluated_at == self.step if config.save_every is None else self.step % config.save_every == 0
+        if config.save_every is None:
+            due = self._evaluated_at == self.step or self._clock - self._saved_clock >= SAVE_SECONDS
+        else:
+            due = self.step % config.save_every == 0
         if due or reason is not None:
             self._save()
         return reason
@@ -204,8 +210,12 @@ class Trainer:
     def _time_share(self) -> float:
         if self.config.max_minutes is None:
             return 0.0
-        seconds = self.seconds if self.processes.world_size == 1 else self._agreed_seconds
-        return seconds / (60.0 * self.config.max_minutes)
+        return self._clock / (60.0 * self.config.max_minutes)
+
+    @property
+    def _clock(self) -> float:
+        """Training time as all processes see it."""
+        return self.seconds if self.processes.world_size == 1 else self._agreed_seconds
 
     def _agree(self) -> None:
         """Let all processes see the same time and the same signals, lest one stops and the others wait for it."""
@@ -340,7 +350,7 @@ class Trainer:
                 "processes": everyones,
             }
             save_checkpoint(self.checkpoints, "last", *pack(state), keep="previous")
-        self._saved_at = self.step
+        self._saved_at, self._saved_clock = self.step, self._clock
         self._interval += time.monotonic() - began
 
     def _resume(self) -> int:
@@ -366,7 +376,7 @@ class Trainer:
         self.step, self.epoch, self.history = state["step"], state["epoch"], state["history"]
         self.best_loss, self.best_step = state["best"]
         self._seconds = self._agreed_seconds = state["seconds"]
-        self._saved_at = self.step
+        self._saved_at, self._saved_clock = self.step, self._clock
         self._evaluated_at = self.history[-1]["step"] if self.history else -1
         mine = own[self.processes.rank]
         nats, norms, self._tokens, self._steps = mine["sums"]

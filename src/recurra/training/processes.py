@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ..config import TrainingConfig
 from ..errors import ConfigError
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "find_device"]
 
 
 class Processes:
@@ -31,16 +32,18 @@ class Processes:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             # Imported only here: alone, training needs none of it, and the import is slow.
             from accelerate import Accelerator
-            from accelerate.utils import DistributedDataParallelKwargs
+            from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
             # A learnt initial state has a gradient only in the steps that start an epoch.
             unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-            self._accelerator = Accelerator(cpu=config.device == "cpu", kwargs_handlers=[unused])
+            # The others wait while the first tokenises the text, which may take hours.
+            patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
+            self._accelerator = Accelerator(cpu=config.device == "cpu", kwargs_handlers=[unused, patient])
             self.device = cast(torch.device, self._accelerator.device)
             self.rank: int = self._accelerator.process_index
             self.world_size: int = self._accelerator.num_processes
         else:
-            self.device = _device(config.device)
+            self.device = find_device(config.device, "training.device")
             self.rank, self.world_size = 0, 1
         if config.precision == "fp16" and self.device.type == "cpu":
             raise ConfigError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU.")
@@ -87,7 +90,16 @@ class Processes:
             self._accelerator.wait_for_everyone()
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str, key: str) -> torch.device:
+    """The device of a name; auto is the fastest that there is.
+
+    Args:
+        name: auto, cpu, cuda, cuda:1, mps.
+        key: what the user set to that name, for the message.
+
+    Raises:
+        ConfigError: if there is no such device.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -95,8 +107,8 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"training.device: {name!r} is not a device; write auto, cpu, cuda or mps.") from error
+        raise ConfigError(f"{key}: {name!r} is not a device; write auto, cpu, cuda or mps.") from error
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= count.get(device.type, 0):
-        raise ConfigError(f"training.device: this machine has no {name}; write auto to take what there is.")
+        raise ConfigError(f"{key}: this machine has no {name}; write auto to take what there is.")
     return device

@@ -16,11 +16,21 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 WEIGHTS = "model.safetensors"
 
-# What a resumed run may change: none of it alters what a step computes but where the schedule follows the bounds.
-CHANGEABLE = frozenset({"training.max_steps", "training.max_epochs", "training.max_minutes"}) | {
-    "training.save_every",
-    "training.evaluate_every",
-}
+# What a resumed run may change: how long it goes on, how often it looks and saves, and what the guard against infinite
+# losses advises to lower. Everything else would make it another run.
+CHANGEABLE = frozenset(
+    f"training.{key}"
+    for key in (
+        "max_steps",
+        "max_epochs",
+        "max_minutes",
+        "save_every",
+        "evaluate_every",
+        "learning_rate",
+        "clip_norm",
+        "precision",
+    )
+)
 
 
 def open_run(run_dir: Path, config: Config, *, resume: bool) -> None:
@@ -82,7 +92,7 @@ def _check_unchanged(old: Config, new: Config, run_dir: Path) -> None:
         if before.get(key) != value:
             raise ConfigError(
                 f"{key}: is {value!r}, but the run in {run_dir} was started with {before.get(key)!r}; a resumed run "
-                "can only change training.max_*, evaluate_every, save_every and logging."
+                "can only change max_*, *_every, learning_rate, clip_norm and precision of training, and logging."
             )
 
 
