@@ -58,7 +58,7 @@ def main() -> None:
         "parameters": f"{parameters:,}",
         "vocabulary": f"{model.tokenizer.vocab_size:,} ({model.tokenizer.kind})",
         "seed": str(config["training"]["seed"]),
-        "machine": describe(),
+        "machine": describe().rpartition(",")[0],
         "versions": f"recurra {recurra.__version__}, Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in PACKAGES),
     }
