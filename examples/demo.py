@@ -59,7 +59,7 @@ def main() -> int:
     run("info", model)
     run("next", model, "The value of the", "--top", "8")
     run("score", model, "--text", "The function returns a new object.", "--text", "The function returns a knew object.")
-    run("generate", model, "--prompt", "The class statement", "--length", "120", "--temperature", "0.7", "--seed", "1")
+    run("generate", model, "--prompt", "An exception is", "--length", "60", "--temperature", "0.7", "--seed", "2")
     print(f"\nThe learning curve is in {model / 'learning_curve.png'}; everything about the run is in {model}.")
     return 0
 

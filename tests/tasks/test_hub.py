@@ -87,6 +87,17 @@ def predictor() -> LanguageModelPredictor:
     return LanguageModelPredictor(LanguageModel(tokenizer.vocab_size, config.model), tokenizer, config)
 
 
+def test_a_push_tells_nothing_of_where_the_texts_lay(predictor: LanguageModelPredictor, fake: type[FolderHub]) -> None:
+    data = predictor.config.data.model_copy(update={"train": ["/home/cook/secret plans/salads.txt", "-"]})
+    private = LanguageModelPredictor(
+        predictor.model, predictor.tokenizer, predictor.config.model_copy(update={"data": data})
+    )
+    private.push_to_hub("cook/plans")
+    texts = [path.read_text() for path in (fake.root / "cook/plans").iterdir() if path.suffix in (".yaml", ".md")]
+    assert any("salads.txt" in text for text in texts)
+    assert not any("secret plans" in text for text in texts)
+
+
 def test_what_is_pushed_is_what_is_loaded(predictor: LanguageModelPredictor, fake: type[FolderHub]) -> None:
     address = predictor.push_to_hub("cook/salads", private=True, token="secret", commit_message="first")
     assert address == "https://hub.example/cook/salads/commit/1"

@@ -54,6 +54,9 @@ class Recurrent(RecurrentParameters):
     Raises:
         TypeError, ValueError: for a wrong argument, as torch.nn does.
 
+    Differentiable twice, but not through cuDNN, which has no second derivative: on CUDA do that inside
+    `recurra.backend("reference")`.
+
     Parameters are named and shaped as torch.nn's (`weight_ih_l0` ... `bias_hh_l1_reverse`), uniform in
     +-1/sqrt(H); a cell's own (such as `weight_ci_l0`, H) follow them.
     """

@@ -229,9 +229,13 @@ class LanguageModelPredictor:
         Raises:
             RunError: if the Hub refuses or cannot be reached.
         """
+        # Where the texts lay on this machine is nobody else's business.
+        data = self.config.data
+        names = {key: [Path(path).name for path in getattr(data, key)] for key in ("train", "valid")}
+        config = self.config.model_copy(update={"data": data.model_copy(update=names)})
         with tempfile.TemporaryDirectory(prefix="recurra-") as folder:
-            self.save(folder)
-            return hub.push(Path(folder), repo_id, self.config, **options)
+            LanguageModelPredictor(self.model, self.tokenizer, config, self.directory).save(folder)
+            return hub.push(Path(folder), repo_id, config, **options)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, device: str = "auto", **options: Any) -> Self:
