@@ -1,5 +1,7 @@
 """Which backend runs, and that all of them agree."""
 
+import pickle
+
 import pytest
 import torch
 
@@ -123,3 +125,17 @@ def test_a_layer_of_layers_trains_on_every_backend():
         output, _ = layer(torch.randn(T, B, H, device=device))
         output.sum().backward()
         assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "lstm_fgr"])
+def test_all_states_compile_and_pickle(name):
+    layer = recurra.Recurrent(name, I, H, 2)
+    x = torch.randn(T, B, I)
+    *_, expected = layer(x, return_all_states=True)
+    *_, states = torch.compile(layer, fullgraph=True, backend="aot_eager")(x, return_all_states=True)
+    kept = pickle.loads(pickle.dumps([tuple_.__class__(*(v.detach() for v in tuple_)) for tuple_ in expected]))
+    for layer_states, compiled, unpickled in zip(expected, states, kept, strict=True):
+        assert layer_states._fields == compiled._fields == unpickled._fields == tuple(layer.cell.states)
+        for one, two, three in zip(layer_states, compiled, unpickled, strict=True):
+            torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
+            assert torch.equal(one, three)

@@ -15,7 +15,7 @@ from ..cells.trace import trace
 from ..kernels import torch_fused, weight_names
 from ..kernels.ops import register
 from .checks import check_options, hidden_sizes
-from .states import LayerStates
+from .states import LayerStates, tuple_class
 
 __all__ = ["Merge", "RecurrentParameters", "Residual"]
 
@@ -97,6 +97,8 @@ class RecurrentParameters(nn.Module):
         if forget_bias is not None and (self.cell.forget_bias_gate is None or not bias):
             raise ValueError(f"forget_bias needs a forget gate with a bias, which {self.cell!r} has not here")
         register(self.cell)
+        # Made beforehand, for torch.compile cannot follow the making of a class.
+        self.state_tuple = tuple_class(self.cell)
         self._create_parameters({"device": device, "dtype": dtype})
         self.reset_parameters()
         self.flatten_parameters()
@@ -267,9 +269,13 @@ class RecurrentParameters(nn.Module):
             for suffix in self._suffixes(layer)
         ]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "state_tuple"}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         register(self.cell)
+        self.state_tuple = tuple_class(self.cell)
 
     _defaults: ClassVar[dict[str, Any]] = {
         "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False, "proj_size": 0,

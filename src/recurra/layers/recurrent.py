@@ -15,7 +15,7 @@ from ..kernels.dispatch import allows, note
 from .checks import check_hidden, check_input, check_lengths
 from .parameters import RecurrentParameters
 from .regularize import keep_mask, locked_mask
-from .states import LayerStates, join_layers, named, split_layers
+from .states import LayerStates, join_layers, split_layers
 from .stream import Stream
 
 __all__ = ["Recurrent"]
@@ -116,7 +116,7 @@ class Recurrent(RecurrentParameters):
             all_states = [tuple(value.transpose(0, 1) for value in layer) for layer in all_states]
         joined = join_layers(final, self.uniform, batched)
         if return_all_states:
-            return output, joined, [named(self.cell, layer) for layer in all_states]
+            return output, joined, [self.state_tuple(*layer) for layer in all_states]
         return output, joined
 
     def layer_states(self, hx: Any, batch: int, like: Tensor, batched: bool = True) -> LayerStates:
@@ -151,7 +151,7 @@ class Recurrent(RecurrentParameters):
         repacked = packed._replace(data=pack_padded_sequence(output, lengths).data)
         joined = join_layers(final, self.uniform, True)
         if return_all_states:
-            return repacked, joined, [named(self.cell, layer) for layer in all_states]
+            return repacked, joined, [self.state_tuple(*layer) for layer in all_states]
         return repacked, joined
 
     def _packed_mask(self, packed: PackedSequence) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..cells import Cell
 
-__all__ = ["LayerStates", "join_layers", "named", "split_layers"]
+__all__ = ["LayerStates", "join_layers", "named", "split_layers", "tuple_class"]
 
 LayerStates = list[tuple[Tensor, ...]]
 """For each layer one tensor (D, B, H) for each state of the cell."""
@@ -59,10 +59,14 @@ def join_layers(layers: LayerStates, uniform: bool, batched: bool) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _tuple_class(cell: Cell) -> Any:
-    return namedtuple(f"{type(cell).__name__}States", list(cell.states))
+def tuple_class(cell: Cell) -> Any:
+    """The named tuple whose fields are a cell's states."""
+    name = f"{type(cell).__name__}States"
+    # The class is made here and found in no module, so a pickle holds the cell that it is made from.
+    members = {"__slots__": (), "__reduce__": lambda self: (named, (cell, tuple(self)))}
+    return type(name, (namedtuple(name, list(cell.states)),), members)
 
 
 def named(cell: Cell, values: tuple[Tensor, ...]) -> Any:
     """Values as a named tuple whose fields are the cell's states."""
-    return _tuple_class(cell)(*values)
+    return tuple_class(cell)(*values)
