@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..cells import Cell
 
-__all__ = ["LayerCall", "LayerResult", "autocast_dtype", "weight_names"]
+__all__ = ["LayerCall", "LayerResult", "autocast_dtype", "check_range", "weight_names"]
 
 
 def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
@@ -21,6 +21,15 @@ def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
     if projection:
         names.append("weight_hr")
     return names + [f"weight_{name}" for name in (*cell.vectors, *cell.matrices)]
+
+
+def check_range(lengths: Tensor, steps: int) -> None:
+    """Raise ValueError for a length, on the CPU, that is negative or beyond the input's steps."""
+    if lengths.numel() == 0:
+        return
+    low, high = (int(bound) for bound in lengths.aminmax())
+    if low < 0 or high > steps:
+        raise ValueError(f"lengths must lie between 0 and the input's {steps} steps, not {low} to {high}")
 
 
 def autocast_dtype(like: Tensor) -> torch.dtype | None:

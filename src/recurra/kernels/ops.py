@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..cells import CELLS, Cell
-from .call import LayerCall, LayerResult, autocast_dtype, weight_names
+from .call import LayerCall, LayerResult, autocast_dtype, check_range, weight_names
 from .dispatch import run_eagerly
 from .torch_fused import widens_autocast
 
@@ -120,11 +120,9 @@ def _layer(
     call = _call(
         cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
     )
-    if lengths is not None and lengths.device.type == "cpu" and lengths.numel():
+    if lengths is not None and lengths.device.type == "cpu":
         # While compiling their values could not be looked at.
-        low, high = (int(bound) for bound in lengths.aminmax())
-        if low < 0 or high > input.shape[0]:
-            raise ValueError(f"lengths must lie between 0 and the input's {input.shape[0]} steps, not {low} to {high}")
+        check_range(lengths, input.shape[0])
     result = run_eagerly(call)
     # An operator may not return its own input, which the final state of an empty sequence is.
     final = [tensor.clone(memory_format=torch.contiguous_format) for tensor in result.final]

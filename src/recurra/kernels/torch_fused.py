@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..cells import CELLS, Cell
-from .call import LayerCall, LayerResult
+from .call import LayerCall, LayerResult, check_range
 
 __all__ = ["flatten", "kind_of", "refusal", "run", "run_stack", "transformed", "widens_autocast"]
 
@@ -128,8 +128,7 @@ def _run_lengths(
         return run_stack(cell, input, states, weights, **options)  # type: ignore[arg-type]
     on_cpu = lengths.detach().to("cpu", torch.int64)
     # torch packs no empty rows: they are given one step of zeros, whose results are then put back.
-    if int(on_cpu.min()) < 0 or int(on_cpu.max()) > input.shape[0]:
-        raise ValueError(f"lengths must lie between 0 and the input's {input.shape[0]} steps")
+    check_range(on_cpu, input.shape[0])
     empty = on_cpu == 0
     any_empty = bool(empty.any())
     if any_empty:

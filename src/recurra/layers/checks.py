@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..kernels.call import check_range
+
 __all__ = ["check_hidden", "check_input", "check_lengths", "check_options", "hidden_sizes"]
 
 
@@ -97,8 +99,6 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Te
         raise ValueError(f"lengths must be integers, not {checked.dtype}")
     if checked.shape != (batch,):
         raise ValueError(f"lengths must have the shape ({batch},), one a row, not {tuple(checked.shape)}")
-    if checked.device.type == "cpu" and batch and not torch.compiler.is_compiling():
-        low, high = (int(bound) for bound in checked.aminmax())
-        if low < 0 or high > steps:
-            raise ValueError(f"lengths must lie between 0 and the input's {steps} steps, not {low} to {high}")
+    if checked.device.type == "cpu" and not torch.compiler.is_compiling():
+        check_range(checked, steps)
     return checked

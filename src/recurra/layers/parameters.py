@@ -178,6 +178,16 @@ class RecurrentParameters(nn.Module):
     def _bypassed(self, layer: int) -> bool:
         return self.residual != "none" and layer > 0
 
+    def bypass(self, layer: int, input: Tensor, output: Tensor) -> Tensor:
+        """A layer's output with its residual or highway connection, if it has one."""
+        if not self._bypassed(layer):
+            return output
+        if self.residual == "residual":
+            return output + input
+        weight, bias = getattr(self, f"weight_highway_l{layer}"), getattr(self, f"bias_highway_l{layer}")
+        gate = torch.sigmoid(F.linear(input, weight, bias))
+        return gate * output + (1 - gate) * input
+
     def state_shapes(self, layer: int, batch: int) -> list[tuple[int, int, int]]:
         """(D, B, H) of each state of a layer."""
         size = self.hidden_sizes[layer]

@@ -240,13 +240,7 @@ class Recurrent(RecurrentParameters):
             output = forward + backward
             if self.merge == "mean":
                 output = output / 2
-        if self._bypassed(layer):
-            if self.residual == "highway":
-                weight, bias = getattr(self, f"weight_highway_l{layer}"), getattr(self, f"bias_highway_l{layer}")
-                gate = torch.sigmoid(F.linear(input, weight, bias))
-                output = gate * output + (1 - gate) * input
-            else:
-                output = output + input
+        output = self.bypass(layer, input, output)
         if layer < self.num_layers - 1:
             if self.dropout:
                 output = F.dropout(output, self.dropout, self.training)

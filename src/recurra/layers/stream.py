@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..kernels.reference import Stepper
 from .states import join_layers
@@ -69,18 +68,8 @@ class Stream:
                 p = layer.zoneout
                 new = tuple(p * before + (1 - p) * value for before, value in zip(old, new, strict=True))
             self._states[index] = new
-            x = self._bypass(index, x, new[0])
+            x = layer.bypass(index, x, new[0])
         return x
-
-    def _bypass(self, index: int, x: Tensor, output: Tensor) -> Tensor:
-        layer = self._layer
-        if layer.residual == "none" or index == 0:
-            return output
-        if layer.residual == "residual":
-            return output + x
-        weight, bias = getattr(layer, f"weight_highway_l{index}"), getattr(layer, f"bias_highway_l{index}")
-        gate = torch.sigmoid(F.linear(x, weight, bias))
-        return gate * output + (1 - gate) * x
 
     @torch.no_grad()
     def reset(self, rows: Tensor | Sequence[int] | None = None) -> None:
