@@ -6,7 +6,11 @@ BIN := $(VENV)/bin
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# What the compiled engine is made of; every other file of an editable install is read as it stands.
+ENGINE := src/recurra/kernels/cpu
+NATIVE := CMakeLists.txt $(wildcard $(ENGINE)/csrc/* $(ENGINE)/generator/*.py src/recurra/cells/*.py)
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(NATIVE)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "recurra needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'

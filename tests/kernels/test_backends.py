@@ -6,9 +6,18 @@ import pytest
 import torch
 
 import recurra
-from recurra.kernels import record_backends
+from recurra.kernels import cpu_engine, record_backends
 
 T, B, I, H = 7, 3, 4, 5
+
+
+needs_engine = pytest.mark.skipif(cpu_engine.engine() is None, reason="built without the engine")
+
+
+@pytest.fixture
+def without_engine(monkeypatch):
+    """As an installation without compiled code runs, and every device but the CPU."""
+    monkeypatch.setattr(cpu_engine, "engine", lambda: None)
 
 
 def backends_of(layer, *args, **kwargs):
@@ -18,14 +27,14 @@ def backends_of(layer, *args, **kwargs):
 
 
 @pytest.mark.parametrize("name", ["rnn_tanh", "rnn_relu", "lstm", "gru"])
-def test_torch_runs_its_own_cells_as_one_stack(name):
+def test_torch_runs_its_own_cells_as_one_stack(name, without_engine):
     layer = recurra.Recurrent(name, I, H, 3, bidirectional=True)
     assert backends_of(layer, torch.randn(T, B, I)) == ["torch"]
     assert backends_of(layer, torch.randn(T, B, I), lengths=[7, 2, 0]) == ["torch"]
 
 
 @pytest.mark.parametrize("name", [name for name in recurra.cells.names() if name not in ("lstm", "gru")])
-def test_the_reference_runs_the_others_layer_by_layer(name):
+def test_the_reference_runs_the_others_layer_by_layer(name, without_engine):
     layer = recurra.Recurrent(name, I, H, 2)
     expected = ["torch"] if name.startswith("rnn") else ["reference", "reference"]
     assert backends_of(layer, torch.randn(T, B, I)) == expected
@@ -44,34 +53,57 @@ def test_the_reference_runs_the_others_layer_by_layer(name):
         ({"recurrent_dropout": 0.5}, ["reference", "reference"]),
     ],
 )
-def test_what_keeps_torch_from_running(options, expected):
+def test_what_keeps_torch_from_running(options, expected, without_engine):
     layer = recurra.LSTM(I, H, 2, **options)
     assert backends_of(layer, torch.randn(T, B, I)) == expected
 
 
-def test_sizes_by_layer_still_run_on_torch():
+def test_sizes_by_layer_still_run_on_torch(without_engine):
     assert backends_of(recurra.GRU(I, [6, 5], 2), torch.randn(T, B, I)) == ["torch", "torch"]
 
 
-def test_regularisation_does_not_slow_evaluation():
+def test_regularisation_does_not_slow_evaluation(without_engine):
     layer = recurra.LSTM(I, H, 2, recurrent_dropout=0.5).eval()
     assert backends_of(layer, torch.randn(T, B, I)) == ["torch"]
 
 
-def test_all_states_of_a_cell_with_one_state_need_no_reference():
+def test_all_states_of_a_cell_with_one_state_need_no_reference(without_engine):
     assert backends_of(recurra.GRU(I, H), torch.randn(T, B, I), return_all_states=True) == ["torch"]
     assert backends_of(recurra.LSTM(I, H), torch.randn(T, B, I), return_all_states=True) == ["reference"]
 
 
-def test_a_backend_can_be_forced():
+def test_a_backend_can_be_forced(without_engine):
     layer = recurra.LSTM(I, H)
     with recurra.backend("reference"):
         assert backends_of(layer, torch.randn(T, B, I)) == ["reference"]
     assert backends_of(layer, torch.randn(T, B, I)) == ["torch"]
     with recurra.backend("torch"), pytest.raises(RuntimeError, match="torch has no kernel"):
         recurra.Recurrent("mgu", I, H)(torch.randn(T, B, I))
-    with pytest.raises(ValueError, match="there are torch, reference"), recurra.backend("cudnn"):
+    with pytest.raises(ValueError, match="there are cpu, torch, reference"), recurra.backend("cudnn"):
         pass
+
+
+@needs_engine
+@pytest.mark.parametrize("name", recurra.cells.names())
+def test_the_engine_runs_every_cell_layer_by_layer(name):
+    layer = recurra.Recurrent(name, I, H, 2, bidirectional=True)
+    assert backends_of(layer, torch.randn(T, B, I)) == ["cpu", "cpu"]
+    assert backends_of(layer, torch.randn(T, B, I), lengths=[7, 2, 0], return_all_states=True) == ["cpu", "cpu"]
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    assert backends_of(compiled, torch.randn(T, B, I)) == ["cpu", "cpu"]
+    with recurra.backend("reference"):
+        assert backends_of(layer, torch.randn(T, B, I)) == ["reference", "reference"]
+
+
+@needs_engine
+def test_what_the_engine_does_not_do_runs_elsewhere():
+    layer = recurra.LSTM(I, H)
+    with torch.autocast("cpu"):
+        assert backends_of(layer, torch.randn(T, B, I)) == ["torch"]
+    assert backends_of(layer.to(torch.bfloat16), torch.randn(T, B, I).bfloat16()) == ["torch"]
+    with recurra.backend("cpu"), pytest.raises(RuntimeError, match="float32 and float64"):
+        layer(torch.randn(T, B, I).bfloat16())
 
 
 @pytest.mark.parametrize("name", ["rnn_tanh", "rnn_relu", "lstm", "gru"])
@@ -87,14 +119,15 @@ def test_backends_agree(name, lengths):
         loss = output.square().sum() + sum(state.sin().sum() for state in final)
         return [output, *final, *torch.autograd.grad(loss, [x, *layer.parameters()])]
 
-    fast = results()
-    with recurra.backend("reference"):
-        slow = results()
-    for one, other in zip(fast, slow, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    default = results()
+    for forced in ("reference", "torch"):
+        with recurra.backend(forced):
+            others = results()
+        for one, other in zip(default, others, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
-def test_a_compiled_layer_runs_the_same_backends():
+def test_a_compiled_layer_runs_the_same_backends(without_engine):
     layer = recurra.LSTM(I, H, 2)
     compiled = torch.compile(layer, fullgraph=True, backend="eager")
     assert backends_of(compiled, torch.randn(T, B, I)) == ["torch", "torch"]

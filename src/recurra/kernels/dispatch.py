@@ -8,11 +8,12 @@ from contextvars import ContextVar
 
 from . import reference, torch_fused
 from .call import LayerCall, LayerResult
+from .cpu import run as cpu_engine
 
 __all__ = ["BACKENDS", "allows", "backend", "note", "record_backends", "run_eagerly"]
 
 # In order of preference; the reference, which refuses nothing, is last.
-BACKENDS = {module.name: module for module in (torch_fused, reference)}
+BACKENDS = {module.name: module for module in (cpu_engine, torch_fused, reference)}
 
 _forced: ContextVar[str | None] = ContextVar("recurra_backend", default=None)
 _record: ContextVar[list[str] | None] = ContextVar("recurra_backend_record", default=None)
@@ -20,7 +21,7 @@ _record: ContextVar[list[str] | None] = ContextVar("recurra_backend_record", def
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Run layers on one backend while the context lasts: "torch" or "reference".
+    """Run layers on one backend while the context lasts: "cpu" (the fused engine), "torch" or "reference".
 
     A layer that the named backend cannot run is an error there, so that a measurement never runs on another by mistake.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from ..kernels import LayerCall, run_layer, torch_fused
+from ..kernels import LayerCall, cpu_engine, run_layer, torch_fused
 from ..kernels.dispatch import allows, note
 from .checks import check_hidden, check_input, check_lengths
 from .parameters import RecurrentParameters
@@ -134,7 +134,7 @@ class Recurrent(RecurrentParameters):
             raise RuntimeError(f"a PackedSequence's data must have 2 dimensions, not {packed.data.dim()}")
         states = self.layer_states(hx, int(packed.batch_sizes[0]), packed.data)
         order, inverse = packed.sorted_indices, packed.unsorted_indices
-        if self._one_call(return_all_states):
+        if self._one_call(packed.data, return_all_states):
             if order is not None:
                 states = [tuple(state.index_select(1, order) for state in layer) for layer in states]
             data = packed.data
@@ -159,10 +159,11 @@ class Recurrent(RecurrentParameters):
         mask = locked_mask(packed.data, self.input_dropout, (rows, self.input_size))
         return torch.cat([mask[: int(size)] for size in packed.batch_sizes])
 
-    def _one_call(self, all_states: bool) -> bool:
-        """Whether torch's kernels can run the whole stack in one call, exactly as torch.nn does."""
+    def _one_call(self, input: Tensor, all_states: bool) -> bool:
+        """Whether torch's kernels are the ones to run the whole stack, in one call, exactly as torch.nn does."""
         return (
             not torch.compiler.is_compiling()
+            and not (allows(cpu_engine.name) and cpu_engine.available(self.cell, input) is None)
             and self.stackable
             and torch_fused.kind_of(self.cell) is not None
             and not all_states
@@ -200,7 +201,7 @@ class Recurrent(RecurrentParameters):
         """Padded input, time first, through all layers."""
         if self.input_dropout and self.training:
             input = input * locked_mask(input, self.input_dropout, (1, *input.shape[1:]))
-        if self._one_call(all_states) and input.shape[0] > 0:
+        if self._one_call(input, all_states) and input.shape[0] > 0:
             output, final = self._run_stack(input, states, lengths)
             return output, final, []
         final, kept = [], []

@@ -1,0 +1,1 @@
+"""The fused CPU engine: generated arithmetic of every cell inside hand-written matrix products."""

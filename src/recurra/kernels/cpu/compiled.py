@@ -1,0 +1,98 @@
+"""The engine's compiled cells: from a cell's equations to what can run them."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from ...cells import Cell
+from .generator.emit import fingerprint
+from .generator.plan import Plan, plan
+
+__all__ = ["CompiledCell", "compiled", "engine", "instruction_set"]
+
+_SOURCES = {"input": 0, "state": 1, "operand": 2}
+
+
+@lru_cache(maxsize=1)
+def engine() -> ModuleType | None:
+    """The compiled module; None if this installation was built without it."""
+    try:
+        return import_module("._engine", __package__)
+    except ImportError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def instruction_set() -> str | None:
+    """The instruction set whose kernels run: the best of this machine, or what RECURRA_ISA names.
+
+    Raises:
+        ValueError: if this machine does not have the one that RECURRA_ISA names.
+    """
+    module = engine()
+    if module is None:
+        return None
+    offered = module.instruction_sets()
+    wanted = os.environ.get("RECURRA_ISA")
+    if wanted and wanted not in offered:
+        raise ValueError(f"RECURRA_ISA={wanted}: this machine has {', '.join(offered)}.")
+    return wanted or offered[0]
+
+
+class CompiledCell:
+    """A cell that the engine can run.
+
+    Attributes:
+        plan: how its step is cut.
+        run: the engine's object, with `forward` and `backward`.
+        used: "input" and the parameters of which the step uses every element; the engine writes their gradients whole.
+    """
+
+    def __init__(self, the_plan: Plan, run: Any) -> None:
+        self.plan = the_plan
+        self.run = run
+        cell = the_plan.cell
+        rows = {(product.matrix, product.gate) for product in the_plan.products}
+        whole = {matrix: all((matrix, gate) in rows for gate in range(len(cell.gates))) for matrix in ("ih", "hh")} | {
+            matrix: (matrix, 0) in rows for matrix in cell.matrices
+        }
+        self.used = {f"weight_{matrix}" for matrix, all_rows in whole.items() if all_rows}
+        self.used |= {f"weight_{vector}" for vector in cell.vectors}
+        self.used |= {f"bias_{matrix}" for matrix in ("ih", "hh") if whole[matrix]}
+        if any(product.matrix == "ih" for product in the_plan.products):
+            self.used.add("input")
+
+
+@lru_cache(maxsize=256)
+def compiled(cell: Cell) -> CompiledCell | None:
+    """A cell made ready for the engine; None if it cannot be."""
+    module, isa = engine(), instruction_set()
+    if module is None or isa is None:
+        return None
+    try:
+        the_plan = plan(cell)
+    except (TypeError, ValueError):
+        return None
+    matrices = ["ih", "hh", *cell.matrices]
+    products = [
+        [p.slot, matrices.index(p.matrix), p.gate, _SOURCES[p.source], p.index, p.phase] for p in the_plan.products
+    ]
+    try:
+        run = module.Cell(
+            isa=isa,
+            fingerprint=fingerprint(the_plan),
+            states=len(cell.states),
+            slots=the_plan.slots,
+            kept=the_plan.kept,
+            phases=the_plan.phases,
+            vectors=len(cell.vectors),
+            operand_phase=the_plan.operand_phase,
+            products=products,
+        )
+    except ValueError:
+        return None
+    return CompiledCell(the_plan, run)

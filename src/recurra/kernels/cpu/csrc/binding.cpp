@@ -1,0 +1,173 @@
+// The engine as a Python module. Tensors arrive as addresses: the module is built without torch and fits every version.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "cell.hpp"
+#include "isa.hpp"
+
+namespace nb = nanobind;
+
+namespace recurra {
+
+#define RECURRA_DECLARE(isa) \
+  namespace isa { extern const Isa kIsa; }
+#if defined(RECURRA_X86)
+RECURRA_DECLARE(avx512)
+RECURRA_DECLARE(avx2)
+#endif
+RECURRA_DECLARE(portable)
+
+namespace {
+
+std::vector<const Isa*> supported() {
+  std::vector<const Isa*> found;
+#if defined(RECURRA_X86)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    found.push_back(&avx512::kIsa);
+  if (avx2) found.push_back(&avx2::kIsa);
+#endif
+  found.push_back(&portable::kIsa);
+  return found;
+}
+
+const Isa& isa_named(const std::string& name) {
+  for (const Isa* isa : supported())
+    if (name == isa->name) return *isa;
+  throw std::invalid_argument("this machine does not run " + name);
+}
+
+using Address = std::intptr_t;
+using Addresses = std::vector<Address>;
+
+template <class T = void> T* pointer(Address address) { return reinterpret_cast<T*>(address); }
+
+std::vector<void*> pointers(const Addresses& addresses) {
+  std::vector<void*> found;
+  for (const Address address : addresses) found.push_back(pointer(address));
+  return found;
+}
+
+Sequence sequence(const Addresses& three, std::size_t at = 0) {
+  return {pointer(three.at(at)), three.at(at + 1), three.at(at + 2)};
+}
+
+std::vector<Sequence> sequences(const Addresses& threes) {
+  std::vector<Sequence> found;
+  for (std::size_t at = 0; at < threes.size(); at += 3) found.push_back(sequence(threes, at));
+  return found;
+}
+
+// A cell on one instruction set.
+class Cell {
+ public:
+  Cell(const std::string& isa, const std::string& fingerprint, int states, int slots, int kept, int phases, int vectors,
+       const std::vector<int>& operand_phase, const std::vector<std::vector<int>>& products)
+      : isa_(isa_named(isa)) {
+    plan_.entry = isa_.find(fingerprint.c_str());
+    if (plan_.entry == nullptr) throw std::invalid_argument("no compiled arithmetic of this cell");
+    if (states > kMaxStates || kept > kMaxSlots || vectors > kMaxVectors || phases > kMaxPhases ||
+        static_cast<int>(operand_phase.size()) > kMaxOperands)
+      throw std::invalid_argument("a cell of this size is not provided for");
+    plan_.states = states;
+    plan_.slots = slots;
+    plan_.kept = kept;
+    plan_.phases = phases;
+    plan_.vectors = vectors;
+    plan_.operand_phase = operand_phase;
+    for (const std::vector<int>& p : products) plan_.products.push_back({p.at(0), p.at(1), p.at(2), p.at(3), p.at(4), p.at(5)});
+  }
+
+  void forward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order,
+               bool packed, const Addresses& input, const Addresses& weights, const Addresses& biases,
+               const Addresses& vectors, const Addresses& initial, const Addresses& final, const Addresses& states,
+               Address kept, const Addresses& operands) const {
+    Layer layer = layer_of(sizes, reverse, threads, active, order, packed, input, weights, biases, vectors, initial, states,
+                           kept, operands);
+    layer.final = pointers(final);
+    nb::gil_scoped_release released;
+    isa_.forward(layer, is_double);
+  }
+
+  void backward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order,
+                bool packed, const Addresses& input, const Addresses& weights, const Addresses& biases,
+                const Addresses& vectors, const Addresses& initial, const Addresses& states, Address kept,
+                const Addresses& operands, const Addresses& d_states, const Addresses& d_final, const Addresses& d_input,
+                const Addresses& d_weights, const Addresses& d_biases, const Addresses& d_vectors,
+                const Addresses& d_initial) const {
+    Layer layer = layer_of(sizes, reverse, threads, active, order, packed, input, weights, biases, vectors, initial, states,
+                           kept, operands);
+    layer.d_states = sequences(d_states);
+    layer.d_final = pointers(d_final);
+    layer.d_input = sequence(d_input);
+    layer.d_weights = pointers(d_weights);
+    layer.d_bias_ih = pointer(d_biases.at(0));
+    layer.d_bias_hh = pointer(d_biases.at(1));
+    layer.d_vectors = pointers(d_vectors);
+    layer.d_initial = pointers(d_initial);
+    nb::gil_scoped_release released;
+    isa_.backward(layer, is_double);
+  }
+
+ private:
+  Layer layer_of(const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed,
+                 const Addresses& input, const Addresses& weights, const Addresses& biases, const Addresses& vectors,
+                 const Addresses& initial, const Addresses& states, Address kept, const Addresses& operands) const {
+    Layer layer;
+    layer.plan = &plan_;
+    layer.steps = sizes.at(0);
+    layer.batch = sizes.at(1);
+    layer.input_size = sizes.at(2);
+    layer.hidden = sizes.at(3);
+    layer.reverse = reverse;
+    layer.threads = threads;
+    layer.active = pointer<const std::int64_t>(active);
+    layer.order = pointer<const std::int64_t>(order);
+    layer.packed = packed;
+    layer.input = sequence(input);
+    layer.weights = pointers(weights);
+    layer.bias_ih = pointer(biases.at(0));
+    layer.bias_hh = pointer(biases.at(1));
+    layer.vectors = pointers(vectors);
+    layer.initial = pointers(initial);
+    layer.states = sequences(states);
+    layer.kept = pointer(kept);
+    layer.operands = pointers(operands);
+    return layer;
+  }
+
+  const Isa& isa_;
+  CellPlan plan_;
+};
+
+}  // namespace
+}  // namespace recurra
+
+NB_MODULE(_engine, module) {
+  using namespace nb::literals;
+  // A graph that is alive when the interpreter ends holds its cell, which is no fault worth a message.
+  nb::set_leak_warnings(false);
+  module.def("instruction_sets", [] {
+    std::vector<std::string> names;
+    for (const recurra::Isa* isa : recurra::supported()) names.push_back(isa->name);
+    return names;
+  });
+  module.def("padded_units", &recurra::padded_units, "hidden"_a);
+  nb::class_<recurra::Cell>(module, "Cell")
+      .def(nb::init<const std::string&, const std::string&, int, int, int, int, int, const std::vector<int>&,
+                    const std::vector<std::vector<int>>&>(),
+           "isa"_a, "fingerprint"_a, "states"_a, "slots"_a, "kept"_a, "phases"_a, "vectors"_a, "operand_phase"_a,
+           "products"_a)
+      .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a,
+           "packed"_a, "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "final"_a, "states"_a, "kept"_a,
+           "operands"_a)
+      .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a,
+           "packed"_a, "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "states"_a, "kept"_a, "operands"_a,
+           "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a, "d_biases"_a, "d_vectors"_a, "d_initial"_a);
+}

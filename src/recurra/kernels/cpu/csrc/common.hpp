@@ -1,0 +1,72 @@
+// What the way forward and the way back share: the layout of a layer's rows in memory and time.
+#pragma once
+
+#include <vector>
+
+#include "layer.hpp"
+#include "pack.hpp"
+#include "team.hpp"
+#include "tile.hpp"
+#include "workspace.hpp"
+
+namespace recurra::RECURRA_ISA {
+
+// The order of time and the rows that count in each step.
+class Clock {
+ public:
+  explicit Clock(const Layer& layer) : layer_(layer) {
+    if (layer.active != nullptr) {
+      offsets_.resize(layer.steps + 1);
+      for (std::ptrdiff_t t = 0; t < layer.steps; ++t) offsets_[t + 1] = offsets_[t] + layer.active[t];
+    }
+  }
+
+  // The step in memory of the j-th step taken.
+  std::ptrdiff_t time(std::ptrdiff_t j) const { return layer_.reverse ? layer_.steps - 1 - j : j; }
+  int rows(std::ptrdiff_t t) const { return static_cast<int>(layer_.active ? layer_.active[t] : layer_.batch); }
+  // How many rows of all steps before t count.
+  std::ptrdiff_t before(std::ptrdiff_t t) const { return layer_.active ? offsets_[t] : t * layer_.batch; }
+  std::ptrdiff_t total() const { return before(layer_.steps); }
+  std::ptrdiff_t place(int r) const { return layer_.order ? layer_.order[r] : r; }
+
+  template <class T> T* at(const Sequence& sequence, std::ptrdiff_t t, int r) const {
+    const std::ptrdiff_t begin = layer_.packed ? before(t) * sequence.row : t * sequence.step;
+    return static_cast<T*>(sequence.data) + begin + place(r) * sequence.row;
+  }
+  template <class T> T* at(void* states, int r) const { return static_cast<T*>(states) + place(r) * layer_.hidden; }
+
+  // The state that the j-th step starts from.
+  template <class T> T* old_state(int s, std::ptrdiff_t j, int r) const {
+    if (j > 0 && r < rows(time(j - 1))) return at<T>(layer_.states[s], time(j - 1), r);
+    return at<T>(layer_.initial[s], r);
+  }
+
+ private:
+  const Layer& layer_;
+  std::vector<std::ptrdiff_t> offsets_;
+};
+
+// Terms of a product's sums: the width of what is multiplied.
+inline int terms_of(const Layer& layer, const Product& product) {
+  return static_cast<int>(product.source == kInput ? layer.input_size : layer.hidden);
+}
+
+inline int lanes(std::ptrdiff_t size, int block, int width) {
+  return static_cast<int>(std::min<std::ptrdiff_t>(width, size - std::ptrdiff_t(block) * width));
+}
+
+// Cuts columns into strips; the panels lie one after another from `panel`.
+template <class T> T* cut(const std::vector<Column<T>>& columns, int terms, T* panel, std::vector<Strip<T>>& strips) {
+  const int count = static_cast<int>(columns.size());
+  const int pieces = (count + kTileVectors - 1) / kTileVectors;
+  for (int piece = 0; piece < pieces; ++piece) {
+    const int begin = count * piece / pieces, end = count * (piece + 1) / pieces;
+    Strip<T> strip{panel, end - begin, {}};
+    for (int v = begin; v < end; ++v) strip.columns[v - begin] = columns[v].offset;
+    panel += std::ptrdiff_t(terms) * strip.vectors * kWidth<T>;
+    strips.push_back(strip);
+  }
+  return panel;
+}
+
+}  // namespace recurra::RECURRA_ISA

@@ -1,0 +1,288 @@
+// One direction of a layer over all its steps.
+//
+// Every thread owns some units. For them it takes the input's products some steps ahead of the recurrence, the
+// recurrent products and the pointwise arithmetic; all threads meet once a phase, for the next products need every unit.
+#pragma once
+
+#include "common.hpp"
+
+namespace recurra::RECURRA_ISA {
+
+// Rows of input products that are taken at once: enough for full tiles, few enough to stay in the second cache.
+constexpr int kAhead = 192;
+
+template <class T> class Forward {
+ public:
+  Forward(const Layer& layer, const CellFunctions& functions)
+      : layer_(layer),
+        plan_(*layer.plan),
+        functions_(functions),
+        clock_(layer),
+        blocks_(static_cast<int>((layer.hidden + W - 1) / W)),
+        padded_(padded_units(layer.hidden)),
+        row_(plan_.kept * padded_) {
+    ahead_ = std::max<std::ptrdiff_t>(kAhead, layer.batch);
+    std::size_t panels = 0;
+    for (const Product& product : plan_.products) panels += std::size_t(terms_of(layer_, product)) * blocks_ * W;
+    panels_ = workspace_.count<T>(panels);
+    bias_ = workspace_.count<T>(plan_.slots * padded_);
+    vectors_ = workspace_.count<T>(plan_.vectors * padded_);
+    slots_ = layer.kept ? 0 : workspace_.count<T>(ahead_ * row_);
+    for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q)
+      operands_[q] = layer.kept ? 0 : workspace_.count<T>(layer.batch * padded_);
+    for (int s = 0; s < plan_.states; ++s)
+      if (layer.states[s].data == nullptr && multiplied(s)) alternating_[s] = workspace_.count<T>(2 * layer.batch * layer.hidden);
+    workspace_.take();
+  }
+
+  bool run(int threads) {
+    threads = std::max(1, std::min(threads, blocks_));
+    return run_team(threads, [&](int thread, Barrier& barrier) { work(share_of(blocks_, thread, threads), barrier); });
+  }
+
+ private:
+  static constexpr int W = kWidth<T>;
+
+  // Products of one phase on one source, for one group of units.
+  struct Segment {
+    Source source;
+    int index, phase, terms;
+    std::vector<Strip<T>> strips;
+  };
+  struct Group {
+    int begin, blocks, tail;
+    std::vector<Segment> segments;
+  };
+  // What one thread works with.
+  struct Local {
+    std::vector<Group> groups;
+    std::vector<const T*> rows;
+    std::vector<T*> old_rows[kMaxStates], new_rows[kMaxStates];
+  };
+
+  bool multiplied(int s) const {
+    for (const Product& product : plan_.products)
+      if (product.source == kState && product.index == s) return true;
+    return false;
+  }
+
+  void work(Share share, Barrier& barrier) {
+    Local local;
+    prepare(local, share);
+    start(local, share);
+    for (std::ptrdiff_t j = 0; j < layer_.steps;) {
+      std::ptrdiff_t end = j, rows = 0;
+      while (end < layer_.steps && (end == j || rows + clock_.rows(clock_.time(end)) <= ahead_))
+        rows += clock_.rows(clock_.time(end++));
+      input_products(local, j, end);
+      std::ptrdiff_t row = 0;
+      for (; j < end; ++j) {
+        step(local, j, row, barrier);
+        row += clock_.rows(clock_.time(j));
+      }
+    }
+    finish(local, share);
+  }
+
+  // Pack this thread's weights, and copy what is read beyond its end into padded memory.
+  void prepare(Local& local, Share share) {
+    std::ptrdiff_t terms = 0;
+    for (const Product& product : plan_.products) terms += terms_of(layer_, product);
+    T* panel = workspace_.at<T>(panels_) + terms * share.begin * W;
+    const int together = plan_.slots % kTileVectors == 0 ? 1 : 4;
+    for (int b = share.begin; b < share.end; b += together) {
+      Group group{b, std::min(together, share.end - b), W, {}};
+      if (b + group.blocks == blocks_) group.tail = lanes(layer_.hidden, blocks_ - 1, W);
+      local.groups.push_back(std::move(group));
+    }
+    // Source by source, so that the panels of one phase follow one another in memory from group to group.
+    for (const Source source : {kInput, kState, kOperand})
+      for (Group& group : local.groups) panel = pack(group, source, panel);
+    for (int block = share.begin; block < share.end; ++block) {
+      const int width = lanes(layer_.hidden, block, W);
+      const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+      for (int v = 0; v < plan_.vectors; ++v)
+        store(workspace_.at<T>(vectors_) + v * padded_ + unit, load_first(static_cast<T*>(layer_.vectors[v]) + unit, width));
+      if (layer_.bias_ih == nullptr) continue;
+      for (int s = 0; s < plan_.slots; ++s) store(workspace_.at<T>(bias_) + s * padded_ + unit, Vec<T>{});
+      for (const Product& product : plan_.products) {
+        if (product.matrix > 1) continue;
+        const void* bias = product.matrix == 0 ? layer_.bias_ih : layer_.bias_hh;
+        T* total = workspace_.at<T>(bias_) + product.slot * padded_ + unit;
+        store(total, load(total) + load_first(static_cast<const T*>(bias) + product.gate * layer_.hidden + unit, width));
+      }
+    }
+  }
+
+  T* pack(Group& group, Source source, T* panel) {
+    for (const Product& first : plan_.products) {
+      bool done = first.source != source;
+      for (const Segment& segment : group.segments)
+        done |= segment.source == first.source && segment.index == first.index && segment.phase == first.phase;
+      if (done) continue;
+      const int terms = terms_of(layer_, first);
+      Segment segment{static_cast<Source>(first.source), first.index, first.phase, terms, {}};
+      std::vector<Column<T>> columns;
+      for (const Product& product : plan_.products) {
+        if (product.source != first.source || product.index != first.index || product.phase != first.phase) continue;
+        for (int block = group.begin; block < group.begin + group.blocks; ++block) {
+          const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+          const T* weights = static_cast<T*>(layer_.weights[product.matrix]) + (product.gate * layer_.hidden + unit) * terms;
+          columns.push_back({weights, lanes(layer_.hidden, block, W), product.slot * padded_ + unit});
+        }
+      }
+      panel = cut(columns, terms, panel, segment.strips);
+      std::size_t column = 0;
+      for (const Strip<T>& strip : segment.strips)
+        for (int v = 0; v < strip.vectors; ++v) pack_rows(strip, v, columns[column++], terms, terms);
+      group.segments.push_back(std::move(segment));
+    }
+    return panel;
+  }
+
+  // Row addresses of the states before the first step.
+  void start(Local& local, Share share) {
+    const int batch = static_cast<int>(layer_.batch);
+    local.rows.resize(std::max<std::ptrdiff_t>(ahead_, batch));
+    const std::ptrdiff_t unit = std::ptrdiff_t(share.begin) * W;
+    const std::size_t bytes = sizeof(T) * (std::min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
+    for (int s = 0; s < plan_.states; ++s) {
+      local.old_rows[s].resize(batch);
+      local.new_rows[s].resize(batch);
+      for (int r = 0; r < batch; ++r) {
+        local.old_rows[s][r] = clock_.template at<T>(layer_.initial[s], r);
+        if (layer_.states[s].data != nullptr) continue;
+        if (multiplied(s)) {
+          local.new_rows[s][r] = workspace_.at<T>(alternating_[s]) + r * layer_.hidden;
+        } else {
+          // Nobody else reads it, so it is renewed in its place.
+          T* place = clock_.template at<T>(layer_.final[s], r);
+          std::memcpy(place + unit, local.old_rows[s][r] + unit, bytes);
+          local.old_rows[s][r] = local.new_rows[s][r] = place;
+        }
+      }
+    }
+  }
+
+  T* slots_of(std::ptrdiff_t j, std::ptrdiff_t row) const {
+    if (layer_.kept == nullptr) return workspace_.at<T>(slots_) + row * row_;
+    return static_cast<T*>(layer_.kept) + clock_.before(clock_.time(j)) * row_;
+  }
+
+  // W x + b of the steps from j to end.
+  void input_products(Local& local, std::ptrdiff_t j, std::ptrdiff_t end) {
+    // Kept rows lie in the order of time, and so backwards when time runs backwards.
+    const bool backwards = layer_.kept != nullptr && layer_.reverse;
+    const std::ptrdiff_t first = backwards ? end - 1 : j;
+    int n = 0;
+    for (std::ptrdiff_t i = 0; i < end - j; ++i) {
+      const std::ptrdiff_t t = clock_.time(backwards ? end - 1 - i : j + i);
+      for (int r = 0; r < clock_.rows(t); ++r) local.rows[n++] = clock_.template at<T>(layer_.input, t, r);
+    }
+    T* slots = slots_of(first, 0);
+    const T* bias = layer_.bias_ih ? workspace_.at<T>(bias_) : nullptr;
+    for (const Group& group : local.groups) {
+      fill(group, slots, n, bias);
+      for (const Segment& segment : group.segments)
+        if (segment.source == kInput)
+          multiply<T>(segment.strips.data(), static_cast<int>(segment.strips.size()), segment.terms, local.rows.data(), n,
+                      slots, row_, bias, 0);
+    }
+  }
+
+  // Slots that take no input start from their bias alone.
+  void fill(const Group& group, T* slots, int n, const T* bias) const {
+    for (int s = 0; s < plan_.slots; ++s) {
+      bool has_input = false;
+      for (const Product& product : plan_.products) has_input |= product.slot == s && product.source == kInput;
+      if (has_input && layer_.input_size > 0) continue;
+      for (int r = 0; r < n; ++r)
+        for (int block = group.begin; block < group.begin + group.blocks; ++block) {
+          const std::ptrdiff_t at = s * padded_ + std::ptrdiff_t(block) * W;
+          store(slots + r * row_ + at, bias ? load(bias + at) : Vec<T>{});
+        }
+    }
+  }
+
+  void step(Local& local, std::ptrdiff_t j, std::ptrdiff_t row, Barrier& barrier) {
+    const std::ptrdiff_t t = clock_.time(j);
+    const int n = clock_.rows(t);
+    T* slots = slots_of(j, row);
+    for (int s = 0; s < plan_.states; ++s)
+      if (layer_.states[s].data != nullptr)
+        for (int r = 0; r < n; ++r) local.new_rows[s][r] = clock_.template at<T>(layer_.states[s], t, r);
+    Tile<T> tile{};
+    tile.rows = n;
+    tile.slot = padded_;
+    tile.slot_row = row_;
+    tile.padded_row = padded_;
+    for (int s = 0; s < plan_.states; ++s) {
+      tile.old_state[s] = local.old_rows[s].data();
+      tile.new_state[s] = local.new_rows[s].data();
+    }
+    for (int v = 0; v < plan_.vectors; ++v) tile.vectors[v] = workspace_.at<T>(vectors_) + v * padded_;
+    for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q) tile.operands[q] = operand(q, t);
+    for (int phase = 0; phase < plan_.phases; ++phase) {
+      const void* function = (layer_.kept ? functions_.training : functions_.forward)[phase];
+      for (const Group& group : local.groups) {
+        for (const Segment& segment : group.segments) {
+          if (segment.source == kInput || segment.phase != phase) continue;
+          const T* const* rows = local.old_rows[segment.index].data();
+          if (segment.source == kOperand) {
+            for (int r = 0; r < n; ++r) local.rows[r] = tile.operands[segment.index] + r * padded_;
+            rows = local.rows.data();
+          }
+          multiply<T>(segment.strips.data(), static_cast<int>(segment.strips.size()), segment.terms, rows, n, slots, row_,
+                      slots, row_);
+        }
+        tile.blocks = group.blocks;
+        tile.tail = group.tail;
+        tile.unit = std::ptrdiff_t(group.begin) * W;
+        tile.slots = slots + tile.unit;
+        reinterpret_cast<Pointwise<T>>(const_cast<void*>(function))(tile);
+      }
+      barrier.wait();
+    }
+    for (int s = 0; s < plan_.states; ++s) {
+      if (layer_.states[s].data == nullptr && !multiplied(s)) continue;
+      for (int r = 0; r < n; ++r) {
+        T* spare = local.old_rows[s][r];
+        local.old_rows[s][r] = local.new_rows[s][r];
+        // Two buffers take turns; the first time the initial state steps aside for the second.
+        if (layer_.states[s].data == nullptr) {
+          T* first = workspace_.at<T>(alternating_[s]) + r * layer_.hidden;
+          T* second = first + layer_.batch * layer_.hidden;
+          local.new_rows[s][r] = spare == first || spare == second ? spare : second;
+        }
+      }
+    }
+  }
+
+  T* operand(std::size_t q, std::ptrdiff_t t) const {
+    if (layer_.kept == nullptr) return workspace_.at<T>(operands_[q]);
+    return static_cast<T*>(layer_.operands[q]) + clock_.before(t) * padded_;
+  }
+
+  void finish(const Local& local, Share share) {
+    const std::ptrdiff_t unit = std::ptrdiff_t(share.begin) * W;
+    const std::size_t bytes = sizeof(T) * (std::min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
+    for (int s = 0; s < plan_.states; ++s)
+      for (int r = 0; r < layer_.batch; ++r) {
+        T* place = clock_.template at<T>(layer_.final[s], r);
+        const T* last = local.old_rows[s][r];
+        if (last != place) std::memcpy(place + unit, last + unit, bytes);
+      }
+  }
+
+  const Layer& layer_;
+  const CellPlan& plan_;
+  const CellFunctions& functions_;
+  const Clock clock_;
+  const int blocks_;
+  const std::ptrdiff_t padded_, row_;
+  std::ptrdiff_t ahead_;
+  Workspace workspace_;
+  std::size_t panels_, bias_, vectors_, slots_, operands_[kMaxOperands] = {}, alternating_[kMaxStates] = {};
+};
+
+}  // namespace recurra::RECURRA_ISA

@@ -1,0 +1,73 @@
+// What the engine is asked to run: one direction of one layer. Independent of the instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace recurra {
+
+struct CellEntry;
+
+enum Source { kInput = 0, kState = 1, kOperand = 2 };
+
+// A matrix product added to a slot: the rows of `gate` in weights[matrix] times the source.
+struct Product {
+  int slot, matrix, gate, source, index, phase;
+};
+
+struct CellPlan {
+  const CellEntry* entry = nullptr;
+  int states = 0, slots = 0, kept = 0, phases = 0, vectors = 0;
+  std::vector<int> operand_phase;
+  std::vector<Product> products;
+};
+
+// Rows of a sequence: row r of step t lies `row` elements after row r - 1 (in memory's order of rows).
+struct Sequence {
+  void* data = nullptr;
+  std::ptrdiff_t step = 0, row = 0;
+};
+
+// Units of a layer are held in whole vectors of the widest kind, with a stride that does not map all rows of a tile to
+// the same few sets of the first cache.
+inline std::ptrdiff_t padded_units(std::ptrdiff_t hidden) {
+  const std::ptrdiff_t whole = (hidden + 15) / 16 * 16;
+  return whole % 128 == 0 ? whole + 16 : whole;
+}
+
+struct Layer {
+  const CellPlan* plan = nullptr;
+  std::ptrdiff_t steps = 0, batch = 0, input_size = 0, hidden = 0;
+  bool reverse = false;
+  int threads = 1;
+  // With lengths: rows of each step that count, and where the rows, sorted by falling length, lie in memory.
+  const std::int64_t* active = nullptr;
+  const std::int64_t* order = nullptr;
+  // Whether sequences hold only the rows that count, as a PackedSequence does.
+  bool packed = false;
+
+  Sequence input;
+  std::vector<void*> weights;  // weight_ih (G*H, I), weight_hh (G*H, H), the cell's own (H, H)
+  void* bias_ih = nullptr;     // (G*H,) or nullptr
+  void* bias_hh = nullptr;
+  std::vector<void*> vectors;    // (H,)
+  std::vector<void*> initial;    // (B, H)
+  std::vector<void*> final;      // (B, H)
+  std::vector<Sequence> states;  // of every step; data nullptr where only the last is wanted
+  // For the way back, else nullptr: kept values (N, kept, padded) and operands (N, padded), N rows that count.
+  void* kept = nullptr;
+  std::vector<void*> operands;
+
+  // The way back only. Gradients of what was given out, nullptr for none; and where those of what came in go.
+  std::vector<Sequence> d_states;
+  std::vector<void*> d_final;
+  Sequence d_input;
+  std::vector<void*> d_weights;
+  void* d_bias_ih = nullptr;
+  void* d_bias_hh = nullptr;
+  std::vector<void*> d_vectors;
+  std::vector<void*> d_initial;
+};
+
+}  // namespace recurra

@@ -1,0 +1,105 @@
+// Weights in the order in which the micro-kernel reads them: strips of a few vectors of columns, term after term.
+#pragma once
+
+#include <algorithm>
+
+#include "micro.hpp"
+
+namespace recurra::RECURRA_ISA {
+
+// A strip of up to kTileVectors columns of vectors, for `terms` terms of the sums.
+template <class T> struct Strip {
+  T* panel;
+  int vectors;
+  std::ptrdiff_t columns[kTileVectors];  // offset of each vector in a row of the result
+};
+
+// One vector of columns to be packed.
+template <class T> struct Column {
+  const T* weights;       // its first element
+  int width;              // lanes that exist
+  std::ptrdiff_t offset;  // in a row of the result
+};
+
+// Lanes of x and y that change places when a square of side `kSide` is transposed.
+template <class T, int kSide> RECURRA_INLINE void exchange(Vec<T>& x, Vec<T>& y) {
+  constexpr int W = kWidth<T>;
+  Bits<T> low, high;
+#pragma GCC unroll 16
+  for (int i = 0; i < W; ++i) {
+    low[i] = (i & kSide) ? W + i - kSide : i;
+    high[i] = (i & kSide) ? W + i : i + kSide;
+  }
+  const Vec<T> first = __builtin_shuffle(x, y, low);
+  y = __builtin_shuffle(x, y, high);
+  x = first;
+}
+
+template <class T, int kSide> RECURRA_INLINE void transpose_by(Vec<T> (&v)[kWidth<T>]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth<T>; ++i)
+    if (!(i & kSide)) exchange<T, kSide>(v[i], v[i | kSide]);
+}
+
+template <class T> RECURRA_INLINE void transpose(Vec<T> (&v)[kWidth<T>]) {
+  if constexpr (kWidth<T> >= 16) transpose_by<T, 8>(v);
+  if constexpr (kWidth<T> >= 8) transpose_by<T, 4>(v);
+  if constexpr (kWidth<T> >= 4) transpose_by<T, 2>(v);
+  transpose_by<T, 1>(v);
+}
+
+// panel[k][v] = the vector whose lane u is column.weights[u * stride + k]: rows of a matrix become columns.
+template <class T> void pack_rows(const Strip<T>& strip, int v, const Column<T>& column, int terms, std::ptrdiff_t stride) {
+  constexpr int W = kWidth<T>;
+  const std::ptrdiff_t step = strip.vectors * W;
+  T* to = strip.panel + v * W;
+  for (int k = 0; k < terms; k += W) {
+    const int many = std::min(W, terms - k);
+    Vec<T> square[W];
+    for (int u = 0; u < W; ++u) {
+      const T* from = column.weights + u * stride + k;
+      square[u] = u >= column.width ? Vec<T>{} : many == W ? load(from) : load_first(from, many);
+    }
+    transpose<T>(square);
+    for (int i = 0; i < many; ++i) store(to + (k + i) * step, square[i]);
+  }
+}
+
+// panel[k][v] = the vector at column.weights + k * stride: rows stay rows.
+template <class T> void pack_columns(const Strip<T>& strip, int v, const Column<T>& column, int terms, std::ptrdiff_t stride) {
+  const std::ptrdiff_t step = strip.vectors * kWidth<T>;
+  T* to = strip.panel + v * kWidth<T>;
+  for (int k = 0; k < terms; ++k) {
+    const T* from = column.weights + k * stride;
+    store(to + k * step, column.width == kWidth<T> ? load(from) : load_first(from, column.width));
+  }
+}
+
+// rows[r] times the strips, added to `source` (or to nothing) and written to c.
+template <class T>
+void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows, int n, T* c, std::ptrdiff_t row,
+              const T* source, std::ptrdiff_t source_row) {
+  if (n == 0) return;
+  const int tiles = (n + kTileRows - 1) / kTileRows;
+  for (int s = 0; s < count; ++s) {
+    const Strip<T>& strip = strips[s];
+    for (int k = 0; k < terms; k += kBlock) {
+      const int many = std::min(kBlock, terms - k);
+      const T* panel = strip.panel + std::ptrdiff_t(k) * strip.vectors * kWidth<T>;
+      for (int tile = 0; tile < tiles; ++tile) {
+        const int begin = n * tile / tiles, end = n * (tile + 1) / tiles;
+        const T* a[kTileRows];
+        for (int r = begin; r < end; ++r) a[r - begin] = rows[r] + k;
+        T* to = c + begin * row;
+        const T* from = k > 0 ? to : source == nullptr ? nullptr : source + begin * source_row;
+        // The panels lie in the order of their use, so what follows this block is read next.
+        const char* ahead = reinterpret_cast<const char*>(panel + std::ptrdiff_t(many) * strip.vectors * kWidth<T>);
+        const int step = std::min(64, (strip.vectors * kVectorBytes + tiles - 1) / tiles);
+        const Out<T> out{to, row, strip.columns, from, k > 0 ? row : source_row, ahead + std::ptrdiff_t(step) * many * tile, step};
+        micro_for<T>(end - begin, strip.vectors)(many, a, panel, out);
+      }
+    }
+  }
+}
+
+}  // namespace recurra::RECURRA_ISA

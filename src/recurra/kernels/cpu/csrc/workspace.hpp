@@ -1,0 +1,59 @@
+// Memory for one call, kept by the thread for the next.
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace recurra {
+
+// Sizes are counted first, then the memory is taken at once and handed out in the same order.
+class Workspace {
+ public:
+  template <class T> std::size_t count(std::size_t elements) {
+    const std::size_t at = size_;
+    size_ += (elements * sizeof(T) + 127) / 64 * 64;
+    return at;
+  }
+
+  void take() {
+    Kept& kept = kept_by_thread();
+    if (kept.size < size_) {
+      std::free(kept.memory);
+      kept.size = 0;
+      constexpr std::size_t page = std::size_t(2) << 20;
+      const std::size_t whole = (size_ + page - 1) / page * page;
+      kept.memory = static_cast<char*>(std::aligned_alloc(page, whole));
+      if (kept.memory == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+      madvise(kept.memory, whole, MADV_HUGEPAGE);
+#endif
+      kept.size = whole;
+    }
+    memory_ = kept.memory;
+  }
+
+  template <class T> T* at(std::size_t offset) const { return reinterpret_cast<T*>(memory_ + offset); }
+
+ private:
+  struct Kept {
+    char* memory = nullptr;
+    std::size_t size = 0;
+    ~Kept() { std::free(memory); }
+  };
+  static Kept& kept_by_thread() {
+    static thread_local Kept kept;
+    return kept;
+  }
+
+  std::size_t size_ = 0;
+  char* memory_ = nullptr;
+};
+
+}  // namespace recurra

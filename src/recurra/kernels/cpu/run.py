@@ -1,0 +1,309 @@
+"""The engine as a backend: a layer's tensors to addresses, and its place in autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...cells import Cell
+from .. import reference
+from ..call import LayerCall, LayerResult, autocast_dtype, check_range
+from ..torch_fused import transformed
+from .compiled import CompiledCell, compiled, engine
+
+__all__ = ["available", "name", "refusal", "run"]
+
+name = "cpu"
+
+# Below so many multiplications a step another thread costs more than it takes over.
+_WORTH_A_THREAD = 6000
+
+
+def available(cell: Cell, input: Tensor) -> str | None:
+    """Why the engine can run no layer of this cell on this input, or None when it can."""
+    if input.device.type != "cpu":
+        return "it runs on the CPU"
+    if engine() is None:
+        return "this installation was built without it"
+    if input.dtype not in (torch.float32, torch.float64) or autocast_dtype(input) is not None:
+        return "it computes in float32 and float64"
+    if transformed() or torch.jit.is_tracing() or type(input) not in (Tensor, torch.nn.Parameter):
+        return "it has no rule for transformed, traced or fake tensors"
+    if compiled(cell) is None:
+        return f"there is no compiled code for {cell!r}"
+    return None
+
+
+def refusal(call: LayerCall) -> str | None:
+    """Why the engine cannot run this layer, or None when it can."""
+    reason = available(call.cell, call.input)
+    if reason is not None:
+        return reason
+    if call.recurrent_mask is not None or call.zoneout or call.projection:
+        return "it has no recurrent dropout, zoneout or projection"
+    dtype = call.input.dtype
+    others = [*call.states, *(weight for direction in call.weights for weight in direction.values())]
+    if any(tensor.dtype != dtype or not tensor.is_cpu for tensor in others):
+        return "input, states and weights differ in dtype or device"
+    return None
+
+
+def run(call: LayerCall) -> LayerResult:
+    """Run one layer; see `refusal` for what cannot be run."""
+    the_cell = compiled(call.cell)
+    assert the_cell is not None
+    tensors = [call.input, *call.states, *(weight for direction in call.weights for weight in direction.values())]
+    rows = _Rows.of(call)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        results = _Layer.apply(call, the_cell, rows, *tensors)
+    else:
+        results = _Forward(call, the_cell, rows, keep=False).results
+    wanted = len(results) - len(call.states)
+    return LayerResult(tuple(results[:wanted]), tuple(results[wanted:]))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Which rows of each step count, the longest first; both None when all do.
+
+    Attributes:
+        active: (T,) how many rows each step has.
+        order: (B,) where the rows lie in the batch.
+    """
+
+    active: Tensor | None = None
+    order: Tensor | None = None
+    total: int = 0
+
+    @staticmethod
+    def of(call: LayerCall) -> _Rows:
+        steps, batch = call.input.shape[:2]
+        if call.lengths is None:
+            return _Rows(total=steps * batch)
+        lengths = call.lengths.detach().to("cpu", torch.int64)
+        check_range(lengths, steps)
+        ordered, order = torch.sort(lengths, descending=True, stable=True)
+        ended = torch.bincount(ordered, minlength=steps + 1)[:steps].cumsum(0)
+        return _Rows(batch - ended, order, int(ordered.sum()))
+
+
+def _threads(call: LayerCall, the_cell: CompiledCell) -> int:
+    batch, hidden = call.states[0].shape[1:]
+    work = batch * hidden * hidden * len(the_cell.plan.products)
+    return max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD))
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _sequence(tensor: Tensor | None, offset: int = 0) -> list[int]:
+    """Address and strides of (T, B, features), from a feature on."""
+    if tensor is None:
+        return [0, 0, 0]
+    step, row, _ = tensor.stride()
+    return [tensor.data_ptr() + offset * tensor.element_size(), step, row]
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """The tensor as it lies in memory, its last dimension contiguous."""
+    tensor = tensor.resolve_neg()
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+class _Forward:
+    """One run of a layer, and what the way back needs of it."""
+
+    def __init__(self, call: LayerCall, the_cell: CompiledCell, rows: _Rows, *, keep: bool) -> None:
+        self.call = call
+        self.cell = the_cell
+        self.rows = rows
+        cell, plan = call.cell, the_cell.plan
+        self.input = _dense(call.input.detach())
+        steps, batch, self.input_size = self.input.shape
+        directions = len(call.weights)
+        self.hidden = call.states[0].shape[2]
+        self.initial = [state.detach().resolve_neg().contiguous() for state in call.states]
+        self.weights = [{key: w.detach().resolve_neg().contiguous() for key, w in d.items()} for d in call.weights]
+        self._check_sizes()
+        wanted = len(cell.states) if call.all_states or keep else 1
+        make = self.input.new_empty if rows.active is None else self.input.new_zeros
+        self.states = [make((steps, batch, directions * self.hidden)) for _ in range(wanted)]
+        self.final = [torch.empty_like(state) for state in self.initial]
+        self.kept: list[Tensor | None] = [None] * directions
+        self.operands: list[list[Tensor]] = [[] for _ in range(directions)]
+        padded = engine().padded_units(self.hidden)  # type: ignore[union-attr]
+        if keep:
+            for direction in range(directions):
+                self.kept[direction] = self.input.new_empty((rows.total, plan.kept, padded))
+                self.operands[direction] = [self.input.new_empty((rows.total, padded)) for _ in plan.operand_phase]
+        self.threads = _threads(call, the_cell)
+        for direction in range(directions):
+            self._run(direction)
+        given = wanted if call.all_states else 1
+        self.results = [*self.states[:given], *self.final]
+
+    def _check_sizes(self) -> None:
+        """The engine reads by address: what is too small must not reach it."""
+        gates, hidden = len(self.call.cell.gates), self.hidden
+        expected = {
+            "weight_ih": gates * hidden * self.input_size,
+            "weight_hh": gates * hidden * hidden,
+            "bias_ih": gates * hidden,
+            "bias_hh": gates * hidden,
+        }
+        expected |= {f"weight_{key}": hidden for key in self.call.cell.vectors}
+        expected |= {f"weight_{key}": hidden * hidden for key in self.call.cell.matrices}
+        for by_name in self.weights:
+            for key, weight in by_name.items():
+                if weight.numel() != expected[key]:
+                    raise RuntimeError(f"{key} has {weight.numel()} elements, but this layer needs {expected[key]}")
+        shape = (len(self.weights), self.input.shape[1], hidden)
+        if any(state.shape != shape for state in self.initial):
+            raise RuntimeError(f"every state must have shape {shape}")
+
+    def _run(self, direction: int) -> None:
+        self.cell.run.forward(final=[_address(state[direction]) for state in self.final], **self.arguments(direction))
+
+    def arguments(self, direction: int) -> dict[str, Any]:
+        """What forward and backward of the engine are both given."""
+        cell, weights = self.call.cell, self.weights[direction]
+        steps, batch = self.input.shape[:2]
+        missing = [[0, 0, 0]] * (len(cell.states) - len(self.states))
+        states = [_sequence(state, direction * self.hidden) for state in self.states] + missing
+        operands = self.operands[direction] or [None] * len(self.cell.plan.operand_phase)  # type: ignore[list-item]
+        return {
+            "is_double": self.input.dtype == torch.float64,
+            "sizes": [steps, batch, self.input_size, self.hidden],
+            "reverse": direction == 1,
+            "threads": self.threads,
+            "active": _address(self.rows.active),
+            "order": _address(self.rows.order),
+            "packed": False,
+            "input": _sequence(self.input),
+            "weights": [_address(weights[f"weight_{key}"]) for key in ("ih", "hh", *cell.matrices)],
+            "biases": [_address(weights.get("bias_ih")), _address(weights.get("bias_hh"))],
+            "vectors": [_address(weights[f"weight_{key}"]) for key in cell.vectors],
+            "initial": [_address(state[direction]) for state in self.initial],
+            "states": [number for three in states for number in three],
+            "kept": _address(self.kept[direction]),
+            "operands": [_address(operand) for operand in operands],
+        }
+
+    def again(self) -> None:
+        """Fill what is kept another time: the way back has used it up."""
+        for direction in range(len(self.weights)):
+            self._run(direction)
+
+    def backward(self, d_states: list[Tensor | None], d_final: list[Tensor | None], needs: Sequence[bool]) -> list[Any]:
+        """Gradients of input, initial states and each direction's weights, in that order; None where not needed."""
+        cell, directions = self.call.cell, len(self.weights)
+        like = self.input
+        used = self.cell.used
+        make = torch.empty_like if self.rows.active is None and "input" in used else torch.zeros_like
+        d_input = make(like) if needs[0] else None
+        d_initial = [
+            torch.empty_like(state) if need else None
+            for state, need in zip(self.initial, needs[1 : 1 + len(self.initial)], strict=True)
+        ]
+        d_states = [None if d is None else _dense(d) for d in d_states]
+        d_final = [None if d is None else d.resolve_neg().contiguous() for d in d_final]
+        needed = iter(needs[1 + len(self.initial) :])
+        d_weights = [
+            {
+                key: (torch.empty_like if key in used else torch.zeros_like)(weight) if next(needed) else None
+                for key, weight in by_name.items()
+            }
+            for by_name in self.weights
+        ]
+        for direction in range(directions):
+            found = d_weights[direction]
+            # The second direction's part is added to the first's.
+            part = d_input if direction == 0 or d_input is None else make(like)
+            sequences = [_sequence(d, direction * self.hidden) for d in d_states]
+            sequences += [[0, 0, 0]] * (len(cell.states) - len(d_states))
+            self.cell.run.backward(
+                **self.arguments(direction),
+                d_states=[number for three in sequences for number in three],
+                d_final=[0 if d is None else _address(d[direction]) for d in d_final],
+                d_input=_sequence(part if "input" in used else None),
+                d_weights=[_address(found[f"weight_{key}"]) for key in ("ih", "hh", *cell.matrices)],
+                d_biases=[_address(found.get("bias_ih")), _address(found.get("bias_hh"))],
+                d_vectors=[_address(found[f"weight_{key}"]) for key in cell.vectors],
+                d_initial=[0 if d is None else _address(d[direction]) for d in d_initial],
+            )
+            if direction == 1 and d_input is not None:
+                assert part is not None
+                d_input += part
+        return [d_input, *d_initial, *(d for by_name in d_weights for d in by_name.values())]
+
+
+class _Layer(torch.autograd.Function):
+    """A layer in autograd's graph."""
+
+    @staticmethod
+    def forward(ctx: Any, call: LayerCall, the_cell: CompiledCell, rows: _Rows, *tensors: Tensor) -> Any:
+        forward = _Forward(call, the_cell, rows, keep=True)
+        ctx.set_materialize_grads(False)
+        given = len(forward.results) - len(call.states)
+        # Outputs are kept by autograd alone, which notices when they are changed in place; held here they would hold
+        # the graph that holds them.
+        ctx.save_for_backward(*tensors, *forward.results[:given], *forward.states[given:])
+        ctx.inputs = len(tensors)
+        ctx.given = given
+        forward.results, results = [], tuple(forward.results)
+        forward.states, forward.final = [], []
+        ctx.run = forward
+        ctx.spent = False
+        forward.call = replace(call, input=call.input.detach(), states=(), weights=())
+        ctx.weight_counts = [list(direction) for direction in call.weights]
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        tensors = ctx.saved_tensors
+        inputs, states = tensors[: ctx.inputs], tensors[ctx.inputs :]
+        forward: _Forward = ctx.run
+        if torch.is_grad_enabled():
+            found = _differentiable(ctx, inputs, gradients)
+        else:
+            forward.states = list(states)
+            if ctx.spent:
+                forward.final = [torch.empty_like(state) for state in forward.initial]
+                forward.states = [torch.empty_like(state) for state in states]
+                forward.again()
+                forward.states, forward.final = list(states), []
+            ctx.spent = True
+            found = forward.backward(
+                list(gradients[: ctx.given]), list(gradients[ctx.given :]), ctx.needs_input_grad[3:]
+            )
+            forward.states = []
+        return None, None, None, *found
+
+
+def _differentiable(ctx: Any, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Gradients that can be differentiated again, by the reference."""
+    # Of views, lest the way back goes on through what the inputs were computed from, or counts one twice.
+    inputs = [tensor.view_as(tensor) for tensor in inputs]
+    forward: _Forward = ctx.run
+    call = forward.call
+    count = len(call.cell.states)
+    rest = list(inputs[1 + count :])
+    weights = []
+    for names in ctx.weight_counts:
+        weights.append(dict(zip(names, rest[: len(names)], strict=True)))
+        rest = rest[len(names) :]
+    result = reference.run(replace(call, input=inputs[0], states=tuple(inputs[1 : 1 + count]), weights=tuple(weights)))
+    outputs = [*result.outputs, *result.final]
+    used = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    if not used:
+        return [None] * len(inputs)
+    found = iter(
+        torch.autograd.grad([o for o, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True)
+    )
+    return [next(found) if tensor.requires_grad else None for tensor in inputs]
