@@ -49,6 +49,7 @@ class CompiledCell:
     Attributes:
         plan: how its step is cut.
         run: the engine's object, with `forward` and `backward`.
+        maskable: whether no state or operand is multiplied both by weight_hh and by a matrix of the cell's own.
         used: "input" and the parameters of which the step uses every element; the engine writes their gradients whole.
     """
 
@@ -60,6 +61,10 @@ class CompiledCell:
         whole = {matrix: all((matrix, gate) in rows for gate in range(len(cell.gates))) for matrix in ("ih", "hh")} | {
             matrix: (matrix, 0) in rows for matrix in cell.matrices
         }
+        kinds: dict[tuple[str, int], set[bool]] = {}
+        for product in the_plan.products:
+            kinds.setdefault((product.source, product.index), set()).add(product.matrix == "hh")
+        self.maskable = all(len(kind) == 1 for kind in kinds.values())
         self.used = {f"weight_{matrix}" for matrix, all_rows in whole.items() if all_rows}
         self.used |= {f"weight_{vector}" for vector in cell.vectors}
         self.used |= {f"bias_{matrix}" for matrix in ("ih", "hh") if whole[matrix]}

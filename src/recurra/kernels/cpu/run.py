@@ -43,19 +43,27 @@ def refusal(call: LayerCall) -> str | None:
     reason = available(call.cell, call.input)
     if reason is not None:
         return reason
-    if call.recurrent_mask is not None or call.zoneout or call.projection:
-        return "it has no recurrent dropout, zoneout or projection"
+    if call.projection:
+        return "it has no projection"
+    if call.recurrent_mask is not None and not _cell_of(call).maskable:
+        return "its recurrent dropout acts on states that weight_hh alone multiplies"
     dtype = call.input.dtype
-    others = [*call.states, *(weight for direction in call.weights for weight in direction.values())]
+    masks = [] if call.recurrent_mask is None else [call.recurrent_mask]
+    others = [*call.states, *masks, *(weight for direction in call.weights for weight in direction.values())]
     if any(tensor.dtype != dtype or not tensor.is_cpu for tensor in others):
         return "input, states and weights differ in dtype or device"
     return None
 
 
+def _cell_of(call: LayerCall) -> CompiledCell:
+    found = compiled(call.cell)
+    assert found is not None
+    return found
+
+
 def run(call: LayerCall) -> LayerResult:
     """Run one layer; see `refusal` for what cannot be run."""
-    the_cell = compiled(call.cell)
-    assert the_cell is not None
+    the_cell = _cell_of(call)
     tensors = [call.input, *call.states, *(weight for direction in call.weights for weight in direction.values())]
     rows = _Rows.of(call)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
@@ -134,12 +142,18 @@ class _Forward:
         make = self.input.new_empty if rows.active is None else self.input.new_zeros
         self.states = [make((steps, batch, directions * self.hidden)) for _ in range(wanted)]
         self.final = [torch.empty_like(state) for state in self.initial]
+        mask = call.recurrent_mask
+        self.mask = None if mask is None else mask.detach().resolve_neg().contiguous()
+        self.zoneout_masks = [_dense(masks) for masks in call.zoneout_masks]
+        self.candidates: list[list[Tensor]] = [[] for _ in range(directions)]
         self.kept: list[Tensor | None] = [None] * directions
         self.operands: list[list[Tensor]] = [[] for _ in range(directions)]
         padded = engine().padded_units(self.hidden)  # type: ignore[union-attr]
         if keep:
             for direction in range(directions):
                 self.kept[direction] = self.input.new_empty((rows.total, plan.kept, padded))
+                if call.zoneout:
+                    self.candidates[direction] = [self.input.new_empty((rows.total, padded)) for _ in cell.states]
                 self.operands[direction] = [self.input.new_empty((rows.total, padded)) for _ in plan.operand_phase]
         self.threads = _threads(call, the_cell)
         for direction in range(directions):
@@ -163,8 +177,12 @@ class _Forward:
                 if weight.numel() != expected[key]:
                     raise RuntimeError(f"{key} has {weight.numel()} elements, but this layer needs {expected[key]}")
         shape = (len(self.weights), self.input.shape[1], hidden)
-        if any(state.shape != shape for state in self.initial):
-            raise RuntimeError(f"every state must have shape {shape}")
+        mask = self.call.recurrent_mask
+        if any(state.shape != shape for state in (*self.initial, *(() if mask is None else (mask,)))):
+            raise RuntimeError(f"every state, and the mask of recurrent dropout, must have shape {shape}")
+        steps = (*self.input.shape[:2], len(self.weights) * hidden)
+        if any(masks.shape != steps or masks.dtype != torch.bool for masks in self.call.zoneout_masks):
+            raise RuntimeError(f"every mask of zoneout must be of booleans and have shape {steps}")
 
     def _run(self, direction: int) -> None:
         self.cell.run.forward(final=[_address(state[direction]) for state in self.final], **self.arguments(direction))
@@ -192,6 +210,10 @@ class _Forward:
             "states": [number for three in states for number in three],
             "kept": _address(self.kept[direction]),
             "operands": [_address(operand) for operand in operands],
+            "mask": 0 if self.mask is None else _address(self.mask[direction]),
+            "zoneout": self.call.zoneout,
+            "zoneout_masks": [n for masks in self.zoneout_masks for n in _sequence(masks, direction * self.hidden)],
+            "candidates": [_address(candidate) for candidate in self.candidates[direction]],
         }
 
     def again(self) -> None:

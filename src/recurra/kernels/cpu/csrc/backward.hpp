@@ -18,6 +18,7 @@ template <class T> class Backward {
         plan_(*layer.plan),
         functions_(functions),
         clock_(layer),
+        zoneout_(layer),
         blocks_(static_cast<int>((layer.hidden + W - 1) / W)),
         input_blocks_(static_cast<int>((layer.input_size + W - 1) / W)),
         padded_(padded_units(layer.hidden)),
@@ -46,7 +47,7 @@ template <class T> class Backward {
   };
   struct Local {
     std::vector<Group> groups;
-    std::vector<const T*> rows;
+    std::vector<const T*> rows, masks;
     std::vector<T*> old_rows[kMaxStates], new_rows[kMaxStates];
     std::vector<const T*> d_rows[kMaxStates];
   };
@@ -63,7 +64,11 @@ template <class T> class Backward {
     vectors_ = workspace_.count<T>(plan_.vectors * padded_);
     d_vectors_ = workspace_.count<T>(plan_.vectors * padded_);
     d_bias_ = workspace_.count<T>(plan_.slots * padded_);
-    for (int s = 0; s < plan_.states; ++s) d_states_[s] = workspace_.count<T>(layer_.batch * padded_);
+    for (int s = 0; s < plan_.states; ++s) {
+      d_states_[s] = workspace_.count<T>(layer_.batch * padded_);
+      if (zoneout_.on()) d_kept_[s] = workspace_.count<T>(layer_.batch * padded_);
+    }
+    if (layer_.mask != nullptr) unmasked_ = workspace_.count<T>(layer_.batch * padded_);
     for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q)
       d_operands_[q] = workspace_.count<T>(layer_.batch * padded_);
     const std::ptrdiff_t most = (blocks_ + threads_ - 1) / threads_ * W;
@@ -101,6 +106,7 @@ template <class T> class Backward {
       for (Group& group : local.groups) panel = pack(group, source, panel);
     const int batch = static_cast<int>(layer_.batch);
     local.rows.resize(std::max({batch, kSum, kInputRows}));
+    local.masks.resize(kSum);
     for (int s = 0; s < plan_.states; ++s) {
       local.old_rows[s].resize(batch);
       local.new_rows[s].resize(batch);
@@ -157,6 +163,23 @@ template <class T> class Backward {
   // Gradients of slots of step t, through the weights, to one source; added to what is there, or all there is.
   void send(Local& local, const Group& group, const Target& target, std::ptrdiff_t t, T* to, bool add) {
     const int n = clock_.rows(t);
+    if (masked(layer_, plan_.products[target.products[0]])) {
+      T* unmasked = workspace_.at<T>(unmasked_);
+      send_all(local, target, t, n, unmasked, false);
+      for (int r = 0; r < n; ++r)
+        for (int block = group.begin; block < group.begin + group.blocks; ++block) {
+          const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+          const Vec<T> mask = load_first(clock_.template at<T>(layer_.mask, r) + unit, lanes(layer_.hidden, block, W));
+          const Vec<T> d = load(unmasked + r * padded_ + unit) * mask;
+          T* at = to + r * padded_ + unit;
+          store(at, add ? load(at) + d : d);
+        }
+      return;
+    }
+    send_all(local, target, t, n, to, add);
+  }
+
+  void send_all(Local& local, const Target& target, std::ptrdiff_t t, int n, T* to, bool add) {
     for (std::size_t i = 0; i < target.products.size(); ++i) {
       const T* slots = slots_of(t) + plan_.products[target.products[i]].slot * padded_;
       for (int r = 0; r < n; ++r) local.rows[r] = slots + r * row_;
@@ -164,7 +187,6 @@ template <class T> class Backward {
       multiply<T>(strips.data(), static_cast<int>(strips.size()), static_cast<int>(layer_.hidden), local.rows.data(), n, to,
                   padded_, add || i > 0 ? to : nullptr, padded_);
     }
-    (void)group;
   }
 
   void recurrence(Local& local, Share share, Barrier& barrier) {
@@ -180,12 +202,14 @@ template <class T> class Backward {
         const bool given = layer_.d_states[s].data != nullptr;
         for (int r = 0; r < n; ++r) {
           local.old_rows[s][r] = clock_.template old_state<T>(s, j, r);
-          local.new_rows[s][r] = clock_.template at<T>(layer_.states[s], t, r);
+          local.new_rows[s][r] = layer_.candidates.empty()
+                                     ? clock_.template at<T>(layer_.states[s], t, r)
+                                     : static_cast<T*>(layer_.candidates[s]) + (clock_.before(t) + r) * padded_;
           if (given) local.d_rows[s][r] = clock_.template at<T>(layer_.d_states[s], t, r);
         }
         tile.old_state[s] = local.old_rows[s].data();
         tile.new_state[s] = local.new_rows[s].data();
-        tile.output_gradients[s] = given ? local.d_rows[s].data() : nullptr;
+        tile.output_gradients[s] = given && !zoneout_.on() ? local.d_rows[s].data() : nullptr;
         tile.state_gradients[s] = workspace_.at<T>(d_states_[s]);
       }
       for (int v = 0; v < plan_.vectors; ++v) {
@@ -198,7 +222,10 @@ template <class T> class Backward {
       }
       for (int phase = plan_.phases - 1; phase >= 0; --phase) {
         for (const Group& group : local.groups) {
-          if (phase == plan_.phases - 1 && j + 1 < layer_.steps) to_states(local, group, clock_.time(j + 1));
+          if (phase == plan_.phases - 1) {
+            if (j + 1 < layer_.steps) to_states(local, group, clock_.time(j + 1));
+            if (zoneout_.on()) divide(local, group, t, n);
+          }
           for (const Target& target : group.targets)
             if (target.source == kOperand && plan_.operand_phase[target.index] == phase)
               send(local, group, target, t, workspace_.at<T>(d_operands_[target.index]), false);
@@ -207,6 +234,7 @@ template <class T> class Backward {
           tile.unit = std::ptrdiff_t(group.begin) * W;
           tile.slots = slots_of(t) + tile.unit;
           reinterpret_cast<Pointwise<T>>(const_cast<void*>(functions_.backward[phase]))(tile);
+          if (phase == 0 && zoneout_.on()) rejoin(group, n);
         }
         barrier.wait();
       }
@@ -230,6 +258,34 @@ template <class T> class Backward {
           store_first(static_cast<T*>(layer_.d_vectors[v]) + unit, load(workspace_.at<T>(d_vectors_) + v * padded_ + unit),
                       lanes(layer_.hidden, block, W));
         }
+  }
+
+  // With zoneout the gradient of a new state goes in part to its candidate and in part straight to the old state.
+  void divide(const Local& local, const Group& group, std::ptrdiff_t t, int n) {
+    const std::ptrdiff_t begin = std::ptrdiff_t(group.begin) * W;
+    const std::ptrdiff_t end = std::min<std::ptrdiff_t>(layer_.hidden, begin + std::ptrdiff_t(group.blocks) * W);
+    for (int s = 0; s < plan_.states; ++s)
+      for (int r = 0; r < n; ++r) {
+        const unsigned char* mask = zoneout_.mask(clock_, s, t, r);
+        const T* given = layer_.d_states[s].data ? local.d_rows[s][r] : nullptr;
+        T* d = workspace_.at<T>(d_states_[s]) + r * padded_;
+        T* kept = workspace_.at<T>(d_kept_[s]) + r * padded_;
+        for (std::ptrdiff_t unit = begin; unit < end; ++unit) {
+          const T whole = given ? d[unit] + given[unit] : d[unit];
+          const T share = zoneout_.share(mask, unit);
+          kept[unit] = share == T(0) ? T(0) : share * whole;
+          d[unit] = share == T(1) ? T(0) : (T(1) - share) * whole;
+        }
+      }
+  }
+
+  void rejoin(const Group& group, int n) {
+    const std::ptrdiff_t begin = std::ptrdiff_t(group.begin) * W;
+    const std::ptrdiff_t end = std::min<std::ptrdiff_t>(layer_.hidden, begin + std::ptrdiff_t(group.blocks) * W);
+    for (int s = 0; s < plan_.states; ++s)
+      for (int r = 0; r < n; ++r)
+        for (std::ptrdiff_t unit = begin; unit < end; ++unit)
+          workspace_.at<T>(d_states_[s])[r * padded_ + unit] += workspace_.at<T>(d_kept_[s])[r * padded_ + unit];
   }
 
   void to_states(Local& local, const Group& group, std::ptrdiff_t t) {
@@ -269,7 +325,7 @@ template <class T> class Backward {
         if (!first_of_source) continue;
         j_end = j;
         r_end = r;
-        gather(local.rows.data(), product, m, many, j_end, r_end);
+        gather(local.rows.data(), local.masks.data(), product, m, many, j_end, r_end);
         source_gradients(local, product, m > 0, many, unit, units, packed, panel, corner);
       }
       j = j_end;
@@ -342,7 +398,7 @@ template <class T> class Backward {
   }
 
   // Addresses of what a product multiplied, for `many` rows from (j, r) on, in the order of time.
-  void gather(const T** rows, const Product& product, std::ptrdiff_t m, int many, std::ptrdiff_t& t, int& r) const {
+  void gather(const T** rows, const T** masks, const Product& product, std::ptrdiff_t m, int many, std::ptrdiff_t& t, int& r) const {
     for (int i = 0; i < many; ++i) {
       while (r >= clock_.rows(t)) {
         ++t;
@@ -354,6 +410,7 @@ template <class T> class Backward {
         rows[i] = clock_.template old_state<T>(product.index, clock_.time(t), r);
       else
         rows[i] = static_cast<const T*>(layer_.operands[product.index]) + (m + i) * padded_;
+      if (product.source == kState && masked(layer_, product)) masks[i] = clock_.template at<T>(layer_.mask, r);
       ++r;
     }
   }
@@ -364,6 +421,7 @@ template <class T> class Backward {
     const std::ptrdiff_t width = terms_of(layer_, like);
     const int count = static_cast<int>((width + W - 1) / W);
     const int pieces = (count + kTileVectors - 1) / kTileVectors;
+    const bool mask = like.source == kState && masked(layer_, like);
     std::ptrdiff_t columns[kTileVectors];
     for (int v = 0; v < kTileVectors; ++v) columns[v] = v * W;
     for (int piece = 0; piece < pieces; ++piece) {
@@ -374,7 +432,10 @@ template <class T> class Backward {
         for (int v = 0; v < vectors; ++v) {
           const std::ptrdiff_t left = existing - v * W;
           const T* from = local.rows[i] + column + v * W;
-          store(panel + (i * vectors + v) * W, left >= W ? load(from) : load_first(from, static_cast<int>(left)));
+          const int wide = static_cast<int>(std::min<std::ptrdiff_t>(left, W));
+          Vec<T> x = left >= W ? load(from) : load_first(from, wide);
+          if (mask) x = x * load_first(local.masks[i] + column + v * W, wide);
+          store(panel + (i * vectors + v) * W, x);
         }
       for (std::size_t p = 0; p < plan_.products.size(); ++p) {
         const Product& product = plan_.products[p];
@@ -476,12 +537,13 @@ template <class T> class Backward {
   const CellPlan& plan_;
   const CellFunctions& functions_;
   const Clock clock_;
+  const Zoneout<T> zoneout_;
   const int blocks_, input_blocks_;
   const std::ptrdiff_t padded_, row_;
   int threads_ = 1;
   Workspace workspace_;
-  std::size_t panels_, input_panels_, vectors_, d_vectors_, d_bias_, d_states_[kMaxStates] = {}, d_operands_[kMaxOperands] = {};
-  std::size_t scratch_, per_thread_;
+  std::size_t panels_, input_panels_, vectors_, d_vectors_, d_bias_, d_states_[kMaxStates] = {}, d_kept_[kMaxStates] = {}, d_operands_[kMaxOperands] = {};
+  std::size_t scratch_, per_thread_, unmasked_ = 0;
 };
 
 }  // namespace recurra::RECURRA_ISA

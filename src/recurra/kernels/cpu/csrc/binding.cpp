@@ -87,9 +87,10 @@ class Cell {
   void forward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order,
                bool packed, const Addresses& input, const Addresses& weights, const Addresses& biases,
                const Addresses& vectors, const Addresses& initial, const Addresses& final, const Addresses& states,
-               Address kept, const Addresses& operands) const {
+               Address kept, const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
+               const Addresses& candidates) const {
     Layer layer = layer_of(sizes, reverse, threads, active, order, packed, input, weights, biases, vectors, initial, states,
-                           kept, operands);
+                           kept, operands, mask, zoneout, zoneout_masks, candidates);
     layer.final = pointers(final);
     nb::gil_scoped_release released;
     isa_.forward(layer, is_double);
@@ -98,11 +99,12 @@ class Cell {
   void backward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order,
                 bool packed, const Addresses& input, const Addresses& weights, const Addresses& biases,
                 const Addresses& vectors, const Addresses& initial, const Addresses& states, Address kept,
-                const Addresses& operands, const Addresses& d_states, const Addresses& d_final, const Addresses& d_input,
+                const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
+                const Addresses& candidates, const Addresses& d_states, const Addresses& d_final, const Addresses& d_input,
                 const Addresses& d_weights, const Addresses& d_biases, const Addresses& d_vectors,
                 const Addresses& d_initial) const {
     Layer layer = layer_of(sizes, reverse, threads, active, order, packed, input, weights, biases, vectors, initial, states,
-                           kept, operands);
+                           kept, operands, mask, zoneout, zoneout_masks, candidates);
     layer.d_states = sequences(d_states);
     layer.d_final = pointers(d_final);
     layer.d_input = sequence(d_input);
@@ -118,7 +120,8 @@ class Cell {
  private:
   Layer layer_of(const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed,
                  const Addresses& input, const Addresses& weights, const Addresses& biases, const Addresses& vectors,
-                 const Addresses& initial, const Addresses& states, Address kept, const Addresses& operands) const {
+                 const Addresses& initial, const Addresses& states, Address kept, const Addresses& operands, Address mask, double zoneout,
+                 const Addresses& zoneout_masks, const Addresses& candidates) const {
     Layer layer;
     layer.plan = &plan_;
     layer.steps = sizes.at(0);
@@ -139,6 +142,10 @@ class Cell {
     layer.states = sequences(states);
     layer.kept = pointer(kept);
     layer.operands = pointers(operands);
+    layer.mask = pointer(mask);
+    layer.zoneout = zoneout;
+    layer.zoneout_masks = sequences(zoneout_masks);
+    layer.candidates = pointers(candidates);
     return layer;
   }
 
@@ -166,8 +173,8 @@ NB_MODULE(_engine, module) {
            "products"_a)
       .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a,
            "packed"_a, "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "final"_a, "states"_a, "kept"_a,
-           "operands"_a)
+           "operands"_a, "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a)
       .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a,
            "packed"_a, "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "states"_a, "kept"_a, "operands"_a,
-           "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a, "d_biases"_a, "d_vectors"_a, "d_initial"_a);
+           "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a, "d_biases"_a, "d_vectors"_a, "d_initial"_a);
 }

@@ -46,6 +46,30 @@ class Clock {
   std::vector<std::ptrdiff_t> offsets_;
 };
 
+// Whether the mask of recurrent dropout acts on what a product multiplies.
+inline bool masked(const Layer& layer, const Product& product) {
+  return layer.mask != nullptr && product.matrix == 1;
+}
+
+// The proportion in which a unit keeps its old value: that of the layer, or all or nothing as its mask says.
+template <class T> class Zoneout {
+ public:
+  explicit Zoneout(const Layer& layer) : layer_(layer) {}
+  bool on() const { return layer_.zoneout > 0.0; }
+
+  const unsigned char* mask(const Clock& clock, int s, std::ptrdiff_t t, int r) const {
+    if (layer_.zoneout_masks.empty()) return nullptr;
+    const Sequence& masks = layer_.zoneout_masks[s];
+    return static_cast<const unsigned char*>(masks.data) + t * masks.step + clock.place(r) * masks.row;
+  }
+  T share(const unsigned char* mask, std::ptrdiff_t unit) const {
+    return mask ? static_cast<T>(mask[unit] ? 1 : 0) : static_cast<T>(layer_.zoneout);
+  }
+
+ private:
+  const Layer& layer_;
+};
+
 // Terms of a product's sums: the width of what is multiplied.
 inline int terms_of(const Layer& layer, const Product& product) {
   return static_cast<int>(product.source == kInput ? layer.input_size : layer.hidden);

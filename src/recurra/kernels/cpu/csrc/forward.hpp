@@ -18,6 +18,7 @@ template <class T> class Forward {
         plan_(*layer.plan),
         functions_(functions),
         clock_(layer),
+        zoneout_(layer),
         blocks_(static_cast<int>((layer.hidden + W - 1) / W)),
         padded_(padded_units(layer.hidden)),
         row_(plan_.kept * padded_) {
@@ -31,7 +32,9 @@ template <class T> class Forward {
     for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q)
       operands_[q] = layer.kept ? 0 : workspace_.count<T>(layer.batch * padded_);
     for (int s = 0; s < plan_.states; ++s)
-      if (layer.states[s].data == nullptr && multiplied(s)) alternating_[s] = workspace_.count<T>(2 * layer.batch * layer.hidden);
+      if (layer.states[s].data == nullptr && alternates(s))
+        alternating_[s] = workspace_.count<T>(2 * layer.batch * layer.hidden);
+    if (layer.mask != nullptr) masked_ = workspace_.count<T>(2 * layer.batch * padded_);
     workspace_.take();
   }
 
@@ -47,6 +50,7 @@ template <class T> class Forward {
   struct Segment {
     Source source;
     int index, phase, terms;
+    bool masked;
     std::vector<Strip<T>> strips;
   };
   struct Group {
@@ -60,7 +64,9 @@ template <class T> class Forward {
     std::vector<T*> old_rows[kMaxStates], new_rows[kMaxStates];
   };
 
-  bool multiplied(int s) const {
+  // Whether a state's old value is still read when its new one is written, so that it cannot be renewed in its place.
+  bool alternates(int s) const {
+    if (zoneout_.on()) return true;
     for (const Product& product : plan_.products)
       if (product.source == kState && product.index == s) return true;
     return false;
@@ -70,6 +76,11 @@ template <class T> class Forward {
     Local local;
     prepare(local, share);
     start(local, share);
+    if (layer_.mask != nullptr) {
+      for (const Group& group : local.groups)
+        for (int turn = 0; turn < 2; ++turn) mask_rows(group, local.old_rows[0].data(), nullptr, masked_rows(turn), layer_.batch);
+      barrier.wait();
+    }
     for (std::ptrdiff_t j = 0; j < layer_.steps;) {
       std::ptrdiff_t end = j, rows = 0;
       while (end < layer_.steps && (end == j || rows + clock_.rows(clock_.time(end)) <= ahead_))
@@ -121,7 +132,7 @@ template <class T> class Forward {
         done |= segment.source == first.source && segment.index == first.index && segment.phase == first.phase;
       if (done) continue;
       const int terms = terms_of(layer_, first);
-      Segment segment{static_cast<Source>(first.source), first.index, first.phase, terms, {}};
+      Segment segment{static_cast<Source>(first.source), first.index, first.phase, terms, masked(layer_, first), {}};
       std::vector<Column<T>> columns;
       for (const Product& product : plan_.products) {
         if (product.source != first.source || product.index != first.index || product.phase != first.phase) continue;
@@ -152,7 +163,7 @@ template <class T> class Forward {
       for (int r = 0; r < batch; ++r) {
         local.old_rows[s][r] = clock_.template at<T>(layer_.initial[s], r);
         if (layer_.states[s].data != nullptr) continue;
-        if (multiplied(s)) {
+        if (alternates(s)) {
           local.new_rows[s][r] = workspace_.at<T>(alternating_[s]) + r * layer_.hidden;
         } else {
           // Nobody else reads it, so it is renewed in its place.
@@ -228,8 +239,9 @@ template <class T> class Forward {
         for (const Segment& segment : group.segments) {
           if (segment.source == kInput || segment.phase != phase) continue;
           const T* const* rows = local.old_rows[segment.index].data();
-          if (segment.source == kOperand) {
-            for (int r = 0; r < n; ++r) local.rows[r] = tile.operands[segment.index] + r * padded_;
+          if (segment.source == kOperand || segment.masked) {
+            const T* base = segment.source == kOperand ? tile.operands[segment.index] : masked_rows(j + 1);
+            for (int r = 0; r < n; ++r) local.rows[r] = base + r * padded_;
             rows = local.rows.data();
           }
           multiply<T>(segment.strips.data(), static_cast<int>(segment.strips.size()), segment.terms, rows, n, slots, row_,
@@ -240,11 +252,16 @@ template <class T> class Forward {
         tile.unit = std::ptrdiff_t(group.begin) * W;
         tile.slots = slots + tile.unit;
         reinterpret_cast<Pointwise<T>>(const_cast<void*>(function))(tile);
+        for (std::size_t q = 0; layer_.mask != nullptr && q < plan_.operand_phase.size(); ++q)
+          if (plan_.operand_phase[q] == phase) mask_rows(group, nullptr, tile.operands[q], tile.operands[q], n);
+        if (phase + 1 < plan_.phases) continue;
+        if (zoneout_.on()) zone_out(local, group, t, n);
+        if (layer_.mask != nullptr) mask_rows(group, local.new_rows[0].data(), nullptr, masked_rows(j), n);
       }
       barrier.wait();
     }
     for (int s = 0; s < plan_.states; ++s) {
-      if (layer_.states[s].data == nullptr && !multiplied(s)) continue;
+      if (layer_.states[s].data == nullptr && !alternates(s)) continue;
       for (int r = 0; r < n; ++r) {
         T* spare = local.old_rows[s][r];
         local.old_rows[s][r] = local.new_rows[s][r];
@@ -256,6 +273,45 @@ template <class T> class Forward {
         }
       }
     }
+  }
+
+  // Recurrent dropout of one group's units: from rows at addresses, or padded ones, to padded ones.
+  void mask_rows(const Group& group, T* const* rows, const T* padded, T* to, std::ptrdiff_t n) const {
+    for (int r = 0; r < n; ++r) {
+      const T* mask = clock_.template at<T>(layer_.mask, r);
+      const T* from = rows ? rows[r] : padded + r * padded_;
+      for (int block = group.begin; block < group.begin + group.blocks; ++block) {
+        const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+        const int width = lanes(layer_.hidden, block, W);
+        store(to + r * padded_ + unit, load_first(from + unit, width) * load_first(mask + unit, width));
+      }
+    }
+  }
+
+  // h times its mask, as left by step j; two buffers take turns, for a slower thread may still read the other.
+  T* masked_rows(std::ptrdiff_t j) const {
+    return workspace_.at<T>(masked_) + (j % 2 != 0 ? layer_.batch * padded_ : 0);
+  }
+
+  // Put back what zoneout keeps of the old states.
+  void zone_out(const Local& local, const Group& group, std::ptrdiff_t t, int n) const {
+    const std::ptrdiff_t begin = std::ptrdiff_t(group.begin) * W;
+    const std::ptrdiff_t end = std::min<std::ptrdiff_t>(layer_.hidden, begin + std::ptrdiff_t(group.blocks) * W);
+    for (int s = 0; s < plan_.states; ++s)
+      for (int r = 0; r < n; ++r) {
+        const unsigned char* mask = zoneout_.mask(clock_, s, t, r);
+        const T* old = local.old_rows[s][r];
+        T* fresh = local.new_rows[s][r];
+        if (!layer_.candidates.empty()) {
+          T* candidate = static_cast<T*>(layer_.candidates[s]) + (clock_.before(t) + r) * padded_;
+          std::memcpy(candidate + begin, fresh + begin, sizeof(T) * (end - begin));
+        }
+        for (std::ptrdiff_t unit = begin; unit < end; ++unit) {
+          const T kept = zoneout_.share(mask, unit);
+          // Not a sum of products where a mask decides: what is dropped may be infinite.
+          fresh[unit] = kept == T(1) ? old[unit] : kept == T(0) ? fresh[unit] : kept * old[unit] + (T(1) - kept) * fresh[unit];
+        }
+      }
   }
 
   T* operand(std::size_t q, std::ptrdiff_t t) const {
@@ -278,11 +334,12 @@ template <class T> class Forward {
   const CellPlan& plan_;
   const CellFunctions& functions_;
   const Clock clock_;
+  const Zoneout<T> zoneout_;
   const int blocks_;
   const std::ptrdiff_t padded_, row_;
   std::ptrdiff_t ahead_;
   Workspace workspace_;
-  std::size_t panels_, bias_, vectors_, slots_, operands_[kMaxOperands] = {}, alternating_[kMaxStates] = {};
+  std::size_t panels_, bias_, vectors_, slots_, operands_[kMaxOperands] = {}, alternating_[kMaxStates] = {}, masked_ = 0;
 };
 
 }  // namespace recurra::RECURRA_ISA

@@ -59,6 +59,14 @@ struct Layer {
   void* kept = nullptr;
   std::vector<void*> operands;
 
+  // Regularisation. Multiplies what enters the products with weight_hh: (B, H) or nullptr.
+  void* mask = nullptr;
+  // Zoneout: where a byte is true the old state stays; (T, B, ...) bytes a state, or none and a proportion to mix by.
+  double zoneout = 0.0;
+  std::vector<Sequence> zoneout_masks;
+  // With zoneout, for the way back: each new state before old values were put back, (N, padded).
+  std::vector<void*> candidates;
+
   // The way back only. Gradients of what was given out, nullptr for none; and where those of what came in go.
   std::vector<Sequence> d_states;
   std::vector<void*> d_final;
