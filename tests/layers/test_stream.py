@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import recurra
+from recurra.kernels import cpu_engine
 
 from .builders import assert_close, build, states_of, zeros_or_random
 from .oracles import CELLS
@@ -179,3 +180,31 @@ def test_a_stream_keeps_the_weights_it_was_made_with_and_resets_nothing_for_no_r
         stream.reset([])
         h = stream.state[0] if isinstance(stream.state, tuple) else stream.state
         assert bool((h != 0).any())
+
+
+@pytest.mark.skipif(cpu_engine.engine() is None, reason="built without the engine")
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_on_the_engine_equal_forward_bit_for_bit(name: str, batch: int) -> None:
+    torch.manual_seed(0)
+    layer = recurra.Recurrent(name, 19, 37, 2)
+    x = torch.randn(9, batch, 19)
+    with recurra.kernels.record_backends() as names:
+        stream = layer.stream(batch)
+    assert names == ["cpu", "cpu"]
+    with torch.no_grad():
+        expected, last = layer(x)
+    assert torch.equal(torch.stack([stream.step(step) for step in x]), expected)
+    for state, expected_state in zip(states_of(stream.state), states_of(last), strict=True):
+        assert torch.equal(state, expected_state)
+
+
+@pytest.mark.skipif(cpu_engine.engine() is None, reason="built without the engine")
+def test_a_step_on_the_engine_refuses_another_dtype_and_takes_any_layout() -> None:
+    layer = recurra.LSTM(4, 5)
+    stream = layer.stream(3)
+    with pytest.raises(ValueError, match="takes torch.float32"):
+        stream.step(torch.zeros(3, 4, dtype=torch.float64))
+    x = torch.randn(4, 3)
+    expected, _ = layer(x.t().unsqueeze(0).contiguous())
+    assert torch.equal(stream.step(x.t()), expected[0].detach())

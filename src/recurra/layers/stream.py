@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..kernels.reference import Stepper
+from ..kernels.stepping import stepping
 from .states import join_layers
 
 if TYPE_CHECKING:
@@ -42,16 +42,17 @@ class Stream:
             layer.eval()
             try:
                 weights = [
-                    {name: weight.detach().clone() for name, weight in layer.layer_weights(index)[0].items()}
+                    {name: weight.detach() for name, weight in layer.layer_weights(index)[0].items()}
                     for index in range(layer.num_layers)
                 ]
             finally:
                 layer.train(was_training)
-            self._steppers = [Stepper(layer.cell, by_name) for by_name in weights]
             self._initial = layer.initial_states(batch_size, weights[0]["weight_ih"])
-        self._states = [tuple(state[0] for state in states) for states in self._initial]
+            self._layers = [
+                stepping(layer.cell, by_name, tuple(state[0] for state in states), layer.zoneout)
+                for by_name, states in zip(weights, self._initial, strict=True)
+            ]
 
-    @torch.no_grad()
     def step(self, x: Tensor) -> Tensor:
         """Take one step: input (B, I) to output (B, P).
 
@@ -61,41 +62,38 @@ class Stream:
         layer = self._layer
         if x.shape != (self.batch_size, layer.input_size):
             raise ValueError(f"a step takes ({self.batch_size}, {layer.input_size}), not {tuple(x.shape)}")
-        for index, stepper in enumerate(self._steppers):
-            old = self._states[index]
-            new = stepper.step(stepper.input_product(x), old)
-            if layer.zoneout:
-                p = layer.zoneout
-                new = tuple(p * before + (1 - p) * value for before, value in zip(old, new, strict=True))
-            self._states[index] = new
-            x = layer.bypass(index, x, new[0])
+        bypasses = layer.residual != "none"
+        for index, stepper in enumerate(self._layers):
+            output = stepper.step(x)
+            x = layer.bypass(index, x, output) if bypasses else output
         return x
 
     @torch.no_grad()
     def reset(self, rows: Tensor | Sequence[int] | None = None) -> None:
         """Return to the initial state: all rows, or only those named by index or by a mask (B,)."""
-        initial = [tuple(state[0] for state in states) for states in self._initial]
-        if rows is None:
-            self._states = initial
-            return
-        chosen = torch.as_tensor(rows, device=initial[0][0].device)
-        if chosen.numel() == 0:
-            return
-        for index, (states, first) in enumerate(zip(self._states, initial, strict=True)):
+        for stepper, initial in zip(self._layers, self._initial, strict=True):
+            first = tuple(state[0] for state in initial)
+            if rows is None:
+                stepper.states = first
+                continue
+            chosen = torch.as_tensor(rows, device=first[0].device)
+            if chosen.numel() == 0:
+                return
             # Copies, since a caller may still hold the state.
-            states = tuple(state.clone() for state in states)
+            states = tuple(state.clone() for state in stepper.states)
             for state, start in zip(states, first, strict=True):
                 state[chosen] = start[chosen]
-            self._states[index] = states
+            stepper.states = states
 
     @property
     def state(self) -> Any:
         """The present state in the form of `forward`'s hx; may be set."""
-        layers = [tuple(state.unsqueeze(0) for state in states) for states in self._states]
+        layers = [tuple(state.unsqueeze(0) for state in stepper.states) for stepper in self._layers]
         return join_layers(layers, self._layer.uniform, True)
 
     @state.setter
     def state(self, hx: Any) -> None:
-        like = self._states[0][0]
+        like = self._initial[0][0]
         layers = self._layer.layer_states(hx, self.batch_size, like)
-        self._states = [tuple(state[0].to(like.device) for state in states) for states in layers]
+        for stepper, states in zip(self._layers, layers, strict=True):
+            stepper.states = tuple(state[0].to(like.device) for state in states)

@@ -3,6 +3,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -151,6 +152,29 @@ class Cell {
 
   const Isa& isa_;
   CellPlan plan_;
+  friend class Stream;
+};
+
+// One layer that takes a step at a time.
+class Stream {
+ public:
+  Stream(const Cell& cell, bool is_double, const std::vector<std::ptrdiff_t>& sizes, int threads, const Addresses& weights,
+         const Addresses& biases, const Addresses& vectors, const Addresses& initial, double zoneout)
+      : bytes_(sizes.at(0) * sizes.at(2) * (is_double ? 8 : 4)) {
+    const std::vector<std::ptrdiff_t> four{1, sizes.at(0), sizes.at(1), sizes.at(2)};
+    const Addresses states(3 * cell.plan_.states), none{0, 0, 0}, operands(cell.plan_.operand_phase.size());
+    const Layer layer = cell.layer_of(four, false, threads, 0, 0, false, none, weights, biases, vectors, initial, states, 0,
+                                      operands, 0, zoneout, {}, {});
+    stepping_ = cell.isa_.stream(layer, is_double);
+  }
+
+  void step(Address input, Address output) { stepping_->step(pointer(input), pointer(output)); }
+  void read(int s, Address to) { std::memcpy(pointer(to), stepping_->state(s), bytes_); }
+  void write(int s, Address from) { std::memcpy(stepping_->state(s), pointer(from), bytes_); }
+
+ private:
+  const std::size_t bytes_;
+  std::unique_ptr<Stepping> stepping_;
 };
 
 }  // namespace
@@ -165,6 +189,7 @@ NB_MODULE(_engine, module) {
     for (const recurra::Isa* isa : recurra::supported()) names.push_back(isa->name);
     return names;
   });
+  module.def("peak", [](const std::string& isa) { return recurra::isa_named(isa).peak(); }, "isa"_a);
   module.def("padded_units", &recurra::padded_units, "hidden"_a);
   nb::class_<recurra::Cell>(module, "Cell")
       .def(nb::init<const std::string&, const std::string&, int, int, int, int, int, const std::vector<int>&,
@@ -177,4 +202,12 @@ NB_MODULE(_engine, module) {
       .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a,
            "packed"_a, "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "states"_a, "kept"_a, "operands"_a,
            "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a, "d_biases"_a, "d_vectors"_a, "d_initial"_a);
+  nb::class_<recurra::Stream>(module, "Stream")
+      .def(nb::init<const recurra::Cell&, bool, const std::vector<std::ptrdiff_t>&, int, const recurra::Addresses&,
+                    const recurra::Addresses&, const recurra::Addresses&, const recurra::Addresses&, double>(),
+           "cell"_a, "is_double"_a, "sizes"_a, "threads"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "zoneout"_a,
+           nb::keep_alive<1, 2>())
+      .def("step", &recurra::Stream::step, "input"_a, "output"_a)
+      .def("read", &recurra::Stream::read, "state"_a, "to"_a)
+      .def("write", &recurra::Stream::write, "state"_a, "source"_a);
 }

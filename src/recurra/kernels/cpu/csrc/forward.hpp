@@ -13,7 +13,8 @@ constexpr int kAhead = 192;
 
 template <class T> class Forward {
  public:
-  Forward(const Layer& layer, const CellFunctions& functions)
+  // `keep`: it will run again and again on the same weights.
+  Forward(const Layer& layer, const CellFunctions& functions, bool keep = false)
       : layer_(layer),
         plan_(*layer.plan),
         functions_(functions),
@@ -22,7 +23,7 @@ template <class T> class Forward {
         blocks_(static_cast<int>((layer.hidden + W - 1) / W)),
         padded_(padded_units(layer.hidden)),
         row_(plan_.kept * padded_) {
-    ahead_ = std::max<std::ptrdiff_t>(kAhead, layer.batch);
+    ahead_ = keep ? layer.batch : std::max<std::ptrdiff_t>(kAhead, layer.batch);
     std::size_t panels = 0;
     for (const Product& product : plan_.products) panels += std::size_t(terms_of(layer_, product)) * blocks_ * W;
     panels_ = workspace_.count<T>(panels);
@@ -35,12 +36,20 @@ template <class T> class Forward {
       if (layer.states[s].data == nullptr && alternates(s))
         alternating_[s] = workspace_.count<T>(2 * layer.batch * layer.hidden);
     if (layer.mask != nullptr) masked_ = workspace_.count<T>(2 * layer.batch * padded_);
-    workspace_.take();
+    workspace_.take(keep);
   }
 
   bool run(int threads) {
     threads = std::max(1, std::min(threads, blocks_));
-    return run_team(threads, [&](int thread, Barrier& barrier) { work(share_of(blocks_, thread, threads), barrier); });
+    if (static_cast<int>(locals_.size()) != threads) {
+      locals_.assign(threads, {});
+      prepared_ = false;
+    }
+    const bool done = run_team(threads, [&](int thread, Barrier& barrier) {
+      work(locals_[thread], share_of(blocks_, thread, threads), barrier);
+    });
+    prepared_ |= done;
+    return done;
   }
 
  private:
@@ -72,9 +81,8 @@ template <class T> class Forward {
     return false;
   }
 
-  void work(Share share, Barrier& barrier) {
-    Local local;
-    prepare(local, share);
+  void work(Local& local, Share share, Barrier& barrier) {
+    if (!prepared_) prepare(local, share);
     start(local, share);
     if (layer_.mask != nullptr) {
       for (const Group& group : local.groups)
@@ -339,6 +347,8 @@ template <class T> class Forward {
   const std::ptrdiff_t padded_, row_;
   std::ptrdiff_t ahead_;
   Workspace workspace_;
+  std::vector<Local> locals_;
+  bool prepared_ = false;
   std::size_t panels_, bias_, vectors_, slots_, operands_[kMaxOperands] = {}, alternating_[kMaxStates] = {}, masked_ = 0;
 };
 

@@ -1,8 +1,11 @@
 // The engine for one instruction set; compiled once for each.
 #include "isa.hpp"
 
+#include <chrono>
+
 #include "backward.hpp"
 #include "forward.hpp"
+#include "stream.hpp"
 
 #include "cells.inc"
 
@@ -27,12 +30,45 @@ template <template <class> class Way> void run(const Layer& layer, bool is_doubl
 void forward(const Layer& layer, bool is_double) { run<Forward>(layer, is_double); }
 void backward(const Layer& layer, bool is_double) { run<Backward>(layer, is_double); }
 
+std::unique_ptr<Stepping> stream(const Layer& layer, bool is_double) {
+  const CellEntry& entry = *layer.plan->entry;
+  if (is_double) return std::make_unique<Stream<double>>(layer, entry.float64);
+  return std::make_unique<Stream<float>>(layer, entry.float32);
+}
+
+// Multiply-adds on registers alone, in GFLOP/s of one thread: what no kernel can exceed.
+double peak() {
+  using Clock = std::chrono::steady_clock;
+  constexpr int kChains = 12, kTurns = 200000;
+  Vec<float> sums[kChains] = {};
+  const Vec<float> a = splat(1.0f), b = splat(1e-9f);
+  double best = 0.0;
+  for (int attempt = 0; attempt < 5; ++attempt) {
+    const auto began = Clock::now();
+    for (int turn = 0; turn < kTurns; ++turn) {
+#pragma GCC unroll 12
+      for (int i = 0; i < kChains; ++i) {
+        sums[i] = madd(sums[i], a, b);
+        // The compiler must not see that the turns are alike.
+        #if defined(__x86_64__)
+        asm volatile("" : "+v"(sums[i]));
+#else
+        asm volatile("" : "+w"(sums[i]));
+#endif
+      }
+    }
+    const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+    best = std::max(best, 2.0 * kWidth<float> * kChains * kTurns / seconds / 1e9);
+  }
+  return best;
+}
+
 }  // namespace
 
 #define RECURRA_TEXT_OF(name) #name
 #define RECURRA_TEXT(name) RECURRA_TEXT_OF(name)
 
 extern const Isa kIsa;
-const Isa kIsa{RECURRA_TEXT(RECURRA_ISA), find, forward, backward};
+const Isa kIsa{RECURRA_TEXT(RECURRA_ISA), find, forward, backward, stream, peak};
 
 }  // namespace recurra::RECURRA_ISA

@@ -22,8 +22,9 @@ class Workspace {
     return at;
   }
 
-  void take() {
-    Kept& kept = kept_by_thread();
+  // With memory of its own it is not shared with the thread's other calls.
+  void take(bool own = false) {
+    Kept& kept = own ? own_ : kept_by_thread();
     if (kept.size < size_) {
       std::free(kept.memory);
       kept.size = 0;
@@ -45,6 +46,8 @@ class Workspace {
   struct Kept {
     char* memory = nullptr;
     std::size_t size = 0;
+    Kept() = default;
+    Kept(const Kept&) = delete;
     ~Kept() { std::free(memory); }
   };
   static Kept& kept_by_thread() {
@@ -54,6 +57,7 @@ class Workspace {
 
   std::size_t size_ = 0;
   char* memory_ = nullptr;
+  Kept own_;
 };
 
 }  // namespace recurra

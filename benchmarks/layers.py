@@ -1,0 +1,113 @@
+"""One layer against torch.nn's: time of inference and of a training step, and what the machine could do at most.
+
+    python benchmarks/layers.py [--cells lstm gru rnn_tanh] [--shapes 1,100,128 ...] [--rounds 9] [--threads 2]
+
+Contestants alternate in one process. Shapes are B,T,H with as many inputs as units. A training step is a forward that
+records and the gradients of input and parameters. Cells that torch.nn lacks are timed against the built-in of as many
+products (LSTM, GRU or RNN). Prints medians, the median of the rounds' ratios (theirs over recurra's), and recurra's
+share of the multiply-add peak measured on the same threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from machine import busy_share, describe
+from torch import nn
+
+import recurra
+from recurra.kernels.cpu.compiled import compiled, engine, instruction_set
+
+SHAPES = ["1,100,128", "1,100,512", "16,64,256", "32,128,512", "64,35,650", "64,128,1024"]
+# The built-in with as many products a step.
+BUILT_IN = {4: nn.LSTM, 3: nn.GRU, 1: nn.RNN}
+
+
+def rival_of(cell: recurra.Cell) -> Callable[..., nn.Module]:
+    count = len(cell.gates)
+    return BUILT_IN.get(count, nn.LSTM)
+
+
+def timed(work: Callable[[], Any], repeats: int) -> float:
+    began = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - began) / repeats
+
+
+def inference(layer: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
+    def work() -> None:
+        with torch.no_grad():
+            layer(x)
+
+    return work
+
+
+def training(layer: nn.Module, x: torch.Tensor, gradient: torch.Tensor) -> Callable[[], Any]:
+    leaves = [x.clone().requires_grad_(), *layer.parameters()]
+
+    def work() -> None:
+        output, _ = layer(leaves[0])
+        torch.autograd.grad(output, leaves, gradient)
+
+    return work
+
+
+def compare(name: str, shape: tuple[int, int, int], rounds: int, peak: float) -> None:
+    batch, steps, size = shape
+    torch.manual_seed(0)
+    ours = recurra.Recurrent(name, size, size)
+    theirs = rival_of(ours.cell)(size, size)
+    x, gradient = torch.randn(steps, batch, size), torch.randn(steps, batch, size)
+    the_cell = compiled(ours.cell)
+    assert the_cell is not None
+    flops = 2.0 * batch * steps * size * size * len(the_cell.plan.products)
+    for kind, scale in (("inference", 1), ("training", 3)):
+        if kind == "inference":
+            contestants = inference(theirs, x), inference(ours, x)
+        else:
+            contestants = training(theirs, x, gradient), training(ours, x, gradient)
+        for work in contestants:
+            timed(work, 2)
+        repeats = max(1, int(0.05 / timed(contestants[1], 1)))
+        times = [[timed(work, repeats) for work in contestants] for _ in range(rounds)]
+        torch_ms, our_ms = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
+        ratio = statistics.median(theirs / ours for theirs, ours in times)
+        share = scale * flops / (our_ms / 1e3) / 1e9 / peak
+        print(
+            f"| {name} | {batch},{steps},{size} | {kind} | {torch_ms:.2f} | {our_ms:.2f} | {ratio:.2f} | {share:.0%} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="+", default=["lstm", "gru", "rnn_tanh"], choices=recurra.cells.names())
+    parser.add_argument("--shapes", nargs="+", default=SHAPES, help="B,T,H")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    module, isa = engine(), instruction_set()
+    if module is None:
+        raise SystemExit("this installation has no engine to measure")
+    before = busy_share()
+    peak = module.peak(isa) * options.threads
+    print(describe())
+    print(f"instruction set {isa}; multiply-add peak of {options.threads} threads {peak:.0f} GFLOP/s in float32")
+    print("| cell | B,T,H | | torch, ms | recurra, ms | ratio | of the peak |")
+    print("|---|---|---|---|---|---|---|")
+    for name in options.cells:
+        for shape in options.shapes:
+            batch, steps, size = (int(number) for number in shape.split(","))
+            compare(name, (batch, steps, size), options.rounds, peak)
+    print(f"other load before {before:.0%}, after {busy_share():.0%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""A layer on the engine that takes one step at a time, its weights packed once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..call import LayerCall
+from .compiled import compiled, engine
+
+__all__ = ["EngineStepping"]
+
+# Threads meet once a step, which costs as much as so many multiplications.
+_WORTH_A_THREAD = 400_000
+
+
+class EngineStepping:
+    """One layer that takes a step at a time.
+
+    Args:
+        call: cell, weights, first states and zoneout; of its input only the shape counts.
+    """
+
+    def __init__(self, call: LayerCall) -> None:
+        cell = compiled(call.cell)
+        module = engine()
+        assert cell is not None and module is not None
+        (weights,) = call.weights
+        weights = {name: weight.detach().resolve_neg().contiguous() for name, weight in weights.items()}
+        states = [state.detach()[0].resolve_neg().contiguous() for state in call.states]
+        self._batch, self._hidden = states[0].shape
+        self._count = len(states)
+        self._dtype = call.input.dtype
+        input_size = call.input.shape[2]
+        work = self._batch * (input_size + self._hidden) * self._hidden * len(cell.plan.products) // 2
+
+        def address(name: str) -> int:
+            return weights[name].data_ptr() if name in weights else 0
+
+        self._stream = module.Stream(
+            cell=cell.run,
+            is_double=self._dtype == torch.float64,
+            sizes=[self._batch, input_size, self._hidden],
+            threads=max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD)),
+            weights=[address(f"weight_{name}") for name in ("ih", "hh", *call.cell.matrices)],
+            biases=[address("bias_ih"), address("bias_hh")],
+            vectors=[address(f"weight_{name}") for name in call.cell.vectors],
+            initial=[state.data_ptr() for state in states],
+            zoneout=call.zoneout,
+        )
+        self._step = self._stream.step
+
+    def step(self, x: Tensor) -> Tensor:
+        """Take one step: input (B, I) to output (B, H)."""
+        if x.dtype != self._dtype or not x.is_cpu:
+            raise ValueError(f"a step takes {self._dtype} on the CPU, not {x.dtype} on {x.device}")
+        if not x.is_contiguous() or x.is_neg():
+            x = x.resolve_neg().contiguous()
+        output = torch.empty((self._batch, self._hidden), dtype=self._dtype)
+        self._step(x.data_ptr(), output.data_ptr())
+        return output
+
+    @property
+    def states(self) -> tuple[Tensor, ...]:
+        """The present value of each state, (B, H); may be set."""
+        states = tuple(torch.empty((self._batch, self._hidden), dtype=self._dtype) for _ in range(self._count))
+        for index, state in enumerate(states):
+            self._stream.read(index, state.data_ptr())
+        return states
+
+    @states.setter
+    def states(self, states: tuple[Tensor, ...]) -> None:
+        for index, state in enumerate(states):
+            if state.shape != (self._batch, self._hidden):
+                raise ValueError(f"a state must have shape {(self._batch, self._hidden)}, not {tuple(state.shape)}")
+            kept = state.detach().to("cpu", self._dtype).resolve_neg().contiguous()
+            self._stream.write(index, kept.data_ptr())
