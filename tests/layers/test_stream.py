@@ -203,7 +203,7 @@ def test_steps_on_the_engine_equal_forward_bit_for_bit(name: str, batch: int) ->
 def test_a_step_on_the_engine_refuses_another_dtype_and_takes_any_layout() -> None:
     layer = recurra.LSTM(4, 5)
     stream = layer.stream(3)
-    with pytest.raises(ValueError, match="takes torch.float32"):
+    with pytest.raises(ValueError, match=r"takes torch\.float32"):
         stream.step(torch.zeros(3, 4, dtype=torch.float64))
     x = torch.randn(4, 3)
     expected, _ = layer(x.t().unsqueeze(0).contiguous())
