@@ -397,5 +397,6 @@ def test_a_cell_with_the_equations_of_a_known_one_runs_on_its_code() -> None:
     assert engine.refusal(make(GatesInAnotherOrder())) is None
 
 
-def test_a_cell_without_compiled_code_is_refused_by_its_name() -> None:
+def test_a_cell_without_compiled_code_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECURRA_NO_COMPILE", "1")
     assert "Scaled(factor=3.0)" in engine.refusal(make(Scaled(3.0)))

@@ -52,7 +52,7 @@ class Node:
         return Node("exp", self)
 
     def clamp(self, low: float, high: float) -> Node:
-        return Node("clamp", self, values=(low, high))
+        return Node("clamp", self, values=(float(low), float(high)))
 
     def __add__(self, other: Any) -> Node:
         return Node("add", self, _node(other))

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ...cells import Cell
+from . import own
 from .generator.emit import fingerprint
 from .generator.plan import Plan, plan
 
@@ -49,7 +50,8 @@ class CompiledCell:
     Attributes:
         plan: how its step is cut.
         run: the engine's object, with `forward` and `backward`.
-        maskable: whether no state or operand is multiplied both by weight_hh and by a matrix of the cell's own.
+        maskable: whether recurrent dropout on it is what the engine does: weight_hh alone multiplies the operands, of
+            the states it multiplies h only, and no matrix of the cell's own multiplies h beside it.
         used: "input" and the parameters of which the step uses every element; the engine writes their gradients whole.
     """
 
@@ -64,7 +66,11 @@ class CompiledCell:
         kinds: dict[tuple[str, int], set[bool]] = {}
         for product in the_plan.products:
             kinds.setdefault((product.source, product.index), set()).add(product.matrix == "hh")
-        self.maskable = all(len(kind) == 1 for kind in kinds.values())
+        # The engine masks every operand and, of the states, h alone.
+        self.maskable = all(
+            len(kind) == 1 and ((source, index) == ("state", 0) or kind == {source == "operand"})
+            for (source, index), kind in kinds.items()
+        )
         self.used = {f"weight_{matrix}" for matrix, all_rows in whole.items() if all_rows}
         self.used |= {f"weight_{vector}" for vector in cell.vectors}
         self.used |= {f"bias_{matrix}" for matrix in ("ih", "hh") if whole[matrix]}
@@ -74,7 +80,7 @@ class CompiledCell:
 
 @lru_cache(maxsize=256)
 def compiled(cell: Cell) -> CompiledCell | None:
-    """A cell made ready for the engine; None if it cannot be."""
+    """A cell made ready for the engine, compiled first if the engine has no code for it; None if it cannot be."""
     module, isa = engine(), instruction_set()
     if module is None or isa is None:
         return None
@@ -86,18 +92,24 @@ def compiled(cell: Cell) -> CompiledCell | None:
     products = [
         [p.slot, matrices.index(p.matrix), p.gate, _SOURCES[p.source], p.index, p.phase] for p in the_plan.products
     ]
+    arguments = {
+        "isa": isa,
+        "fingerprint": fingerprint(the_plan),
+        "states": len(cell.states),
+        "slots": the_plan.slots,
+        "kept": the_plan.kept,
+        "phases": the_plan.phases,
+        "vectors": len(cell.vectors),
+        "operand_phase": the_plan.operand_phase,
+        "products": products,
+    }
     try:
-        run = module.Cell(
-            isa=isa,
-            fingerprint=fingerprint(the_plan),
-            states=len(cell.states),
-            slots=the_plan.slots,
-            kept=the_plan.kept,
-            phases=the_plan.phases,
-            vectors=len(cell.vectors),
-            operand_phase=the_plan.operand_phase,
-            products=products,
-        )
+        run = module.Cell(**arguments)
     except ValueError:
         return None
+    except KeyError:
+        entry = own.entry(the_plan, isa)
+        if entry is None:
+            return None
+        run = module.Cell(**arguments, entry=entry)
     return CompiledCell(the_plan, run)

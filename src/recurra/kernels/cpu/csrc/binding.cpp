@@ -68,14 +68,16 @@ std::vector<Sequence> sequences(const Addresses& threes) {
 // A cell on one instruction set.
 class Cell {
  public:
+  // `entry` is the address of a CellEntry compiled elsewhere; 0 takes the one built in.
   Cell(const std::string& isa, const std::string& fingerprint, int states, int slots, int kept, int phases, int vectors,
-       const std::vector<int>& operand_phase, const std::vector<std::vector<int>>& products)
+       const std::vector<int>& operand_phase, const std::vector<std::vector<int>>& products, Address entry)
       : isa_(isa_named(isa)) {
-    plan_.entry = isa_.find(fingerprint.c_str());
-    if (plan_.entry == nullptr) throw std::invalid_argument("no compiled arithmetic of this cell");
     if (states > kMaxStates || kept > kMaxSlots || vectors > kMaxVectors || phases > kMaxPhases ||
         static_cast<int>(operand_phase.size()) > kMaxOperands)
       throw std::invalid_argument("a cell of this size is not provided for");
+    plan_.entry = entry != 0 ? pointer<const CellEntry>(entry) : isa_.find(fingerprint.c_str());
+    // An error of its own: only what is absent, not what does not fit, is worth compiling.
+    if (plan_.entry == nullptr) throw nb::key_error("no compiled arithmetic of this cell");
     plan_.states = states;
     plan_.slots = slots;
     plan_.kept = kept;
@@ -193,9 +195,9 @@ NB_MODULE(_engine, module) {
   module.def("padded_units", &recurra::padded_units, "hidden"_a);
   nb::class_<recurra::Cell>(module, "Cell")
       .def(nb::init<const std::string&, const std::string&, int, int, int, int, int, const std::vector<int>&,
-                    const std::vector<std::vector<int>>&>(),
+                    const std::vector<std::vector<int>>&, recurra::Address>(),
            "isa"_a, "fingerprint"_a, "states"_a, "slots"_a, "kept"_a, "phases"_a, "vectors"_a, "operand_phase"_a,
-           "products"_a)
+           "products"_a, "entry"_a = 0)
       .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a,
            "packed"_a, "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "final"_a, "states"_a, "kept"_a,
            "operands"_a, "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from .plan import Plan
 from .values import Value, topological
 
-__all__ = ["cell_source", "fingerprint", "table_source"]
+__all__ = ["cell_source", "fingerprint", "table_source", "unit_source"]
 
 _FUNCTIONS = {"sigmoid": "vsigmoid<T>", "tanh": "vtanh<T>", "exp": "vexp<T>", "relu": "vrelu<T>"}
 _OPERATORS = {"sub": "-", "div": "/"}
@@ -49,6 +49,29 @@ def table_source(plans: Sequence[Plan]) -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def unit_source(plan: Plan, isa: str) -> str:
+    """A translation unit of one cell for one instruction set, to be compiled to a library of its own."""
+    return "\n".join(
+        [
+            '#include "tile.hpp"',
+            # By its own name, so that flags which turn RECURRA_ISA into another one fail to compile.
+            f"namespace recurra::{isa} {{",
+            # As Python writes the numbers that have no literal in C++.
+            'constexpr double inf = __builtin_inf(), nan = __builtin_nan("");',
+            # Without the comment that names the cell: what is the same arithmetic is then the same text.
+            cell_source(plan).removeprefix(f"// {plan.cell!r}\n"),
+            "const CellEntry kCell[] = {",
+            _entry(plan),
+            "};",
+            "}",
+            'extern "C" __attribute__((visibility("default"))) const recurra::CellEntry* recurra_cell() {',
+            f"  return recurra::{isa}::kCell;",
+            "}",
+            "",
+        ]
+    )
 
 
 def _entry(plan: Plan) -> str:
