@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -50,3 +52,17 @@ def test_scores_are_logarithms_of_at_most_one_distribution():
 @pytest.mark.parametrize("size", [256, 257])
 def test_no_room_for_more_than_bytes(size):
     assert len(fit_unigram([(b"abcabc", 5), (b"abcd", 7)], size)) <= size
+
+
+def test_counts_of_a_large_text_take_no_more_memory_than_those_of_a_small_one():
+    script = """
+import resource, sys
+from recurra.data.unigram import fit_unigram
+words = [(f"word{n}".encode(), 1_000_000 + n) for n in range(2000)]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert len(fit_unigram(words, 300)) > 256
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    grown = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    # In kilobytes, on macOS in bytes; written out these counts would be 16 billion letters.
+    assert int(grown) < 200_000 * (1024 if sys.platform == "darwin" else 1)

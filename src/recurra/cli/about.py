@@ -76,6 +76,8 @@ def cells(
 def _machine() -> dict[str, Any]:
     import torch
 
+    from ..kernels.cpu.compiled import instruction_set
+
     accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         accelerators.append("mps")
@@ -86,6 +88,7 @@ def _machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "engine": instruction_set() or "not built",
         "accelerators": accelerators,
     }
 

@@ -18,6 +18,7 @@ _LONGEST_PIECE = 24
 _LONGEST_WORD = 512
 # sentencepiece takes text: byte b is written as this character and b further.
 _FIRST_LETTER = 0x100
+_MOST_LETTERS = 4_000_000
 _LESS_LIKELY = 10.0
 """How far, in nats, a byte that no word uses lies below the least likely piece."""
 
@@ -30,6 +31,7 @@ def fit_unigram(words: Iterable[tuple[bytes, int]], size: int) -> list[tuple[byt
 
     Args:
         words: the words, which no piece crosses, and how often each occurs; only 512 bytes of a word are looked at.
+            Counts that come to more than 4 million letters in all are scaled down to that, none below one.
         size: the most pieces, at least 256.
     """
     counted = [(word[:_LONGEST_WORD], count) for word, count in words if word]
@@ -46,7 +48,10 @@ def fit_unigram(words: Iterable[tuple[bytes, int]], size: int) -> list[tuple[byt
 
 
 def _fit(words: list[tuple[bytes, int]], size: int, used: int) -> list[tuple[bytes, float]]:
-    lines = ["".join(chr(_FIRST_LETTER + byte) for byte in word) + f"\t{count}" for word, count in words]
+    # It writes every word out as often as it counts, at some 14 bytes a letter.
+    scale = min(1.0, _MOST_LETTERS / max(1, sum(len(word) * count for word, count in words)))
+    scaled = ((word, max(1, round(count * scale))) for word, count in words)
+    lines = ["".join(chr(_FIRST_LETTER + byte) for byte in word) + f"\t{count}" for word, count in scaled]
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
