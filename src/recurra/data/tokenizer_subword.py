@@ -138,7 +138,8 @@ def train(pieces: Iterable[str], config: TokenizerConfig) -> SubwordTokenizer:
     )
     library.decoder = tokenizers.decoders.ByteLevel()
     most = _MOST_WORDS if kind == "bpe" else _MOST_UNIGRAM_WORDS
-    words = count_bounded(map(unit_pattern().findall, _drain(chunks)), 2 * _MOST_WORDS)
+    # Only the common ones outlive this line: fitting needs the memory.
+    words = _common(count_bounded(map(unit_pattern().findall, _drain(chunks)), 2 * _MOST_WORDS), most)
     if kind == "bpe":
         trainer = trainers.BpeTrainer(
             vocab_size=config.vocab_size,
@@ -147,9 +148,9 @@ def train(pieces: Iterable[str], config: TokenizerConfig) -> SubwordTokenizer:
             max_token_length=_LONGEST_TOKEN,
             show_progress=False,
         )
-        library.train_from_iterator(_repeated(_common(words, most)), trainer)
+        library.train_from_iterator(_repeated(words), trainer)
     else:
-        fitted = fit_unigram(_parted(_common(words, most), library.pre_tokenizer), config.vocab_size)
+        fitted = fit_unigram(_parted(words, library.pre_tokenizer), config.vocab_size)
         letter = {byte: character for character, byte in _byte_alphabet().items()}
         library.model = models.Unigram([("".join(map(letter.__getitem__, piece)), score) for piece, score in fitted])
     return SubwordTokenizer(kind, library, config.normalization, config.lowercase)

@@ -18,7 +18,7 @@ _LONGEST_PIECE = 24
 _LONGEST_WORD = 512
 # sentencepiece takes text: byte b is written as this character and b further.
 _FIRST_LETTER = 0x100
-_MOST_LETTERS = 4_000_000
+_MOST_LETTERS = 2_000_000
 _LESS_LIKELY = 10.0
 """How far, in nats, a byte that no word uses lies below the least likely piece."""
 
@@ -31,7 +31,7 @@ def fit_unigram(words: Iterable[tuple[bytes, int]], size: int) -> list[tuple[byt
 
     Args:
         words: the words, which no piece crosses, and how often each occurs; only 512 bytes of a word are looked at.
-            Counts that come to more than 4 million letters in all are scaled down to that, none below one.
+            Counts that come to more than 2 million letters in all are scaled down to that, none below one.
         size: the most pieces, at least 256.
     """
     counted = [(word[:_LONGEST_WORD], count) for word, count in words if word]

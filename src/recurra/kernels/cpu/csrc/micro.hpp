@@ -22,6 +22,14 @@ template <class T> struct Out {
 
 RECURRA_INLINE void fetch(const char* p) { __builtin_prefetch(p, 0, 2); }
 
+// What `finish` will touch, so that it is there when the sums are.
+template <class T, int R, int NV> RECURRA_INLINE void announce(const Out<T>& out) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) __builtin_prefetch(out.c + r * out.row + out.columns[v], 1, 3);
+}
+
 template <class T, int R, int NV> RECURRA_INLINE void finish(Vec<T> (&sum)[R][NV], const Out<T>& out) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -38,6 +46,7 @@ template <class T, int R, int NV> RECURRA_INLINE void finish(Vec<T> (&sum)[R][NV
 template <class T, int R, int NV>
 __attribute__((noinline)) void micro(int k, const T* const* rows, const T* panel, const Out<T>& out) {
   constexpr int W = kWidth<T>;
+  announce<T, R, NV>(out);
   Vec<T> sum[R][NV] = {};
   const T* a[R];
   for (int r = 0; r < R; ++r) a[r] = rows[r];
@@ -64,6 +73,7 @@ __attribute__((noinline)) void micro(int k, const T* const* rows, const T* panel
 template <class T, int R, int NV>
 __attribute__((noinline)) void micro_packed(int k, const T* packed, const T* panel, const Out<T>& out) {
   constexpr int W = kWidth<T>;
+  announce<T, R, NV>(out);
   Vec<T> sum[R][NV] = {};
   for (int i = 0; i < k; ++i) {
     Vec<T> b[NV];
