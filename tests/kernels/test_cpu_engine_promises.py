@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import weakref
@@ -415,3 +416,31 @@ def test_lengths_beyond_the_input_are_an_error() -> None:
     for lengths in ([6, 1, 1, 1], [-1, 1, 1, 1]):
         with pytest.raises(ValueError, match="lengths must lie between 0 and the input's 5 steps"):
             fused(make("lstm", lengths=lengths))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_computes_the_same():
+    """In a process of its own, with threads started before the fork: OpenMP's would leave the child waiting."""
+    script = """
+import os, torch, recurra
+from recurra.kernels.cpu import run
+run._WORTH_A_THREAD = 1
+torch.set_num_threads(2)
+layer = recurra.Recurrent("lstm", 33, 70)
+x = torch.randn(5, 3, 33, requires_grad=True)
+
+def everything():
+    output = layer(x)[0]
+    return [output, *torch.autograd.grad(output.sum(), [x, *layer.parameters()])]
+
+stream = layer.stream(3)
+expected, stepped = everything(), stream.step(x[0].detach())
+stream.reset()
+child = os.fork()
+if child == 0:
+    same = all(map(torch.equal, expected, everything())) and torch.equal(stepped, stream.step(x[0].detach()))
+    os._exit(0 if same else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert all(map(torch.equal, expected, everything()))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=100)

@@ -10,9 +10,17 @@
 #include "cell.hpp"
 #include "isa.hpp"
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
 namespace nb = nanobind;
 
 namespace recurra {
+
+static bool forked = false;
+
+int allowed_threads(int asked) { return forked ? 1 : asked; }
 
 #define RECURRA_DECLARE(isa) \
   namespace isa { extern const Isa kIsa; }
@@ -186,6 +194,9 @@ NB_MODULE(_engine, module) {
   using namespace nb::literals;
   // A graph that is alive when the interpreter ends holds its cell, which is no fault worth a message.
   nb::set_leak_warnings(false);
+#if defined(__unix__) || defined(__APPLE__)
+  pthread_atfork(nullptr, nullptr, [] { recurra::forked = true; });
+#endif
   module.def("instruction_sets", [] {
     std::vector<std::string> names;
     for (const recurra::Isa* isa : recurra::supported()) names.push_back(isa->name);

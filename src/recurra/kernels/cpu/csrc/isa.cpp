@@ -24,7 +24,7 @@ template <template <class> class Way> void run(const Layer& layer, bool is_doubl
   const auto with = [&](int threads) {
     return is_double ? Way<double>(layer, entry.float64).run(threads) : Way<float>(layer, entry.float32).run(threads);
   };
-  if (!with(layer.threads)) with(1);
+  if (!with(allowed_threads(layer.threads))) with(1);
 }
 
 void forward(const Layer& layer, bool is_double) { run<Forward>(layer, is_double); }

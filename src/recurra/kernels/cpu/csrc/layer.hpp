@@ -9,6 +9,9 @@ namespace recurra {
 
 struct CellEntry;
 
+// How many threads may run of those asked for: OpenMP's do not survive a fork, and a child that asks for them hangs.
+int allowed_threads(int asked);
+
 enum Source { kInput = 0, kState = 1, kOperand = 2 };
 
 // A matrix product added to a slot: the rows of `gate` in weights[matrix] times the source.

@@ -31,7 +31,7 @@ template <class T> class Stream final : public Stepping {
       layer_.final[s] = buffer(s, 1 - turn_);
       layer_.states[s] = {layer_.final[s], 0, layer_.hidden};
     }
-    if (!forward_.run(layer_.threads)) forward_.run(1);
+    if (!forward_.run(allowed_threads(layer_.threads))) forward_.run(1);
     turn_ = 1 - turn_;
     std::memcpy(output, buffer(0, turn_), size_ * sizeof(T));
   }
