@@ -182,6 +182,20 @@ def test_a_stream_keeps_the_weights_it_was_made_with_and_resets_nothing_for_no_r
         assert bool((h != 0).any())
 
 
+@pytest.mark.parametrize("residual", ["none", "residual", "highway"])
+def test_a_later_update_does_not_reach_a_stream(residual: str) -> None:
+    layer = build("lstm", 4, 4, 3, residual=residual)
+    x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+    expected = layer(x)[0].detach()
+    stream = layer.stream(2)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(1.0)
+    steps = [stream.step(step) for step in x]
+    assert not any(step.requires_grad for step in steps)
+    assert_close(torch.stack(steps), expected)
+
+
 @pytest.mark.skipif(cpu_engine.engine() is None, reason="built without the engine")
 @pytest.mark.parametrize("batch", [1, 7])
 @pytest.mark.parametrize("name", NAMES)

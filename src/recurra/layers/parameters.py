@@ -178,14 +178,26 @@ class RecurrentParameters(nn.Module):
     def _bypassed(self, layer: int) -> bool:
         return self.residual != "none" and layer > 0
 
-    def bypass(self, layer: int, input: Tensor, output: Tensor) -> Tensor:
-        """A layer's output with its residual or highway connection, if it has one."""
+    def highway_weights(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Weight and bias of a layer's highway gate, if it has one."""
+        if not self._bypassed(layer) or self.residual != "highway":
+            return None
+        return getattr(self, f"weight_highway_l{layer}"), getattr(self, f"bias_highway_l{layer}")
+
+    def bypass(self, layer: int, input: Tensor, output: Tensor, highway: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """A layer's output with its residual or highway connection, if it has one.
+
+        Args:
+            layer: which.
+            input, output: of the layer.
+            highway: weight and bias in place of the layer's own.
+        """
         if not self._bypassed(layer):
             return output
-        if self.residual == "residual":
+        weights = highway or self.highway_weights(layer)
+        if weights is None:
             return output + input
-        weight, bias = getattr(self, f"weight_highway_l{layer}"), getattr(self, f"bias_highway_l{layer}")
-        gate = torch.sigmoid(F.linear(input, weight, bias))
+        gate = torch.sigmoid(F.linear(input, *weights))
         return gate * output + (1 - gate) * input
 
     def state_shapes(self, layer: int, batch: int) -> list[tuple[int, int, int]]:

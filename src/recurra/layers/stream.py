@@ -48,6 +48,8 @@ class Stream:
             finally:
                 layer.train(was_training)
             self._initial = layer.initial_states(batch_size, weights[0]["weight_ih"])
+            highways = [layer.highway_weights(index) for index in range(layer.num_layers)]
+            self._highways = [None if pair is None else (pair[0].clone(), pair[1].clone()) for pair in highways]
             self._layers = [
                 stepping(layer.cell, by_name, tuple(state[0] for state in states), layer.zoneout)
                 for by_name, states in zip(weights, self._initial, strict=True)
@@ -62,10 +64,12 @@ class Stream:
         layer = self._layer
         if x.shape != (self.batch_size, layer.input_size):
             raise ValueError(f"a step takes ({self.batch_size}, {layer.input_size}), not {tuple(x.shape)}")
+        if x.requires_grad:
+            x = x.detach()
         bypasses = layer.residual != "none"
         for index, stepper in enumerate(self._layers):
             output = stepper.step(x)
-            x = layer.bypass(index, x, output) if bypasses else output
+            x = layer.bypass(index, x, output, self._highways[index]) if bypasses else output
         return x
 
     @torch.no_grad()
