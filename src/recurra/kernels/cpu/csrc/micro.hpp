@@ -50,11 +50,14 @@ __attribute__((noinline)) void micro(int k, const T* const* rows, const T* panel
   Vec<T> sum[R][NV] = {};
   const T* a[R];
   for (int r = 0; r < R; ++r) a[r] = rows[r];
-  const char* ahead = out.ahead;
-  const std::ptrdiff_t ahead_step = out.ahead_step;
+  [[maybe_unused]] const char* ahead = out.ahead;
+  [[maybe_unused]] const std::ptrdiff_t ahead_step = out.ahead_step;
   for (int i = 0; i < k; ++i) {
-    fetch(ahead);
-    ahead += ahead_step;
+    // With few rows the loads themselves are what is waited for, and one more only delays them.
+    if constexpr (R > 2) {
+      fetch(ahead);
+      ahead += ahead_step;
+    }
     Vec<T> b[NV];
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) b[v] = load(panel + v * W);
