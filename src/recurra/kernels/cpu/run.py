@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -123,6 +124,15 @@ def _dense(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
+@lru_cache(maxsize=256)
+def _sizes(cell: Cell, input_size: int, hidden: int) -> dict[str, int]:
+    """How many elements each parameter of a direction has."""
+    rows = len(cell.gates) * hidden
+    sizes = {"weight_ih": rows * input_size, "weight_hh": rows * hidden, "bias_ih": rows, "bias_hh": rows}
+    sizes |= {f"weight_{key}": hidden for key in cell.vectors}
+    return sizes | {f"weight_{key}": hidden * hidden for key in cell.matrices}
+
+
 class _Forward:
     """One run of a layer, and what the way back needs of it."""
 
@@ -163,15 +173,8 @@ class _Forward:
 
     def _check_sizes(self) -> None:
         """The engine reads by address: what is too small must not reach it."""
-        gates, hidden = len(self.call.cell.gates), self.hidden
-        expected = {
-            "weight_ih": gates * hidden * self.input_size,
-            "weight_hh": gates * hidden * hidden,
-            "bias_ih": gates * hidden,
-            "bias_hh": gates * hidden,
-        }
-        expected |= {f"weight_{key}": hidden for key in self.call.cell.vectors}
-        expected |= {f"weight_{key}": hidden * hidden for key in self.call.cell.matrices}
+        hidden = self.hidden
+        expected = _sizes(self.call.cell, self.input_size, hidden)
         for by_name in self.weights:
             for key, weight in by_name.items():
                 if weight.numel() != expected[key]:
