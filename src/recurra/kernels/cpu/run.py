@@ -16,7 +16,7 @@ from ..call import LayerCall, LayerResult, autocast_dtype, check_range
 from ..torch_fused import transformed
 from .compiled import CompiledCell, compiled, engine
 
-__all__ = ["available", "name", "refusal", "run"]
+__all__ = ["available", "name", "refusal", "run", "whole"]
 
 name = "cpu"
 
@@ -124,6 +124,11 @@ def _dense(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor without its graph, contiguous and as it lies in memory: a negation may only be noted on it."""
+    return tensor.detach().resolve_neg().contiguous()
+
+
 @lru_cache(maxsize=256)
 def _sizes(cell: Cell, input_size: int, hidden: int) -> dict[str, int]:
     """How many elements each parameter of a direction has."""
@@ -145,15 +150,15 @@ class _Forward:
         steps, batch, self.input_size = self.input.shape
         directions = len(call.weights)
         self.hidden = call.states[0].shape[2]
-        self.initial = [state.detach().resolve_neg().contiguous() for state in call.states]
-        self.weights = [{key: w.detach().resolve_neg().contiguous() for key, w in d.items()} for d in call.weights]
+        self.initial = [whole(state) for state in call.states]
+        self.weights = [{key: whole(w) for key, w in d.items()} for d in call.weights]
         self._check_sizes()
         wanted = len(cell.states) if call.all_states or keep else 1
         make = self.input.new_empty if rows.active is None else self.input.new_zeros
         self.states = [make((steps, batch, directions * self.hidden)) for _ in range(wanted)]
         self.final = [torch.empty_like(state) for state in self.initial]
         mask = call.recurrent_mask
-        self.mask = None if mask is None else mask.detach().resolve_neg().contiguous()
+        self.mask = None if mask is None else whole(mask)
         self.zoneout_masks = [_dense(masks) for masks in call.zoneout_masks]
         self.candidates: list[list[Tensor]] = [[] for _ in range(directions)]
         self.kept: list[Tensor | None] = [None] * directions
@@ -236,7 +241,7 @@ class _Forward:
             for state, need in zip(self.initial, needs[1 : 1 + len(self.initial)], strict=True)
         ]
         d_states = [None if d is None else _dense(d) for d in d_states]
-        d_final = [None if d is None else d.resolve_neg().contiguous() for d in d_final]
+        d_final = [None if d is None else whole(d) for d in d_final]
         needed = iter(needs[1 + len(self.initial) :])
         d_weights = [
             {

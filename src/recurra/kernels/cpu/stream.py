@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..call import LayerCall
 from .compiled import compiled, engine
+from .run import whole
 
 __all__ = ["EngineStepping"]
 
@@ -26,8 +27,8 @@ class EngineStepping:
         module = engine()
         assert cell is not None and module is not None
         (weights,) = call.weights
-        weights = {name: weight.detach().resolve_neg().contiguous() for name, weight in weights.items()}
-        states = [state.detach()[0].resolve_neg().contiguous() for state in call.states]
+        weights = {name: whole(weight) for name, weight in weights.items()}
+        states = [whole(state[0]) for state in call.states]
         self._batch, self._hidden = states[0].shape
         self._count = len(states)
         self._dtype = call.input.dtype
@@ -55,7 +56,7 @@ class EngineStepping:
         if x.dtype != self._dtype or not x.is_cpu:
             raise ValueError(f"a step takes {self._dtype} on the CPU, not {x.dtype} on {x.device}")
         if not x.is_contiguous() or x.is_neg():
-            x = x.resolve_neg().contiguous()
+            x = whole(x)
         output = torch.empty((self._batch, self._hidden), dtype=self._dtype)
         self._step(x.data_ptr(), output.data_ptr())
         return output
@@ -73,5 +74,5 @@ class EngineStepping:
         for index, state in enumerate(states):
             if state.shape != (self._batch, self._hidden):
                 raise ValueError(f"a state must have shape {(self._batch, self._hidden)}, not {tuple(state.shape)}")
-            kept = state.detach().to("cpu", self._dtype).resolve_neg().contiguous()
+            kept = whole(state.to("cpu", self._dtype))
             self._stream.write(index, kept.data_ptr())
