@@ -209,7 +209,6 @@ class _Forward:
             "threads": self.threads,
             "active": _address(self.rows.active),
             "order": _address(self.rows.order),
-            "packed": False,
             "input": _sequence(self.input),
             "weights": [_address(weights[f"weight_{key}"]) for key in ("ih", "hh", *cell.matrices)],
             "biases": [_address(weights.get("bias_ih")), _address(weights.get("bias_hh"))],

@@ -96,11 +96,11 @@ class Cell {
   }
 
   void forward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order,
-               bool packed, const Addresses& input, const Addresses& weights, const Addresses& biases,
+               const Addresses& input, const Addresses& weights, const Addresses& biases,
                const Addresses& vectors, const Addresses& initial, const Addresses& final, const Addresses& states,
                Address kept, const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
                const Addresses& candidates) const {
-    Layer layer = layer_of(sizes, reverse, threads, active, order, packed, input, weights, biases, vectors, initial, states,
+    Layer layer = layer_of(sizes, reverse, threads, active, order, input, weights, biases, vectors, initial, states,
                            kept, operands, mask, zoneout, zoneout_masks, candidates);
     layer.final = pointers(final);
     nb::gil_scoped_release released;
@@ -108,13 +108,13 @@ class Cell {
   }
 
   void backward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order,
-                bool packed, const Addresses& input, const Addresses& weights, const Addresses& biases,
+                const Addresses& input, const Addresses& weights, const Addresses& biases,
                 const Addresses& vectors, const Addresses& initial, const Addresses& states, Address kept,
                 const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
                 const Addresses& candidates, const Addresses& d_states, const Addresses& d_final, const Addresses& d_input,
                 const Addresses& d_weights, const Addresses& d_biases, const Addresses& d_vectors,
                 const Addresses& d_initial) const {
-    Layer layer = layer_of(sizes, reverse, threads, active, order, packed, input, weights, biases, vectors, initial, states,
+    Layer layer = layer_of(sizes, reverse, threads, active, order, input, weights, biases, vectors, initial, states,
                            kept, operands, mask, zoneout, zoneout_masks, candidates);
     layer.d_states = sequences(d_states);
     layer.d_final = pointers(d_final);
@@ -129,7 +129,7 @@ class Cell {
   }
 
  private:
-  Layer layer_of(const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed,
+  Layer layer_of(const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order,
                  const Addresses& input, const Addresses& weights, const Addresses& biases, const Addresses& vectors,
                  const Addresses& initial, const Addresses& states, Address kept, const Addresses& operands, Address mask, double zoneout,
                  const Addresses& zoneout_masks, const Addresses& candidates) const {
@@ -143,7 +143,6 @@ class Cell {
     layer.threads = threads;
     layer.active = pointer<const std::int64_t>(active);
     layer.order = pointer<const std::int64_t>(order);
-    layer.packed = packed;
     layer.input = sequence(input);
     layer.weights = pointers(weights);
     layer.bias_ih = pointer(biases.at(0));
@@ -173,7 +172,7 @@ class Stream {
       : bytes_(sizes.at(0) * sizes.at(2) * (is_double ? 8 : 4)) {
     const std::vector<std::ptrdiff_t> four{1, sizes.at(0), sizes.at(1), sizes.at(2)};
     const Addresses states(3 * cell.plan_.states), none{0, 0, 0}, operands(cell.plan_.operand_phase.size());
-    const Layer layer = cell.layer_of(four, false, threads, 0, 0, false, none, weights, biases, vectors, initial, states, 0,
+    const Layer layer = cell.layer_of(four, false, threads, 0, 0, none, weights, biases, vectors, initial, states, 0,
                                       operands, 0, zoneout, {}, {});
     stepping_ = cell.isa_.stream(layer, is_double);
   }
@@ -210,10 +209,10 @@ NB_MODULE(_engine, module) {
            "isa"_a, "fingerprint"_a, "states"_a, "slots"_a, "kept"_a, "phases"_a, "vectors"_a, "operand_phase"_a,
            "products"_a, "entry"_a = 0)
       .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a,
-           "packed"_a, "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "final"_a, "states"_a, "kept"_a,
+           "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "final"_a, "states"_a, "kept"_a,
            "operands"_a, "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a)
       .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a,
-           "packed"_a, "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "states"_a, "kept"_a, "operands"_a,
+           "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "states"_a, "kept"_a, "operands"_a,
            "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a, "d_biases"_a, "d_vectors"_a, "d_initial"_a);
   nb::class_<recurra::Stream>(module, "Stream")
       .def(nb::init<const recurra::Cell&, bool, const std::vector<std::ptrdiff_t>&, int, const recurra::Addresses&,

@@ -30,8 +30,7 @@ class Clock {
   std::ptrdiff_t place(int r) const { return layer_.order ? layer_.order[r] : r; }
 
   template <class T> T* at(const Sequence& sequence, std::ptrdiff_t t, int r) const {
-    const std::ptrdiff_t begin = layer_.packed ? before(t) * sequence.row : t * sequence.step;
-    return static_cast<T*>(sequence.data) + begin + place(r) * sequence.row;
+    return static_cast<T*>(sequence.data) + t * sequence.step + place(r) * sequence.row;
   }
   template <class T> T* at(void* states, int r) const { return static_cast<T*>(states) + place(r) * layer_.hidden; }
 

@@ -47,8 +47,6 @@ struct Layer {
   // With lengths: rows of each step that count, and where the rows, sorted by falling length, lie in memory.
   const std::int64_t* active = nullptr;
   const std::int64_t* order = nullptr;
-  // Whether sequences hold only the rows that count, as a PackedSequence does.
-  bool packed = false;
 
   Sequence input;
   std::vector<void*> weights;  // weight_ih (G*H, I), weight_hh (G*H, H), the cell's own (H, H)
