@@ -216,12 +216,12 @@ class Recurrent(RecurrentParameters):
         self, layer: int, input: Tensor, states: tuple[Tensor, ...], lengths: Tensor | None, all_states: bool
     ) -> LayerCall:
         steps, batch = input.shape[:2]
-        shapes = self.state_shapes(layer, batch)
         recurrent_mask = None
         if self.recurrent_dropout and self.training:
-            recurrent_mask = locked_mask(input, self.recurrent_dropout, shapes[0])
+            recurrent_mask = locked_mask(input, self.recurrent_dropout, self.state_shapes(layer, batch)[0])
         masks: tuple[Tensor, ...] = ()
         if self.zoneout and self.training:
+            shapes = self.state_shapes(layer, batch)
             masks = tuple(keep_mask(input, self.zoneout, (steps, batch, d * width)) for d, _, width in shapes)
         return LayerCall(
             self.cell,

@@ -110,6 +110,13 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+def _part(tensor: Tensor | None, direction: int) -> int:
+    """Address of one direction's part of a contiguous (D, ...)."""
+    if tensor is None:
+        return 0
+    return tensor.data_ptr() + direction * tensor.stride(0) * tensor.element_size()
+
+
 def _sequence(tensor: Tensor | None, offset: int = 0) -> list[int]:
     """Address and strides of (T, B, features), from a feature on."""
     if tensor is None:
@@ -126,7 +133,9 @@ def _dense(tensor: Tensor) -> Tensor:
 
 def whole(tensor: Tensor) -> Tensor:
     """The tensor without its graph, contiguous and as it lies in memory: a negation may only be noted on it."""
-    return tensor.detach().resolve_neg().contiguous()
+    if not tensor.is_contiguous() or tensor.is_neg():
+        tensor = tensor.resolve_neg().contiguous()
+    return tensor.detach()
 
 
 @lru_cache(maxsize=256)
@@ -193,14 +202,14 @@ class _Forward:
             raise RuntimeError(f"every mask of zoneout must be of booleans and have shape {steps}")
 
     def _run(self, direction: int) -> None:
-        self.cell.run.forward(final=[_address(state[direction]) for state in self.final], **self.arguments(direction))
+        self.cell.run.forward(final=[_part(state, direction) for state in self.final], **self.arguments(direction))
 
     def arguments(self, direction: int) -> dict[str, Any]:
         """What forward and backward of the engine are both given."""
         cell, weights = self.call.cell, self.weights[direction]
         steps, batch = self.input.shape[:2]
-        missing = [[0, 0, 0]] * (len(cell.states) - len(self.states))
-        states = [_sequence(state, direction * self.hidden) for state in self.states] + missing
+        states = [number for state in self.states for number in _sequence(state, direction * self.hidden)]
+        states += [0, 0, 0] * (len(cell.states) - len(self.states))
         operands = self.operands[direction] or [None] * len(self.cell.plan.operand_phase)  # type: ignore[list-item]
         return {
             "is_double": self.input.dtype == torch.float64,
@@ -213,11 +222,11 @@ class _Forward:
             "weights": [_address(weights[f"weight_{key}"]) for key in ("ih", "hh", *cell.matrices)],
             "biases": [_address(weights.get("bias_ih")), _address(weights.get("bias_hh"))],
             "vectors": [_address(weights[f"weight_{key}"]) for key in cell.vectors],
-            "initial": [_address(state[direction]) for state in self.initial],
-            "states": [number for three in states for number in three],
+            "initial": [_part(state, direction) for state in self.initial],
+            "states": states,
             "kept": _address(self.kept[direction]),
             "operands": [_address(operand) for operand in operands],
-            "mask": 0 if self.mask is None else _address(self.mask[direction]),
+            "mask": _part(self.mask, direction),
             "zoneout": self.call.zoneout,
             "zoneout_masks": [n for masks in self.zoneout_masks for n in _sequence(masks, direction * self.hidden)],
             "candidates": [_address(candidate) for candidate in self.candidates[direction]],
@@ -258,12 +267,12 @@ class _Forward:
             self.cell.run.backward(
                 **self.arguments(direction),
                 d_states=[number for three in sequences for number in three],
-                d_final=[0 if d is None else _address(d[direction]) for d in d_final],
+                d_final=[_part(d, direction) for d in d_final],
                 d_input=_sequence(part if "input" in used else None),
                 d_weights=[_address(found[f"weight_{key}"]) for key in ("ih", "hh", *cell.matrices)],
                 d_biases=[_address(found.get("bias_ih")), _address(found.get("bias_hh"))],
                 d_vectors=[_address(found[f"weight_{key}"]) for key in cell.vectors],
-                d_initial=[0 if d is None else _address(d[direction]) for d in d_initial],
+                d_initial=[_part(d, direction) for d in d_initial],
             )
             if direction == 1 and d_input is not None:
                 assert part is not None

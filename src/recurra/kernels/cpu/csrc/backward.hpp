@@ -78,6 +78,12 @@ template <class T> class Backward {
 
   // ---- the recurrence
 
+  bool initial_wanted() const {
+    for (const void* d : layer_.d_initial)
+      if (d != nullptr) return true;
+    return false;
+  }
+
   void prepare(Local& local, Share share) {
     std::ptrdiff_t terms = 0;
     for (const Product& product : plan_.products) terms += product.source == kInput ? 0 : layer_.hidden;
@@ -89,7 +95,8 @@ template <class T> class Backward {
     }
     // Source by source, so that the panels of one phase follow one another in memory from group to group.
     for (const Source source : {kState, kOperand})
-      for (Group& group : local.groups) panel = pack(group, source, panel);
+      if (source == kOperand || layer_.steps > 1 || initial_wanted())
+        for (Group& group : local.groups) panel = pack(group, source, panel);
     const int batch = static_cast<int>(layer_.batch);
     local.rows.resize(batch);
     for (int s = 0; s < plan_.states; ++s) {
@@ -224,7 +231,7 @@ template <class T> class Backward {
       }
     }
     for (const Group& group : local.groups) {
-      if (layer_.steps > 0) to_states(local, group, clock_.time(0));
+      if (layer_.steps > 0 && initial_wanted()) to_states(local, group, clock_.time(0));
       for (int s = 0; s < plan_.states; ++s) {
         if (layer_.d_initial[s] == nullptr) continue;
         for (int r = 0; r < layer_.batch; ++r)

@@ -20,13 +20,13 @@ template <class T> class Forward {
         functions_(functions),
         clock_(layer),
         zoneout_(layer),
+        keep_(keep),
         blocks_(static_cast<int>((layer.hidden + W - 1) / W)),
         padded_(padded_units(layer.hidden)),
         row_(plan_.kept * padded_) {
     ahead_ = keep ? layer.batch : std::max<std::ptrdiff_t>(kAhead, layer.batch);
-    std::size_t panels = 0;
-    for (const Product& product : plan_.products) panels += std::size_t(terms_of(layer_, product)) * blocks_ * W;
-    panels_ = workspace_.count<T>(panels);
+    panels_ = workspace_.count<T>(packed_terms() * blocks_ * W);
+    block_ = workspace_.count<T>(std::size_t(std::max(1, layer.threads)) * kBlockSize);
     bias_ = workspace_.count<T>(plan_.slots * padded_);
     vectors_ = workspace_.count<T>(plan_.vectors * padded_);
     slots_ = layer.kept ? 0 : workspace_.count<T>(ahead_ * row_);
@@ -37,6 +37,7 @@ template <class T> class Forward {
         alternating_[s] = workspace_.count<T>(2 * layer.batch * layer.hidden);
     if (layer.mask != nullptr) masked_ = workspace_.count<T>(2 * layer.batch * padded_);
     workspace_.take(keep);
+    if (layer.kept) prefer_large_pages(layer.kept, clock_.total() * row_ * sizeof(T));
   }
 
   bool run(int threads) {
@@ -46,7 +47,7 @@ template <class T> class Forward {
       prepared_ = false;
     }
     const bool done = run_team(threads, [&](int thread, Barrier& barrier) {
-      work(locals_[thread], share_of(blocks_, thread, threads), barrier);
+      work(locals_[thread], thread, share_of(blocks_, thread, threads), barrier);
     });
     prepared_ |= done;
     return done;
@@ -54,12 +55,14 @@ template <class T> class Forward {
 
  private:
   static constexpr int W = kWidth<T>;
+  static constexpr std::size_t kBlockSize = std::size_t(kBlock) * kTileVectors * W;
 
   // Products of one phase on one source, for one group of units.
   struct Segment {
     Source source;
     int index, phase, terms;
     bool masked;
+    std::vector<Column<T>> columns;
     std::vector<Strip<T>> strips;
   };
   struct Group {
@@ -81,8 +84,8 @@ template <class T> class Forward {
     return false;
   }
 
-  void work(Local& local, Share share, Barrier& barrier) {
-    if (!prepared_) prepare(local, share);
+  void work(Local& local, int thread, Share share, Barrier& barrier) {
+    if (!prepared_) prepare(local, thread, share);
     start(local, share);
     if (layer_.mask != nullptr) {
       for (const Group& group : local.groups)
@@ -103,11 +106,22 @@ template <class T> class Forward {
     finish(local, share);
   }
 
-  // Pack this thread's weights, and copy what is read beyond its end into padded memory.
-  void prepare(Local& local, Share share) {
+  // Whether weights are read only once, so that packing them all beforehand would cost more than it saves.
+  bool once(const Product& product) const {
+    if (keep_) return false;
+    return product.source == kInput ? clock_.total() <= ahead_ : layer_.steps <= 1;
+  }
+
+  std::ptrdiff_t packed_terms() const {
     std::ptrdiff_t terms = 0;
-    for (const Product& product : plan_.products) terms += terms_of(layer_, product);
-    T* panel = workspace_.at<T>(panels_) + terms * share.begin * W;
+    for (const Product& product : plan_.products)
+      if (!once(product)) terms += terms_of(layer_, product);
+    return terms;
+  }
+
+  // Pack this thread's weights, and copy what is read beyond its end into padded memory.
+  void prepare(Local& local, int thread, Share share) {
+    T* panel = workspace_.at<T>(panels_) + packed_terms() * share.begin * W;
     const int together = plan_.slots % kTileVectors == 0 ? 1 : 4;
     for (int b = share.begin; b < share.end; b += together) {
       Group group{b, std::min(together, share.end - b), W, {}};
@@ -116,7 +130,7 @@ template <class T> class Forward {
     }
     // Source by source, so that the panels of one phase follow one another in memory from group to group.
     for (const Source source : {kInput, kState, kOperand})
-      for (Group& group : local.groups) panel = pack(group, source, panel);
+      for (Group& group : local.groups) panel = pack(group, source, panel, workspace_.at<T>(block_) + thread * kBlockSize);
     for (int block = share.begin; block < share.end; ++block) {
       const int width = lanes(layer_.hidden, block, W);
       const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
@@ -133,15 +147,15 @@ template <class T> class Forward {
     }
   }
 
-  T* pack(Group& group, Source source, T* panel) {
+  T* pack(Group& group, Source source, T* panel, T* block) {
     for (const Product& first : plan_.products) {
       bool done = first.source != source;
       for (const Segment& segment : group.segments)
         done |= segment.source == first.source && segment.index == first.index && segment.phase == first.phase;
       if (done) continue;
       const int terms = terms_of(layer_, first);
-      Segment segment{static_cast<Source>(first.source), first.index, first.phase, terms, masked(layer_, first), {}};
-      std::vector<Column<T>> columns;
+      Segment segment{static_cast<Source>(first.source), first.index, first.phase, terms, masked(layer_, first), {}, {}};
+      std::vector<Column<T>>& columns = segment.columns;
       for (const Product& product : plan_.products) {
         if (product.source != first.source || product.index != first.index || product.phase != first.phase) continue;
         for (int block = group.begin; block < group.begin + group.blocks; ++block) {
@@ -150,10 +164,18 @@ template <class T> class Forward {
           columns.push_back({weights, lanes(layer_.hidden, block, W), product.slot * padded_ + unit});
         }
       }
-      panel = cut(columns, terms, panel, segment.strips);
-      std::size_t column = 0;
-      for (const Strip<T>& strip : segment.strips)
-        for (int v = 0; v < strip.vectors; ++v) pack_rows(strip, v, columns[column++], terms, terms);
+      T* const after = cut(columns, terms, panel, segment.strips);
+      const Column<T>* column = columns.data();
+      for (Strip<T>& strip : segment.strips) {
+        if (once(first)) {
+          strip.panel = block;
+          strip.unpacked = column;
+        } else {
+          for (int v = 0; v < strip.vectors; ++v) pack_rows(strip, v, column[v], terms, terms);
+        }
+        column += strip.vectors;
+      }
+      if (!once(first)) panel = after;
       group.segments.push_back(std::move(segment));
     }
     return panel;
@@ -343,13 +365,14 @@ template <class T> class Forward {
   const CellFunctions& functions_;
   const Clock clock_;
   const Zoneout<T> zoneout_;
+  const bool keep_;
   const int blocks_;
   const std::ptrdiff_t padded_, row_;
   std::ptrdiff_t ahead_;
   Workspace workspace_;
   std::vector<Local> locals_;
   bool prepared_ = false;
-  std::size_t panels_, bias_, vectors_, slots_, operands_[kMaxOperands] = {}, alternating_[kMaxStates] = {}, masked_ = 0;
+  std::size_t panels_, block_, bias_, vectors_, slots_, operands_[kMaxOperands] = {}, alternating_[kMaxStates] = {}, masked_ = 0;
 };
 
 }  // namespace recurra::RECURRA_ISA

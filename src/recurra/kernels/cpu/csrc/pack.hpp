@@ -7,18 +7,20 @@
 
 namespace recurra::RECURRA_ISA {
 
-// A strip of up to kTileVectors columns of vectors, for `terms` terms of the sums.
-template <class T> struct Strip {
-  T* panel;
-  int vectors;
-  std::ptrdiff_t columns[kTileVectors];  // offset of each vector in a row of the result
-};
-
 // One vector of columns to be packed.
 template <class T> struct Column {
   const T* weights;       // its first element
   int width;              // lanes that exist
   std::ptrdiff_t offset;  // in a row of the result
+};
+
+// A strip of up to kTileVectors columns of vectors, for `terms` terms of the sums.
+template <class T> struct Strip {
+  T* panel;
+  int vectors;
+  std::ptrdiff_t columns[kTileVectors];  // offset of each vector in a row of the result
+  // Of a strip that is used once: what to pack just before, block after block, into the one block at `panel`.
+  const Column<T>* unpacked = nullptr;
 };
 
 // Lanes of x and y that change places when a square of side `kSide` is transposed.
@@ -56,10 +58,16 @@ template <class T> void pack_rows(const Strip<T>& strip, int v, const Column<T>&
   for (int k = 0; k < terms; k += W) {
     const int many = std::min(W, terms - k);
     Vec<T> square[W];
-    for (int u = 0; u < W; ++u) {
-      const T* from = column.weights + u * stride + k;
-      square[u] = u >= column.width ? Vec<T>{} : many == W ? load(from) : load_first(from, many);
+    const T* from = column.weights + k;
+    if (many == W && column.width == W) {
+#pragma GCC unroll 16
+      for (int u = 0; u < W; ++u) square[u] = load(from + u * stride);
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) store(to + (k + i) * step, square[i]);
+      continue;
     }
+    for (int u = 0; u < W; ++u) square[u] = u >= column.width ? Vec<T>{} : load_first(from + u * stride, many);
     transpose<T>(square);
     for (int i = 0; i < many; ++i) store(to + (k + i) * step, square[i]);
   }
@@ -85,7 +93,16 @@ void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows
     const Strip<T>& strip = strips[s];
     for (int k = 0; k < terms; k += kBlock) {
       const int many = std::min(kBlock, terms - k);
-      const T* panel = strip.panel + std::ptrdiff_t(k) * strip.vectors * kWidth<T>;
+      const T* panel = strip.panel;
+      if (strip.unpacked == nullptr) {
+        panel += std::ptrdiff_t(k) * strip.vectors * kWidth<T>;
+      } else {
+        for (int v = 0; v < strip.vectors; ++v) {
+          Column<T> part = strip.unpacked[v];
+          part.weights += k;
+          pack_rows(strip, v, part, many, terms);
+        }
+      }
       for (int tile = 0; tile < tiles; ++tile) {
         const int begin = n * tile / tiles, end = n * (tile + 1) / tiles;
         const T* a[kTileRows];

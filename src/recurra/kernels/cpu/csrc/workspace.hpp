@@ -13,6 +13,17 @@
 
 namespace recurra {
 
+// Large memory that is about to be written for the first time comes in large pages, of which there are far fewer to make.
+inline void prefer_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(__linux__)
+  constexpr std::size_t kPage = 4096, kLarge = std::size_t(2) << 20;
+  if (bytes < kLarge) return;
+  const std::size_t begin = (reinterpret_cast<std::size_t>(memory) + kPage - 1) / kPage * kPage;
+  const std::size_t end = (reinterpret_cast<std::size_t>(memory) + bytes) / kPage * kPage;
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
 // Sizes are counted first, then the memory is taken at once and handed out in the same order.
 class Workspace {
  public:
@@ -32,9 +43,7 @@ class Workspace {
       const std::size_t whole = (size_ + page - 1) / page * page;
       kept.memory = static_cast<char*>(std::aligned_alloc(page, whole));
       if (kept.memory == nullptr) throw std::bad_alloc();
-#if defined(__linux__)
-      madvise(kept.memory, whole, MADV_HUGEPAGE);
-#endif
+      prefer_large_pages(kept.memory, whole);
       kept.size = whole;
     }
     memory_ = kept.memory;
