@@ -9,23 +9,29 @@ import torch
 from torch import Tensor
 
 from recurra.cells import CELLS, Cell
+from recurra.cells.trace import trace
 from recurra.kernels import reference
 from recurra.kernels.call import LayerCall, LayerResult, weight_names
 from recurra.kernels.cpu import run as engine
 
 __all__ = [
+    "PROJECTABLE",
     "assert_agrees",
     "assert_close",
     "fused",
     "gradients",
     "leaves",
     "make",
+    "packed",
     "resting",
     "rows_of",
     "same_bits",
     "tensors_of",
     "with_leaves",
 ]
+
+
+PROJECTABLE = [name for name, cell in CELLS.items() if trace(cell).h_only_in_products]
 
 
 def make(
@@ -40,6 +46,7 @@ def make(
     bias: bool = True,
     all_states: bool = False,
     seed: int = 0,
+    projection: int = 0,
 ) -> LayerCall:
     """A call whose every tensor is random and wants a gradient; weights as torch.nn draws them."""
     if isinstance(cell, str):
@@ -53,18 +60,20 @@ def make(
     rows, scale = len(cell.gates) * hidden, hidden**-0.5
     shapes = {
         "weight_ih": (rows, input_size),
-        "weight_hh": (rows, hidden),
+        "weight_hh": (rows, projection or hidden),
+        "weight_hr": (projection, hidden),
         "bias_ih": (rows,),
         "bias_hh": (rows,),
         **{f"weight_{name}": (hidden,) for name in cell.vectors},
         **{f"weight_{name}": (hidden, hidden) for name in cell.matrices},
     }
-    names = weight_names(cell, bias, False)
+    names = weight_names(cell, bias, projection > 0)
+    widths = [projection or hidden] + [hidden] * (len(cell.states) - 1)
     weights = tuple({name: draw(*shapes[name], scale=scale) for name in names} for _ in range(directions))
     return LayerCall(
         cell,
         draw(steps, batch, input_size),
-        tuple(draw(directions, batch, hidden) for _ in cell.states),
+        tuple(draw(directions, batch, width) for width in widths),
         weights,
         None if lengths is None else torch.tensor(lengths, dtype=torch.int64),
         all_states=all_states,
@@ -101,6 +110,15 @@ def rows_of(call: LayerCall, rows: Sequence[int]) -> LayerCall:
         states=tuple(state[:, at] for state in call.states),
         lengths=None if call.lengths is None else call.lengths[at],
     )
+
+
+def packed(call: LayerCall) -> LayerCall:
+    """A call whose lengths fall, on a packed input; masks of zoneout are packed too."""
+    lengths = call.lengths
+    assert lengths is not None and (lengths[1:] <= lengths[:-1]).all() and lengths[0] == len(call.input)
+    counts = torch.arange(len(call.input))[:, None] < lengths
+    masks = tuple(mask[counts] for mask in call.zoneout_masks)
+    return replace(call, input=call.input[counts], lengths=None, batch_sizes=counts.sum(dim=1), zoneout_masks=masks)
 
 
 def fused(call: LayerCall) -> LayerResult:

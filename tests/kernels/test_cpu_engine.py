@@ -17,14 +17,17 @@ from recurra.kernels import reference
 from recurra.kernels.call import LayerCall
 from recurra.kernels.cpu import compiled
 from recurra.kernels.cpu import run as engine
+from recurra.kernels.packing import run_padded
 
 from .engine_calls import (
+    PROJECTABLE,
     assert_agrees,
     assert_close,
     fused,
     gradients,
     leaves,
     make,
+    packed,
     resting,
     rows_of,
     same_bits,
@@ -53,9 +56,18 @@ def test_gradients_of_every_tensor_are_those_of_finite_differences(name: str) ->
     assert torch.autograd.gradcheck(lambda *values: tuple(tensors_of(fused(with_leaves(call, values)))), leaves(call))
 
 
-@pytest.mark.parametrize(("name", "directions"), [("rnn_tanh", 2), ("lstm_peephole", 1), ("gru", 1), ("gru_cho", 1)])
-def test_second_derivatives_are_those_of_finite_differences(name: str, directions: int) -> None:
-    call = make(name, 2, 2, 1, 2, directions, lengths=[2, 1], all_states=True)
+@pytest.mark.parametrize("name", PROJECTABLE)
+def test_gradients_through_a_projection_are_those_of_finite_differences(name: str) -> None:
+    call = make(name, 3, 3, 2, 4, directions=2, lengths=[3, 1, 0], all_states=True, projection=2)
+    assert torch.autograd.gradcheck(lambda *values: tuple(tensors_of(fused(with_leaves(call, values)))), leaves(call))
+
+
+@pytest.mark.parametrize(
+    ("name", "directions", "projection"),
+    [("rnn_tanh", 2, 0), ("lstm_peephole", 1, 0), ("gru", 1, 0), ("gru_cho", 1, 0), ("lstm", 1, 1)],
+)
+def test_second_derivatives_are_those_of_finite_differences(name: str, directions: int, projection: int) -> None:
+    call = make(name, 2, 2, 1, 2, directions, lengths=[2, 1], all_states=True, projection=projection)
     assert torch.autograd.gradgradcheck(
         lambda *values: tuple(tensors_of(fused(with_leaves(call, values)))), leaves(call)
     )
@@ -101,18 +113,22 @@ def test_gradients_through_a_carried_state_count_every_path_once(create_graph: b
 def calls(draw: st.DrawFn) -> LayerCall:
     steps, batch = draw(st.integers(0, 9)), draw(st.integers(0, 20))
     lengths = st.lists(st.integers(0, steps), min_size=batch, max_size=batch)
+    # About the edges of whole vectors and of the groups of vectors that are computed together.
+    sizes = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 47, 48, 49, 63, 64, 65, 79, 80, 81, 129]))
+    name, hidden = draw(st.sampled_from(NAMES)), draw(sizes)
+    projection = draw(sizes) if name in PROJECTABLE and draw(st.booleans()) else 0
     return make(
-        draw(st.sampled_from(NAMES)),
+        name,
         steps,
         batch,
         draw(st.integers(1, 40)),
-        # About the edges of whole vectors and of the groups of vectors that are computed together.
-        draw(st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 47, 48, 49, 63, 64, 65, 79, 80, 81, 129]))),
+        hidden,
         draw(st.integers(1, 2)),
         lengths=draw(st.one_of(st.none(), lengths)),
         bias=draw(st.booleans()),
         all_states=draw(st.booleans()),
         seed=draw(st.integers(0, 99)),
+        projection=projection if projection < hidden else 0,
     )
 
 
@@ -143,6 +159,49 @@ def test_a_size_far_from_the_others_agrees_with_the_reference(
 ) -> None:
     for lengths in (None, [(37 * row + steps) % (steps + 1) for row in range(batch)]):
         assert_agrees(make(name, steps, batch, input_size, hidden, 2, lengths=lengths), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_cho"])
+@pytest.mark.parametrize("zoneout", [0.0, 0.3])
+def test_a_packed_input_is_the_padded_one_bit_for_bit(name: str, zoneout: float) -> None:
+    call = make(name, 6, 5, 7, 37, 2, torch.float32, [6, 6, 4, 1, 0])
+    if zoneout:
+        masks = tuple(torch.rand(6, 5, 74, generator=torch.Generator().manual_seed(1)) < zoneout for _ in call.states)
+        call = replace(call, zoneout=zoneout, zoneout_masks=masks)
+    short = packed(call)
+    counts = torch.arange(6)[:, None] < call.lengths
+    expected, actual = fused(call), fused(short)
+    assert same_bits([actual.outputs[0], *actual.final], [expected.outputs[0][counts], *expected.final])
+    # Padding has no gradient, so that weighting only what counts is the same sum.
+    weights = torch.randn(expected.outputs[0].shape, generator=torch.Generator().manual_seed(2))
+    wanted = leaves(call)
+    same = [
+        torch.autograd.grad(result.outputs[0], wanted, g)
+        for result, g in ((expected, weights), (actual, weights[counts]))
+    ]
+    assert same_bits(*same)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_of_a_packed_input_agree_with_the_reference(create_graph: bool) -> None:
+    call = packed(make("lstm", 4, 4, 3, 6, 2, lengths=[4, 3, 3, 1], projection=2))
+    actual = gradients(tensors_of(fused(call)), leaves(call), create_graph=create_graph)
+    expected = gradients(tensors_of(run_padded(reference.run, call)), leaves(call))
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one, other, 1e-12)
+
+
+@pytest.mark.parametrize("sizes", [[1, 2], [2, 2], [3, 0], [2], [4, -1]])
+def test_sizes_of_steps_that_do_not_fit_are_an_error(sizes: list[int]) -> None:
+    call = make("lstm", 3, 1)
+    call = replace(
+        call,
+        input=call.input[:, 0],
+        batch_sizes=torch.tensor(sizes),
+        states=tuple(torch.zeros(1, 2, 6).double() for _ in range(2)),
+    )
+    with pytest.raises(RuntimeError, match="batch_sizes"):
+        fused(call)
 
 
 def test_no_input_features_leave_the_biases() -> None:

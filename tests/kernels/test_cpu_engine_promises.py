@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,19 +30,25 @@ from .engine_calls import (
     fused,
     gradients,
     leaves,
-    make,
     resting,
     rows_of,
     same_bits,
     tensors_of,
     with_leaves,
 )
+from .engine_calls import make as make_call
 
 pytestmark = pytest.mark.skipif(compiled.engine() is None, reason="this installation was built without the engine")
 
 NAMES = list(CELLS)
-each_cell = pytest.mark.parametrize("name", NAMES)
+each_cell = pytest.mark.parametrize("name", [*NAMES, "lstm projected"])
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+def make(name: str, *arguments: Any, **options: Any) -> LayerCall:
+    """A call of a cell, or of one whose h is projected."""
+    cell, _, projected = name.partition(" ")
+    return make_call(cell, *arguments, **options, projection=20 if projected else 0)
 
 
 # ---- the same bits
@@ -113,7 +120,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "lstm_fgr", "gru", "gru_cho"])
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "lstm projected", "lstm_fgr", "gru", "gru_cho"])
 @each_dtype
 @pytest.mark.parametrize("lengths", [None, [3, 0, 2, 3, 1]])
 def test_threads_change_nothing(name: str, dtype: torch.dtype, lengths: list[int] | None, threads: None) -> None:
@@ -375,11 +382,7 @@ def test_sequences_of_nothing_have_gradients() -> None:
 
 def options() -> dict[str, LayerCall]:
     call = make("lstm", 4, 3, 2, 5, 2)
-    states = (call.states[0][..., :2], call.states[1])
-    projected = tuple(
-        {**weights, "weight_hh": weights["weight_hh"][:, :2], "weight_hr": torch.randn(2, 5, dtype=torch.float64)}
-        for weights in call.weights
-    )
+    projected = make_call("lstm", 4, 3, 2, 5, 2, projection=2)
     other = [*leaves(call)[:-1], leaves(call)[-1].detach().float()]
     return {
         "recurrent mask": replace(call, recurrent_mask=torch.bernoulli(torch.full_like(call.states[0], 0.5)) * 2),
@@ -387,7 +390,9 @@ def options() -> dict[str, LayerCall]:
         "zoneout in training": replace(
             call, zoneout=0.25, zoneout_masks=(torch.rand(4, 3, 10) < 0.25, torch.rand(4, 3, 10) < 0.25)
         ),
-        "projection": replace(call, states=states, weights=projected),
+        "projection": projected,
+        "projection and recurrent mask": replace(projected, recurrent_mask=torch.ones_like(projected.states[0])),
+        "projection and zoneout": replace(projected, zoneout=0.25),
         "half precision": with_leaves(call, [leaf.detach().bfloat16() for leaf in leaves(call)]),
         "weights of another dtype": with_leaves(call, other),
         "states of another dtype": replace(call, states=(call.states[0].detach().float(), call.states[1])),

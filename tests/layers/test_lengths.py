@@ -9,9 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import recurra
+from recurra.kernels import record_backends
+from recurra.kernels.cpu import compiled
 
 from .builders import assert_close, build, states_of, zeros_or_random
 from .oracles import CELLS
@@ -137,6 +139,42 @@ def test_packing_equals_lengths_for_every_cell(name: str, enforce_sorted: bool, 
     assert_close(output, expected)
     for state, expected_state in zip(states_of(last), states_of(expected_last), strict=True):
         assert_close(state, expected_state)
+
+
+@pytest.mark.skipif(compiled.engine() is None, reason="this installation was built without the engine")
+@pytest.mark.parametrize("options", [{"residual": "highway"}, {"merge": "mean"}, {"proj_size": 2}], ids=str)
+def test_the_engine_takes_packed_input_as_it_is(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = build("lstm", I, H, 2, bidirectional=True, **options)
+    lengths = torch.tensor([4, 7, 1, 6])
+    x = sequences(4)
+    expected, expected_last = layer(x, lengths=lengths)
+    packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("padded")
+
+    monkeypatch.setattr("recurra.layers.recurrent.pad_packed_sequence", refuse)
+    monkeypatch.setattr("recurra.kernels.packing.pad_packed_sequence", refuse)
+    with record_backends() as backends:
+        output, last = layer(packed)
+    assert backends == ["cpu", "cpu"]
+    assert torch.equal(pad_packed_sequence(output)[0], expected)
+    for state, expected_state in zip(states_of(last), states_of(expected_last), strict=True):
+        assert torch.equal(state, expected_state)
+
+
+@pytest.mark.skipif(compiled.engine() is None, reason="this installation was built without the engine")
+def test_locked_dropout_of_packed_input_is_one_mask_a_sequence() -> None:
+    layer = build("rnn_tanh", I, H, 1, input_dropout=0.5)
+    seen = []
+    handle = layer._locked
+    layer._locked = lambda *arguments: seen.append(handle(*arguments)) or seen[-1]
+    lengths = torch.tensor([7, 5, 2])
+    layer(pack_padded_sequence(torch.ones(T, 3, I, dtype=torch.float64), lengths))
+    masks, _ = pad_packed_sequence(PackedSequence(seen[0], torch.tensor([3, 3, 2, 2, 2, 1, 1])))
+    for row, length in enumerate(lengths):
+        assert (masks[:length, row] == masks[0, row]).all()
+    assert set(masks[0].unique().tolist()) == {0.0, 2.0}
 
 
 @pytest.mark.parametrize("name", ["lstm", "lstm_peephole", "gru", "janet"])

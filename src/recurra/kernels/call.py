@@ -46,10 +46,12 @@ class LayerCall:
 
     Attributes:
         cell: the equations.
-        input: (T, B, I).
+        input: (T, B, I); with `batch_sizes` (N, I), only the rows that count, step after step, the longest first.
         states: initial value of each state, (D, B, H).
         weights: for each direction its parameters by name; the second direction runs backwards in time.
         lengths: (B,) integers, steps that count in each row, or None when all do.
+        batch_sizes: (T,) int64 on the CPU, rows of each step of a packed input, as in a PackedSequence, or None.
+            Outputs and masks of zoneout then have (N, ...) where it says (T, B, ...).
         recurrent_mask: (D, B, H or P), multiplies whatever enters the product with `weight_hh`, or None.
         zoneout: probability with which a unit keeps its old state.
         zoneout_masks: for each state (T, B, D*H), True where the old value stays; empty at evaluation, when old and new
@@ -66,6 +68,7 @@ class LayerCall:
     zoneout: float = 0.0
     zoneout_masks: tuple[Tensor, ...] = ()
     all_states: bool = False
+    batch_sizes: Tensor | None = None
 
     @property
     def bias(self) -> bool:

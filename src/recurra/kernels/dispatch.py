@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from . import reference, torch_fused
 from .call import LayerCall, LayerResult
 from .cpu import run as cpu_engine
+from .packing import run_padded
 
 __all__ = ["BACKENDS", "allows", "backend", "note", "record_backends", "run_eagerly"]
 
@@ -69,6 +70,8 @@ def run_eagerly(call: LayerCall) -> LayerResult:
     for name, module in BACKENDS.items():
         if not allows(name):
             continue
+        if call.batch_sizes is not None and module is not cpu_engine:
+            return run_padded(run_eagerly, call)
         reason = module.refusal(call)
         if reason is None:
             note(name)

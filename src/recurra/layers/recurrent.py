@@ -134,13 +134,10 @@ class Recurrent(RecurrentParameters):
             raise RuntimeError(f"a PackedSequence's data must have 2 dimensions, not {packed.data.dim()}")
         states = self.layer_states(hx, int(packed.batch_sizes[0]), packed.data)
         order, inverse = packed.sorted_indices, packed.unsorted_indices
-        if self._one_call(packed.data, return_all_states):
+        if not return_all_states and (self._one_call(packed.data, False) or self._on_engine(packed.data)):
             if order is not None:
                 states = [tuple(state.index_select(1, order) for state in layer) for layer in states]
-            data = packed.data
-            if self.input_dropout and self.training:
-                data = data * self._packed_mask(packed)
-            output, final = self._run_stack(data, states, batch_sizes=packed.batch_sizes)
+            output, final, _ = self._run(packed.data, states, None, False, packed.batch_sizes)
             if inverse is not None:
                 final = [tuple(state.index_select(1, inverse) for state in layer) for layer in final]
             return packed._replace(data=output), join_layers(final, self.uniform, True)
@@ -154,16 +151,26 @@ class Recurrent(RecurrentParameters):
             return repacked, joined, [self.state_tuple(*layer) for layer in all_states]
         return repacked, joined
 
-    def _packed_mask(self, packed: PackedSequence) -> Tensor:
-        rows = int(packed.batch_sizes[0])
-        mask = locked_mask(packed.data, self.input_dropout, (rows, self.input_size))
-        return torch.cat([mask[: int(size)] for size in packed.batch_sizes])
+    def _locked(self, value: Tensor, p: float, batch_sizes: Tensor | None) -> Tensor:
+        """Locked dropout of (T, B, F), or of packed (N, F)."""
+        if batch_sizes is None:
+            return value * locked_mask(value, p, (1, *value.shape[1:]))
+        mask = locked_mask(value, p, (int(batch_sizes[0]), value.shape[1]))
+        return value * torch.cat([mask[: int(size)] for size in batch_sizes])
+
+    def _on_engine(self, input: Tensor) -> bool:
+        """Whether the fused CPU engine runs these layers."""
+        return (
+            not torch.compiler.is_compiling()
+            and allows(cpu_engine.name)
+            and cpu_engine.available(self.cell, input) is None
+        )
 
     def _one_call(self, input: Tensor, all_states: bool) -> bool:
         """Whether torch's kernels are the ones to run the whole stack, in one call, exactly as torch.nn does."""
         return (
             not torch.compiler.is_compiling()
-            and not (allows(cpu_engine.name) and cpu_engine.available(self.cell, input) is None)
+            and not self._on_engine(input)
             and self.stackable
             and torch_fused.kind_of(self.cell) is not None
             and not all_states
@@ -196,33 +203,45 @@ class Recurrent(RecurrentParameters):
         return output, list(zip(*[state.split(self.num_directions) for state in final], strict=True))
 
     def _run(
-        self, input: Tensor, states: LayerStates, lengths: Tensor | None, all_states: bool
+        self,
+        input: Tensor,
+        states: LayerStates,
+        lengths: Tensor | None,
+        all_states: bool,
+        batch_sizes: Tensor | None = None,
     ) -> tuple[Tensor, LayerStates, list[tuple[Tensor, ...]]]:
-        """Padded input, time first, through all layers."""
+        """Padded input, time first, or packed input with its batch_sizes, through all layers."""
         if self.input_dropout and self.training:
-            input = input * locked_mask(input, self.input_dropout, (1, *input.shape[1:]))
+            input = self._locked(input, self.input_dropout, batch_sizes)
         if self._one_call(input, all_states) and input.shape[0] > 0:
-            output, final = self._run_stack(input, states, lengths)
+            output, final = self._run_stack(input, states, lengths, batch_sizes)
             return output, final, []
         final, kept = [], []
         for layer in range(self.num_layers):
-            result = run_layer(self._layer_call(layer, input, states[layer], lengths, all_states))
+            result = run_layer(self._layer_call(layer, input, states[layer], lengths, all_states, batch_sizes))
             final.append(result.final)
             kept.append(result.outputs)
-            input = self._after_layer(layer, input, result.outputs[0])
+            input = self._after_layer(layer, input, result.outputs[0], batch_sizes)
         return input, final, kept
 
     def _layer_call(
-        self, layer: int, input: Tensor, states: tuple[Tensor, ...], lengths: Tensor | None, all_states: bool
+        self,
+        layer: int,
+        input: Tensor,
+        states: tuple[Tensor, ...],
+        lengths: Tensor | None,
+        all_states: bool,
+        batch_sizes: Tensor | None,
     ) -> LayerCall:
-        steps, batch = input.shape[:2]
         recurrent_mask = None
-        if self.recurrent_dropout and self.training:
-            recurrent_mask = locked_mask(input, self.recurrent_dropout, self.state_shapes(layer, batch)[0])
         masks: tuple[Tensor, ...] = ()
-        if self.zoneout and self.training:
-            shapes = self.state_shapes(layer, batch)
-            masks = tuple(keep_mask(input, self.zoneout, (steps, batch, d * width)) for d, _, width in shapes)
+        if self.training and (self.recurrent_dropout or self.zoneout):
+            shapes = self.state_shapes(layer, states[0].shape[1])
+            if self.recurrent_dropout:
+                recurrent_mask = locked_mask(input, self.recurrent_dropout, shapes[0])
+            if self.zoneout:
+                rows = input.shape[:-1]
+                masks = tuple(keep_mask(input, self.zoneout, (*rows, d * width)) for d, _, width in shapes)
         return LayerCall(
             self.cell,
             input,
@@ -233,9 +252,10 @@ class Recurrent(RecurrentParameters):
             self.zoneout,
             masks,
             all_states,
+            batch_sizes,
         )
 
-    def _after_layer(self, layer: int, input: Tensor, output: Tensor) -> Tensor:
+    def _after_layer(self, layer: int, input: Tensor, output: Tensor, batch_sizes: Tensor | None) -> Tensor:
         if self.bidirectional and self.merge != "concat":
             forward, backward = output.chunk(2, dim=-1)
             output = forward + backward
@@ -246,7 +266,7 @@ class Recurrent(RecurrentParameters):
             if self.dropout:
                 output = F.dropout(output, self.dropout, self.training)
             if self.locked_dropout and self.training:
-                output = output * locked_mask(output, self.locked_dropout, (1, *output.shape[1:]))
+                output = self._locked(output, self.locked_dropout, batch_sizes)
         return output
 
     def stream(self, batch_size: int = 1) -> Stream:

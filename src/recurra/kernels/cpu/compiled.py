@@ -72,7 +72,7 @@ class CompiledCell:
             for (source, index), kind in kinds.items()
         )
         self.used = {f"weight_{matrix}" for matrix, all_rows in whole.items() if all_rows}
-        self.used |= {f"weight_{vector}" for vector in cell.vectors}
+        self.used |= {"weight_hr", *(f"weight_{vector}" for vector in cell.vectors)}
         self.used |= {f"bias_{matrix}" for matrix in ("ih", "hh") if whole[matrix]}
         if any(product.matrix == "ih" for product in the_plan.products):
             self.used.add("input")

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...cells import Cell
 from .. import reference
 from ..call import LayerCall, LayerResult, autocast_dtype, check_range
+from ..packing import run_padded
 from ..torch_fused import transformed
 from .compiled import CompiledCell, compiled, engine
 
@@ -44,8 +45,8 @@ def refusal(call: LayerCall) -> str | None:
     reason = available(call.cell, call.input)
     if reason is not None:
         return reason
-    if call.projection:
-        return "it has no projection"
+    if call.projection and (call.recurrent_mask is not None or call.zoneout):
+        return "it has no recurrent dropout or zoneout on a projected h"
     if call.recurrent_mask is not None and not _cell_of(call).maskable:
         return "its recurrent dropout acts on states that weight_hh alone multiplies"
     dtype = call.input.dtype
@@ -77,33 +78,53 @@ def run(call: LayerCall) -> LayerResult:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Which rows of each step count, the longest first; both None when all do.
+    """Which rows of each step count, the longest first.
 
     Attributes:
-        active: (T,) how many rows each step has.
-        order: (B,) where the rows lie in the batch.
+        steps: T.
+        batch: B.
+        total: N, how many count in all steps.
+        active: (T,) how many rows each step has; None when that is all of them.
+        order: (B,) where the rows lie in the batch; None when they lie in this order.
     """
 
+    steps: int
+    batch: int
+    total: int
     active: Tensor | None = None
     order: Tensor | None = None
-    total: int = 0
 
     @staticmethod
     def of(call: LayerCall) -> _Rows:
-        steps, batch = call.input.shape[:2]
+        batch = call.states[0].shape[1]
+        if call.batch_sizes is not None:
+            return _Rows._packed(call.batch_sizes, batch, call.input.shape[0])
+        steps = call.input.shape[0]
         if call.lengths is None:
-            return _Rows(total=steps * batch)
+            return _Rows(steps, batch, steps * batch)
         lengths = call.lengths.detach().to("cpu", torch.int64)
         check_range(lengths, steps)
         ordered, order = torch.sort(lengths, descending=True, stable=True)
         ended = torch.bincount(ordered, minlength=steps + 1)[:steps].cumsum(0)
-        return _Rows(batch - ended, order, int(ordered.sum()))
+        return _Rows(steps, batch, int(ordered.sum()), batch - ended, order)
+
+    @staticmethod
+    def _packed(sizes: Tensor, batch: int, total: int) -> _Rows:
+        """Of a packed input; the engine reads by address, so what does not fit must not reach it."""
+        falls = bool((sizes[1:] <= sizes[:-1]).all()) and all(0 <= int(size) <= batch for size in sizes[[0, -1]])
+        if not falls or int(sizes.sum()) != total:
+            raise RuntimeError(f"batch_sizes must fall, from at most {batch}, and add up to the input's {total} rows")
+        return _Rows(len(sizes), batch, total, sizes.to(torch.int64).contiguous())
 
 
 def _threads(call: LayerCall, the_cell: CompiledCell) -> int:
-    batch, hidden = call.states[0].shape[1:]
+    batch, hidden = call.states[0].shape[1], _hidden(call)
     work = batch * hidden * hidden * len(the_cell.plan.products)
     return max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD))
+
+
+def _hidden(call: LayerCall) -> int:
+    return call.weights[0]["weight_hh"].shape[0] // len(call.cell.gates)
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -118,10 +139,10 @@ def _part(tensor: Tensor | None, direction: int) -> int:
 
 
 def _sequence(tensor: Tensor | None, offset: int = 0) -> list[int]:
-    """Address and strides of (T, B, features), from a feature on."""
+    """Address and strides of (T, B, features) or (N, features), from a feature on."""
     if tensor is None:
         return [0, 0, 0]
-    step, row, _ = tensor.stride()
+    step, row = tensor.stride()[:2] if tensor.dim() == 3 else (0, tensor.stride(0))
     return [tensor.data_ptr() + offset * tensor.element_size(), step, row]
 
 
@@ -139,10 +160,11 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _sizes(cell: Cell, input_size: int, hidden: int) -> dict[str, int]:
-    """How many elements each parameter of a direction has."""
+def _sizes(cell: Cell, input_size: int, hidden: int, width: int) -> dict[str, int]:
+    """How many elements each parameter of a direction has, whose h has a width."""
     rows = len(cell.gates) * hidden
-    sizes = {"weight_ih": rows * input_size, "weight_hh": rows * hidden, "bias_ih": rows, "bias_hh": rows}
+    sizes = {"weight_ih": rows * input_size, "weight_hh": rows * width, "bias_ih": rows, "bias_hh": rows}
+    sizes["weight_hr"] = width * hidden
     sizes |= {f"weight_{key}": hidden for key in cell.vectors}
     return sizes | {f"weight_{key}": hidden * hidden for key in cell.matrices}
 
@@ -156,15 +178,18 @@ class _Forward:
         self.rows = rows
         cell, plan = call.cell, the_cell.plan
         self.input = _dense(call.input.detach())
-        steps, batch, self.input_size = self.input.shape
+        self.input_size = self.input.shape[-1]
         directions = len(call.weights)
-        self.hidden = call.states[0].shape[2]
+        self.hidden = _hidden(call)
+        self.widths = [state.shape[2] for state in call.states]
+        # P, or 0 without a projection.
+        self.projected = self.widths[0] if call.projection else 0
         self.initial = [whole(state) for state in call.states]
         self.weights = [{key: whole(w) for key, w in d.items()} for d in call.weights]
         self._check_sizes()
         wanted = len(cell.states) if call.all_states or keep else 1
-        make = self.input.new_empty if rows.active is None else self.input.new_zeros
-        self.states = [make((steps, batch, directions * self.hidden)) for _ in range(wanted)]
+        make = self.input.new_empty if rows.order is None else self.input.new_zeros
+        self.states = [make((*self.input.shape[:-1], directions * width)) for width in self.widths[:wanted]]
         self.final = [torch.empty_like(state) for state in self.initial]
         mask = call.recurrent_mask
         self.mask = None if mask is None else whole(mask)
@@ -172,6 +197,7 @@ class _Forward:
         self.candidates: list[list[Tensor]] = [[] for _ in range(directions)]
         self.kept: list[Tensor | None] = [None] * directions
         self.operands: list[list[Tensor]] = [[] for _ in range(directions)]
+        self.unprojected: list[Tensor | None] = [None] * directions
         padded = engine().padded_units(self.hidden)  # type: ignore[union-attr]
         if keep:
             for direction in range(directions):
@@ -179,6 +205,8 @@ class _Forward:
                 if call.zoneout:
                     self.candidates[direction] = [self.input.new_empty((rows.total, padded)) for _ in cell.states]
                 self.operands[direction] = [self.input.new_empty((rows.total, padded)) for _ in plan.operand_phase]
+                if self.projected:
+                    self.unprojected[direction] = self.input.new_empty((rows.total, padded))
         self.threads = _threads(call, the_cell)
         for direction in range(directions):
             self._run(direction)
@@ -188,16 +216,21 @@ class _Forward:
     def _check_sizes(self) -> None:
         """The engine reads by address: what is too small must not reach it."""
         hidden = self.hidden
-        expected = _sizes(self.call.cell, self.input_size, hidden)
+        expected = _sizes(self.call.cell, self.input_size, hidden, self.widths[0])
         for by_name in self.weights:
             for key, weight in by_name.items():
                 if weight.numel() != expected[key]:
                     raise RuntimeError(f"{key} has {weight.numel()} elements, but this layer needs {expected[key]}")
-        shape = (len(self.weights), self.input.shape[1], hidden)
+        shape = (len(self.weights), self.rows.batch, hidden)
+        first = (*shape[:2], self.projected) if self.projected else shape
         mask = self.call.recurrent_mask
-        if any(state.shape != shape for state in (*self.initial, *(() if mask is None else (mask,)))):
-            raise RuntimeError(f"every state, and the mask of recurrent dropout, must have shape {shape}")
-        steps = (*self.input.shape[:2], len(self.weights) * hidden)
+        if self.initial[0].shape != first or any(state.shape != shape for state in self.initial[1:]):
+            raise RuntimeError(f"every state must have shape {shape}, or {first} if it is h")
+        if mask is not None and mask.shape != shape:
+            raise RuntimeError(f"the mask of recurrent dropout must have shape {shape}, not {tuple(mask.shape)}")
+        if self.input.dim() == 3 and self.input.shape[1] != self.rows.batch:
+            raise RuntimeError(f"the input has {self.input.shape[1]} rows and the states have {self.rows.batch}")
+        steps = (*self.input.shape[:-1], len(self.weights) * hidden)
         if any(masks.shape != steps or masks.dtype != torch.bool for masks in self.call.zoneout_masks):
             raise RuntimeError(f"every mask of zoneout must be of booleans and have shape {steps}")
 
@@ -207,17 +240,22 @@ class _Forward:
     def arguments(self, direction: int) -> dict[str, Any]:
         """What forward and backward of the engine are both given."""
         cell, weights = self.call.cell, self.weights[direction]
-        steps, batch = self.input.shape[:2]
-        states = [number for state in self.states for number in _sequence(state, direction * self.hidden)]
+        widths = self.widths
+        states = [
+            number
+            for state, width in zip(self.states, widths, strict=False)
+            for number in _sequence(state, direction * width)
+        ]
         states += [0, 0, 0] * (len(cell.states) - len(self.states))
         operands = self.operands[direction] or [None] * len(self.cell.plan.operand_phase)  # type: ignore[list-item]
         return {
             "is_double": self.input.dtype == torch.float64,
-            "sizes": [steps, batch, self.input_size, self.hidden],
+            "sizes": [self.rows.steps, self.rows.batch, self.input_size, self.hidden, self.projected],
             "reverse": direction == 1,
             "threads": self.threads,
             "active": _address(self.rows.active),
             "order": _address(self.rows.order),
+            "packed": self.input.dim() == 2,
             "input": _sequence(self.input),
             "weights": [_address(weights[f"weight_{key}"]) for key in ("ih", "hh", *cell.matrices)],
             "biases": [_address(weights.get("bias_ih")), _address(weights.get("bias_hh"))],
@@ -230,6 +268,7 @@ class _Forward:
             "zoneout": self.call.zoneout,
             "zoneout_masks": [n for masks in self.zoneout_masks for n in _sequence(masks, direction * self.hidden)],
             "candidates": [_address(candidate) for candidate in self.candidates[direction]],
+            "projection": [_address(weights.get("weight_hr")), _address(self.unprojected[direction])],
         }
 
     def again(self) -> None:
@@ -242,7 +281,7 @@ class _Forward:
         cell, directions = self.call.cell, len(self.weights)
         like = self.input
         used = self.cell.used
-        make = torch.empty_like if self.rows.active is None and "input" in used else torch.zeros_like
+        make = torch.empty_like if self.rows.order is None and "input" in used else torch.zeros_like
         d_input = make(like) if needs[0] else None
         d_initial = [
             torch.empty_like(state) if need else None
@@ -258,11 +297,15 @@ class _Forward:
             }
             for by_name in self.weights
         ]
+        d_projected = None
+        if self.projected:
+            padded = engine().padded_units(self.projected)  # type: ignore[union-attr]
+            d_projected = like.new_empty((self.rows.total, padded))
         for direction in range(directions):
             found = d_weights[direction]
             # The second direction's part is added to the first's.
             part = d_input if direction == 0 or d_input is None else make(like)
-            sequences = [_sequence(d, direction * self.hidden) for d in d_states]
+            sequences = [_sequence(d, direction * w) for d, w in zip(d_states, self.widths, strict=False)]
             sequences += [[0, 0, 0]] * (len(cell.states) - len(d_states))
             self.cell.run.backward(
                 **self.arguments(direction),
@@ -273,6 +316,7 @@ class _Forward:
                 d_biases=[_address(found.get("bias_ih")), _address(found.get("bias_hh"))],
                 d_vectors=[_address(found[f"weight_{key}"]) for key in cell.vectors],
                 d_initial=[_part(d, direction) for d in d_initial],
+                d_projection=[_address(found.get("weight_hr")), _address(d_projected)],
             )
             if direction == 1 and d_input is not None:
                 assert part is not None
@@ -335,7 +379,8 @@ def _differentiable(ctx: Any, inputs: Sequence[Tensor], gradients: Sequence[Tens
     for names in ctx.weight_counts:
         weights.append(dict(zip(names, rest[: len(names)], strict=True)))
         rest = rest[len(names) :]
-    result = reference.run(replace(call, input=inputs[0], states=tuple(inputs[1 : 1 + count]), weights=tuple(weights)))
+    call = replace(call, input=inputs[0], states=tuple(inputs[1 : 1 + count]), weights=tuple(weights))
+    result = run_padded(reference.run, call)
     outputs = [*result.outputs, *result.final]
     used = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
     wanted = [tensor for tensor in inputs if tensor.requires_grad]

@@ -29,11 +29,12 @@ class EngineStepping:
         (weights,) = call.weights
         weights = {name: whole(weight) for name, weight in weights.items()}
         states = [whole(state[0]) for state in call.states]
-        self._batch, self._hidden = states[0].shape
-        self._count = len(states)
+        self._batch = states[0].shape[0]
+        self._widths = [state.shape[1] for state in states]
         self._dtype = call.input.dtype
         input_size = call.input.shape[2]
-        work = self._batch * (input_size + self._hidden) * self._hidden * len(cell.plan.products) // 2
+        hidden = len(weights["weight_hh"]) // len(call.cell.gates)
+        work = self._batch * (input_size + hidden) * hidden * len(cell.plan.products) // 2
 
         def address(name: str) -> int:
             return weights[name].data_ptr() if name in weights else 0
@@ -41,30 +42,31 @@ class EngineStepping:
         self._stream = module.Stream(
             cell=cell.run,
             is_double=self._dtype == torch.float64,
-            sizes=[self._batch, input_size, self._hidden],
+            sizes=[self._batch, input_size, hidden, self._widths[0] if call.projection else 0],
             threads=max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD)),
             weights=[address(f"weight_{name}") for name in ("ih", "hh", *call.cell.matrices)],
             biases=[address("bias_ih"), address("bias_hh")],
             vectors=[address(f"weight_{name}") for name in call.cell.vectors],
             initial=[state.data_ptr() for state in states],
             zoneout=call.zoneout,
+            projection=address("weight_hr"),
         )
         self._step = self._stream.step
 
     def step(self, x: Tensor) -> Tensor:
-        """Take one step: input (B, I) to output (B, H)."""
+        """Take one step: input (B, I) to output (B, H or P)."""
         if x.dtype != self._dtype or not x.is_cpu:
             raise ValueError(f"a step takes {self._dtype} on the CPU, not {x.dtype} on {x.device}")
         if not x.is_contiguous() or x.is_neg():
             x = whole(x)
-        output = torch.empty((self._batch, self._hidden), dtype=self._dtype)
+        output = torch.empty((self._batch, self._widths[0]), dtype=self._dtype)
         self._step(x.data_ptr(), output.data_ptr())
         return output
 
     @property
     def states(self) -> tuple[Tensor, ...]:
-        """The present value of each state, (B, H); may be set."""
-        states = tuple(torch.empty((self._batch, self._hidden), dtype=self._dtype) for _ in range(self._count))
+        """The present value of each state, (B, H), h of a projection (B, P); may be set."""
+        states = tuple(torch.empty((self._batch, width), dtype=self._dtype) for width in self._widths)
         for index, state in enumerate(states):
             self._stream.read(index, state.data_ptr())
         return states
@@ -72,7 +74,8 @@ class EngineStepping:
     @states.setter
     def states(self, states: tuple[Tensor, ...]) -> None:
         for index, state in enumerate(states):
-            if state.shape != (self._batch, self._hidden):
-                raise ValueError(f"a state must have shape {(self._batch, self._hidden)}, not {tuple(state.shape)}")
+            expected = (self._batch, self._widths[index])
+            if state.shape != expected:
+                raise ValueError(f"a state must have shape {expected}, not {tuple(state.shape)}")
             kept = whole(state.to("cpu", self._dtype))
             self._stream.write(index, kept.data_ptr())

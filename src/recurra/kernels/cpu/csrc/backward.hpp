@@ -14,10 +14,14 @@ template <class T> class Backward {
         functions_(functions),
         clock_(layer),
         zoneout_(layer),
-        blocks_(static_cast<int>((layer.hidden + W - 1) / W)),
+        blocks_(blocks_of(layer.hidden, W)),
+        projected_blocks_(blocks_of(layer.projected, W)),
         padded_(padded_units(layer.hidden)),
+        projected_padded_(padded_units(layer.projected)),
         row_(plan_.kept * padded_),
-        gradients_(layer, clock_, workspace_) {}
+        gradients_(layer, clock_, workspace_),
+        projection_(layer, padded_),
+        projection_gradients_(projection_.layer, clock_, workspace_) {}
 
   bool run(int threads) {
     threads_ = std::max(1, std::min(threads, blocks_));
@@ -29,6 +33,28 @@ template <class T> class Backward {
   static constexpr int W = kWidth<T>;
   static constexpr int kTogether = 4;
 
+  // The projection as a layer of its own, of one product and no recurrence, for the gradients of its weights.
+  struct Projection {
+    CellPlan plan;
+    Layer layer;
+
+    Projection(const Layer& whole, std::ptrdiff_t padded) {
+      plan.slots = plan.kept = plan.phases = 1;
+      plan.products.push_back({0, 0, 0, kInput, 0, 0});
+      layer.plan = &plan;
+      layer.steps = whole.steps;
+      layer.batch = whole.batch;
+      layer.input_size = whole.hidden;
+      layer.hidden = whole.projected;
+      layer.active = whole.active;
+      layer.input = {whole.unprojected, 0, padded, true};
+      layer.kept = whole.d_projected;
+      layer.weights = {whole.weight_hr};
+      layer.d_weights = {whole.d_weight_hr};
+    }
+    Projection(const Projection&) = delete;
+  };
+
   // The products that send gradients to one source, for one group of its units.
   struct Target {
     Source source;
@@ -39,9 +65,13 @@ template <class T> class Backward {
   struct Group {
     int begin, blocks, tail;
     std::vector<Target> targets;
+    std::vector<Strip<T>> projection;
   };
   struct Local {
+    Share share, projected_share;
     std::vector<Group> groups;
+    // Of the units of a projected h, which are not those of the cell.
+    std::vector<Group> projected;
     std::vector<const T*> rows;
     std::vector<T*> old_rows[kMaxStates], new_rows[kMaxStates];
     std::vector<const T*> d_rows[kMaxStates];
@@ -50,8 +80,14 @@ template <class T> class Backward {
   void plan_memory() {
     std::size_t panels = 0;
     for (const Product& product : plan_.products)
-      if (product.source != kInput) panels += std::size_t(layer_.hidden) * blocks_ * W;
+      if (product.source != kInput)
+        panels += std::size_t(layer_.hidden) * (to_projected(product) ? projected_blocks_ : blocks_) * W;
     panels_ = workspace_.count<T>(panels);
+    if (layer_.projected > 0) {
+      projection_panels_ = workspace_.count<T>(layer_.projected * blocks_ * W);
+      d_carried_ = workspace_.count<T>(layer_.batch * projected_padded_);
+      projection_gradients_.plan_memory(threads_);
+    }
     vectors_ = workspace_.count<T>(plan_.vectors * padded_);
     d_vectors_ = workspace_.count<T>(plan_.vectors * padded_);
     for (int s = 0; s < plan_.states; ++s) {
@@ -66,13 +102,16 @@ template <class T> class Backward {
   }
 
   void work(int thread, Barrier& barrier) {
-    const Share share = share_of(blocks_, thread, threads_);
     Local local;
-    prepare(local, share);
-    gradients_.prepare(thread, share);
-    recurrence(local, share, barrier);
+    local.share = share_of(blocks_, thread, threads_);
+    local.projected_share = share_of(projected_blocks_, thread, threads_);
+    prepare(local);
+    gradients_.prepare(thread, local.share);
+    if (layer_.projected > 0) projection_gradients_.prepare(thread, local.projected_share);
+    recurrence(local, barrier);
     barrier.wait();
-    gradients_.weights(thread, share);
+    gradients_.weights(thread, local.share);
+    if (layer_.projected > 0) projection_gradients_.weights(thread, local.projected_share);
     gradients_.input(thread);
   }
 
@@ -84,19 +123,35 @@ template <class T> class Backward {
     return false;
   }
 
-  void prepare(Local& local, Share share) {
-    std::ptrdiff_t terms = 0;
-    for (const Product& product : plan_.products) terms += product.source == kInput ? 0 : layer_.hidden;
-    T* panel = workspace_.at<T>(panels_) + terms * share.begin * W;
+  bool to_projected(const Product& product) const {
+    return layer_.projected > 0 && product.source == kState && product.index == 0;
+  }
+
+  static std::vector<Group> groups_of(Share share, std::ptrdiff_t units) {
+    std::vector<Group> groups;
     for (int b = share.begin; b < share.end; b += kTogether) {
-      Group group{b, std::min(kTogether, share.end - b), W, {}};
-      if (b + group.blocks == blocks_) group.tail = lanes(layer_.hidden, blocks_ - 1, W);
-      local.groups.push_back(std::move(group));
+      Group group{b, std::min(kTogether, share.end - b), W, {}, {}};
+      if (b + group.blocks == blocks_of(units, W)) group.tail = lanes(units, b + group.blocks - 1, W);
+      groups.push_back(std::move(group));
     }
+    return groups;
+  }
+
+  void prepare(Local& local) {
+    const Share share = local.share;
+    std::ptrdiff_t before = 0;
+    for (const Product& product : plan_.products)
+      if (product.source != kInput) before += to_projected(product) ? local.projected_share.begin : share.begin;
+    T* panel = workspace_.at<T>(panels_) + before * layer_.hidden * W;
+    local.groups = groups_of(share, layer_.hidden);
+    local.projected = groups_of(local.projected_share, layer_.projected);
     // Source by source, so that the panels of one phase follow one another in memory from group to group.
     for (const Source source : {kState, kOperand})
-      if (source == kOperand || layer_.steps > 1 || initial_wanted())
-        for (Group& group : local.groups) panel = pack(group, source, panel);
+      if (source == kOperand || layer_.steps > 1 || initial_wanted()) {
+        for (Group& group : local.projected) panel = pack(group, source, true, panel);
+        for (Group& group : local.groups) panel = pack(group, source, false, panel);
+      }
+    if (layer_.projected > 0) pack_projection(local);
     const int batch = static_cast<int>(layer_.batch);
     local.rows.resize(batch);
     for (int s = 0; s < plan_.states; ++s) {
@@ -111,19 +166,43 @@ template <class T> class Backward {
         store(workspace_.at<T>(vectors_) + v * padded_ + unit, load_first(static_cast<T*>(layer_.vectors[v]) + unit, width));
         store(workspace_.at<T>(d_vectors_) + v * padded_ + unit, Vec<T>{});
       }
-      for (int s = 0; s < plan_.states; ++s)
-        for (int r = 0; r < batch; ++r) {
-          const void* given = layer_.d_final[s];
-          const Vec<T> d = given ? load_first(clock_.template at<T>(const_cast<void*>(given), r) + unit, width) : Vec<T>{};
-          store(workspace_.at<T>(d_states_[s]) + r * padded_ + unit, d);
-        }
+      for (int s = layer_.projected > 0 ? 1 : 0; s < plan_.states; ++s) take_final(s, block, workspace_.at<T>(d_states_[s]), padded_);
+    }
+    for (int block = local.projected_share.begin; block < local.projected_share.end; ++block)
+      take_final(0, block, workspace_.at<T>(d_carried_), projected_padded_);
+  }
+
+  // The gradient of a last state, for one vector of its units.
+  void take_final(int s, int block, T* to, std::ptrdiff_t row) const {
+    const int width = lanes(layer_.width(s), block, W);
+    const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+    for (int r = 0; r < layer_.batch; ++r) {
+      void* given = layer_.d_final[s];
+      store(to + r * row + unit, given ? load_first(clock_.template at<T>(given, s, r) + unit, width) : Vec<T>{});
     }
   }
 
-  T* pack(Group& group, Source source, T* panel) {
+  void pack_projection(Local& local) {
+    const int terms = static_cast<int>(layer_.projected);
+    T* panel = workspace_.at<T>(projection_panels_) + std::ptrdiff_t(terms) * local.share.begin * W;
+    for (Group& group : local.groups) {
+      std::vector<Column<T>> columns;
+      for (int block = group.begin; block < group.begin + group.blocks; ++block) {
+        const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+        columns.push_back({static_cast<T*>(layer_.weight_hr) + unit, lanes(layer_.hidden, block, W), unit});
+      }
+      panel = cut(columns, terms, panel, group.projection);
+      const Column<T>* column = columns.data();
+      for (const Strip<T>& strip : group.projection)
+        for (int v = 0; v < strip.vectors; ++v) pack_columns(strip, v, *column++, terms, layer_.hidden);
+    }
+  }
+
+  // Weights of products on a source; on a projected h, or on all others.
+  T* pack(Group& group, Source source, bool projected, T* panel) {
     for (std::size_t p = 0; p < plan_.products.size(); ++p) {
       const Product& product = plan_.products[p];
-      if (product.source != source) continue;
+      if (product.source != source || to_projected(product) != projected) continue;
       Target* target = nullptr;
       for (Target& other : group.targets)
         if (other.source == product.source && other.index == product.index) target = &other;
@@ -132,17 +211,18 @@ template <class T> class Backward {
         target = &group.targets.back();
       }
       const int terms = static_cast<int>(layer_.hidden);
+      const std::ptrdiff_t width = terms_of(layer_, product);
       std::vector<Column<T>> columns;
       for (int block = group.begin; block < group.begin + group.blocks; ++block) {
         const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
-        const T* weights = static_cast<T*>(layer_.weights[product.matrix]) + product.gate * layer_.hidden * layer_.hidden + unit;
-        columns.push_back({weights, lanes(layer_.hidden, block, W), unit});
+        const T* weights = static_cast<T*>(layer_.weights[product.matrix]) + product.gate * layer_.hidden * width + unit;
+        columns.push_back({weights, lanes(width, block, W), unit});
       }
       std::vector<Strip<T>> strips;
       panel = cut(columns, terms, panel, strips);
       std::size_t column = 0;
       for (const Strip<T>& strip : strips)
-        for (int v = 0; v < strip.vectors; ++v) pack_columns(strip, v, columns[column++], terms, layer_.hidden);
+        for (int v = 0; v < strip.vectors; ++v) pack_columns(strip, v, columns[column++], terms, width);
       target->products.push_back(static_cast<int>(p));
       target->strips.push_back(std::move(strips));
     }
@@ -152,35 +232,35 @@ template <class T> class Backward {
   T* slots_of(std::ptrdiff_t t) const { return static_cast<T*>(layer_.kept) + clock_.before(t) * row_; }
 
   // Gradients of slots of step t, through the weights, to one source; added to what is there, or all there is.
-  void send(Local& local, const Group& group, const Target& target, std::ptrdiff_t t, T* to, bool add) {
+  void send(Local& local, const Group& group, const Target& target, std::ptrdiff_t t, T* to, std::ptrdiff_t row, bool add) {
     const int n = clock_.rows(t);
     if (masked(layer_, plan_.products[target.products[0]])) {
       T* unmasked = workspace_.at<T>(unmasked_);
-      send_all(local, target, t, n, unmasked, false);
+      send_all(local, target, t, n, unmasked, row, false);
       for (int r = 0; r < n; ++r)
         for (int block = group.begin; block < group.begin + group.blocks; ++block) {
           const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
-          const Vec<T> mask = load_first(clock_.template at<T>(layer_.mask, r) + unit, lanes(layer_.hidden, block, W));
-          const Vec<T> d = load(unmasked + r * padded_ + unit) * mask;
-          T* at = to + r * padded_ + unit;
+          const Vec<T> mask = load_first(clock_.template at<T>(layer_.mask, 0, r) + unit, lanes(layer_.hidden, block, W));
+          const Vec<T> d = load(unmasked + r * row + unit) * mask;
+          T* at = to + r * row + unit;
           store(at, add ? load(at) + d : d);
         }
       return;
     }
-    send_all(local, target, t, n, to, add);
+    send_all(local, target, t, n, to, row, add);
   }
 
-  void send_all(Local& local, const Target& target, std::ptrdiff_t t, int n, T* to, bool add) {
+  void send_all(Local& local, const Target& target, std::ptrdiff_t t, int n, T* to, std::ptrdiff_t row, bool add) {
     for (std::size_t i = 0; i < target.products.size(); ++i) {
       const T* slots = slots_of(t) + plan_.products[target.products[i]].slot * padded_;
       for (int r = 0; r < n; ++r) local.rows[r] = slots + r * row_;
       const std::vector<Strip<T>>& strips = target.strips[i];
       multiply<T>(strips.data(), static_cast<int>(strips.size()), static_cast<int>(layer_.hidden), local.rows.data(), n, to,
-                  padded_, add || i > 0 ? to : nullptr, padded_);
+                  row, add || i > 0 ? to : nullptr, row);
     }
   }
 
-  void recurrence(Local& local, Share share, Barrier& barrier) {
+  void recurrence(Local& local, Barrier& barrier) {
     for (std::ptrdiff_t j = layer_.steps - 1; j >= 0; --j) {
       const std::ptrdiff_t t = clock_.time(j);
       const int n = clock_.rows(t);
@@ -203,6 +283,13 @@ template <class T> class Backward {
         tile.output_gradients[s] = given && !zoneout_.on() ? local.d_rows[s].data() : nullptr;
         tile.state_gradients[s] = workspace_.at<T>(d_states_[s]);
       }
+      if (layer_.projected > 0) {
+        T* unprojected = static_cast<T*>(layer_.unprojected) + clock_.before(t) * padded_;
+        for (int r = 0; r < n; ++r) local.new_rows[0][r] = unprojected + r * padded_;
+        tile.output_gradients[0] = nullptr;
+        to_projection(local, j, n);
+        barrier.wait();
+      }
       for (int v = 0; v < plan_.vectors; ++v) {
         tile.vectors[v] = workspace_.at<T>(vectors_) + v * padded_;
         tile.vector_gradients[v] = workspace_.at<T>(d_vectors_) + v * padded_;
@@ -215,11 +302,12 @@ template <class T> class Backward {
         for (const Group& group : local.groups) {
           if (phase == plan_.phases - 1) {
             if (j + 1 < layer_.steps) to_states(local, group, clock_.time(j + 1));
+            if (layer_.projected > 0) from_projection(local, group, t, n);
             if (zoneout_.on()) divide(local, group, t, n);
           }
           for (const Target& target : group.targets)
             if (target.source == kOperand && plan_.operand_phase[target.index] == phase)
-              send(local, group, target, t, workspace_.at<T>(d_operands_[target.index]), false);
+              send(local, group, target, t, workspace_.at<T>(d_operands_[target.index]), padded_, false);
           tile.blocks = group.blocks;
           tile.tail = group.tail;
           tile.unit = std::ptrdiff_t(group.begin) * W;
@@ -232,23 +320,56 @@ template <class T> class Backward {
     }
     for (const Group& group : local.groups) {
       if (layer_.steps > 0 && initial_wanted()) to_states(local, group, clock_.time(0));
-      for (int s = 0; s < plan_.states; ++s) {
-        if (layer_.d_initial[s] == nullptr) continue;
-        for (int r = 0; r < layer_.batch; ++r)
-          for (int block = group.begin; block < group.begin + group.blocks; ++block) {
-            const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
-            store_first(clock_.template at<T>(layer_.d_initial[s], r) + unit,
-                        load(workspace_.at<T>(d_states_[s]) + r * padded_ + unit), lanes(layer_.hidden, block, W));
-          }
-      }
+      for (int s = layer_.projected > 0 ? 1 : 0; s < plan_.states; ++s) give_initial(group, s, workspace_.at<T>(d_states_[s]), padded_);
     }
-    for (int block = share.begin; block < share.end; ++block)
+    for (const Group& group : local.projected) {
+      if (layer_.steps > 0 && initial_wanted()) to_states(local, group, clock_.time(0));
+      give_initial(group, 0, workspace_.at<T>(d_carried_), projected_padded_);
+    }
+    for (int block = local.share.begin; block < local.share.end; ++block)
       for (int v = 0; v < plan_.vectors; ++v)
         if (layer_.d_vectors[v] != nullptr) {
           const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
           store_first(static_cast<T*>(layer_.d_vectors[v]) + unit, load(workspace_.at<T>(d_vectors_) + v * padded_ + unit),
                       lanes(layer_.hidden, block, W));
         }
+  }
+
+  void give_initial(const Group& group, int s, const T* from, std::ptrdiff_t row) const {
+    if (layer_.d_initial[s] == nullptr) return;
+    for (int r = 0; r < layer_.batch; ++r)
+      for (int block = group.begin; block < group.begin + group.blocks; ++block) {
+        const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+        store_first(clock_.template at<T>(layer_.d_initial[s], s, r) + unit, load(from + r * row + unit),
+                    lanes(layer_.width(s), block, W));
+      }
+  }
+
+  // The whole gradient of the projected h of the j-th step, of this thread's units.
+  void to_projection(Local& local, std::ptrdiff_t j, int n) {
+    const std::ptrdiff_t t = clock_.time(j);
+    T* carried = workspace_.at<T>(d_carried_);
+    T* to = static_cast<T*>(layer_.d_projected) + clock_.before(t) * projected_padded_;
+    for (const Group& group : local.projected) {
+      if (j + 1 < layer_.steps) to_states(local, group, clock_.time(j + 1));
+      for (int r = 0; r < n; ++r)
+        for (int block = group.begin; block < group.begin + group.blocks; ++block) {
+          const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+          Vec<T> d = load(carried + r * projected_padded_ + unit);
+          if (layer_.d_states[0].data != nullptr)
+            d = d + load_first(local.d_rows[0][r] + unit, lanes(layer_.projected, block, W));
+          store(to + r * projected_padded_ + unit, d);
+          store(carried + r * projected_padded_ + unit, Vec<T>{});
+        }
+    }
+  }
+
+  // From there to h before the projection.
+  void from_projection(Local& local, const Group& group, std::ptrdiff_t t, int n) {
+    const T* from = static_cast<const T*>(layer_.d_projected) + clock_.before(t) * projected_padded_;
+    for (int r = 0; r < n; ++r) local.rows[r] = from + r * projected_padded_;
+    multiply<T>(group.projection.data(), static_cast<int>(group.projection.size()), static_cast<int>(layer_.projected),
+                local.rows.data(), n, workspace_.at<T>(d_states_[0]), padded_, nullptr, 0);
   }
 
   // With zoneout the gradient of a new state goes in part to its candidate and in part straight to the old state.
@@ -281,7 +402,10 @@ template <class T> class Backward {
 
   void to_states(Local& local, const Group& group, std::ptrdiff_t t) {
     for (const Target& target : group.targets)
-      if (target.source == kState) send(local, group, target, t, workspace_.at<T>(d_states_[target.index]), true);
+      if (to_projected(plan_.products[target.products[0]]))
+        send(local, group, target, t, workspace_.at<T>(d_carried_), projected_padded_, true);
+      else if (target.source == kState)
+        send(local, group, target, t, workspace_.at<T>(d_states_[target.index]), padded_, true);
   }
 
   const Layer& layer_;
@@ -289,12 +413,14 @@ template <class T> class Backward {
   const CellFunctions& functions_;
   const Clock clock_;
   const Zoneout<T> zoneout_;
-  const int blocks_;
-  const std::ptrdiff_t padded_, row_;
+  const int blocks_, projected_blocks_;
+  const std::ptrdiff_t padded_, projected_padded_, row_;
   int threads_ = 1;
   Workspace workspace_;
   Gradients<T> gradients_;
-  std::size_t panels_ = 0, vectors_ = 0, d_vectors_ = 0, unmasked_ = 0;
+  Projection projection_;
+  Gradients<T> projection_gradients_;
+  std::size_t panels_ = 0, vectors_ = 0, d_vectors_ = 0, unmasked_ = 0, projection_panels_ = 0, d_carried_ = 0;
   std::size_t d_states_[kMaxStates] = {}, d_kept_[kMaxStates] = {}, d_operands_[kMaxOperands] = {};
 };
 

@@ -63,13 +63,13 @@ std::vector<void*> pointers(const Addresses& addresses) {
   return found;
 }
 
-Sequence sequence(const Addresses& three, std::size_t at = 0) {
-  return {pointer(three.at(at)), three.at(at + 1), three.at(at + 2)};
+Sequence sequence(const Addresses& three, bool packed, std::size_t at = 0) {
+  return {pointer(three.at(at)), three.at(at + 1), three.at(at + 2), packed};
 }
 
-std::vector<Sequence> sequences(const Addresses& threes) {
+std::vector<Sequence> sequences(const Addresses& threes, bool packed) {
   std::vector<Sequence> found;
-  for (std::size_t at = 0; at < threes.size(); at += 3) found.push_back(sequence(threes, at));
+  for (std::size_t at = 0; at < threes.size(); at += 3) found.push_back(sequence(threes, packed, at));
   return found;
 }
 
@@ -95,67 +95,72 @@ class Cell {
     for (const std::vector<int>& p : products) plan_.products.push_back({p.at(0), p.at(1), p.at(2), p.at(3), p.at(4), p.at(5)});
   }
 
-  void forward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order,
+  void forward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed,
                const Addresses& input, const Addresses& weights, const Addresses& biases,
                const Addresses& vectors, const Addresses& initial, const Addresses& final, const Addresses& states,
                Address kept, const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
-               const Addresses& candidates) const {
-    Layer layer = layer_of(sizes, reverse, threads, active, order, input, weights, biases, vectors, initial, states,
-                           kept, operands, mask, zoneout, zoneout_masks, candidates);
+               const Addresses& candidates, const Addresses& projection) const {
+    Layer layer = layer_of(sizes, reverse, threads, active, order, packed, input, weights, biases, vectors, initial, states,
+                           kept, operands, mask, zoneout, zoneout_masks, candidates, projection);
     layer.final = pointers(final);
     nb::gil_scoped_release released;
     isa_.forward(layer, is_double);
   }
 
-  void backward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order,
+  void backward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed,
                 const Addresses& input, const Addresses& weights, const Addresses& biases,
                 const Addresses& vectors, const Addresses& initial, const Addresses& states, Address kept,
                 const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
-                const Addresses& candidates, const Addresses& d_states, const Addresses& d_final, const Addresses& d_input,
+                const Addresses& candidates, const Addresses& projection, const Addresses& d_states, const Addresses& d_final, const Addresses& d_input,
                 const Addresses& d_weights, const Addresses& d_biases, const Addresses& d_vectors,
-                const Addresses& d_initial) const {
-    Layer layer = layer_of(sizes, reverse, threads, active, order, input, weights, biases, vectors, initial, states,
-                           kept, operands, mask, zoneout, zoneout_masks, candidates);
-    layer.d_states = sequences(d_states);
+                const Addresses& d_initial, const Addresses& d_projection) const {
+    Layer layer = layer_of(sizes, reverse, threads, active, order, packed, input, weights, biases, vectors, initial, states,
+                           kept, operands, mask, zoneout, zoneout_masks, candidates, projection);
+    layer.d_states = sequences(d_states, packed);
     layer.d_final = pointers(d_final);
-    layer.d_input = sequence(d_input);
+    layer.d_input = sequence(d_input, packed);
     layer.d_weights = pointers(d_weights);
     layer.d_bias_ih = pointer(d_biases.at(0));
     layer.d_bias_hh = pointer(d_biases.at(1));
     layer.d_vectors = pointers(d_vectors);
     layer.d_initial = pointers(d_initial);
+    layer.d_weight_hr = pointer(d_projection.at(0));
+    layer.d_projected = pointer(d_projection.at(1));
     nb::gil_scoped_release released;
     isa_.backward(layer, is_double);
   }
 
  private:
-  Layer layer_of(const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order,
+  Layer layer_of(const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed,
                  const Addresses& input, const Addresses& weights, const Addresses& biases, const Addresses& vectors,
                  const Addresses& initial, const Addresses& states, Address kept, const Addresses& operands, Address mask, double zoneout,
-                 const Addresses& zoneout_masks, const Addresses& candidates) const {
+                 const Addresses& zoneout_masks, const Addresses& candidates, const Addresses& projection) const {
     Layer layer;
     layer.plan = &plan_;
     layer.steps = sizes.at(0);
     layer.batch = sizes.at(1);
     layer.input_size = sizes.at(2);
     layer.hidden = sizes.at(3);
+    layer.projected = sizes.at(4);
     layer.reverse = reverse;
     layer.threads = threads;
     layer.active = pointer<const std::int64_t>(active);
     layer.order = pointer<const std::int64_t>(order);
-    layer.input = sequence(input);
+    layer.input = sequence(input, packed);
     layer.weights = pointers(weights);
     layer.bias_ih = pointer(biases.at(0));
     layer.bias_hh = pointer(biases.at(1));
     layer.vectors = pointers(vectors);
     layer.initial = pointers(initial);
-    layer.states = sequences(states);
+    layer.states = sequences(states, packed);
     layer.kept = pointer(kept);
     layer.operands = pointers(operands);
     layer.mask = pointer(mask);
     layer.zoneout = zoneout;
-    layer.zoneout_masks = sequences(zoneout_masks);
+    layer.zoneout_masks = sequences(zoneout_masks, packed);
     layer.candidates = pointers(candidates);
+    layer.weight_hr = pointer(projection.at(0));
+    layer.unprojected = pointer(projection.at(1));
     return layer;
   }
 
@@ -168,21 +173,21 @@ class Cell {
 class Stream {
  public:
   Stream(const Cell& cell, bool is_double, const std::vector<std::ptrdiff_t>& sizes, int threads, const Addresses& weights,
-         const Addresses& biases, const Addresses& vectors, const Addresses& initial, double zoneout)
-      : bytes_(sizes.at(0) * sizes.at(2) * (is_double ? 8 : 4)) {
-    const std::vector<std::ptrdiff_t> four{1, sizes.at(0), sizes.at(1), sizes.at(2)};
+         const Addresses& biases, const Addresses& vectors, const Addresses& initial, double zoneout, Address projection) {
+    const std::vector<std::ptrdiff_t> all{1, sizes.at(0), sizes.at(1), sizes.at(2), sizes.at(3)};
     const Addresses states(3 * cell.plan_.states), none{0, 0, 0}, operands(cell.plan_.operand_phase.size());
-    const Layer layer = cell.layer_of(four, false, threads, 0, 0, none, weights, biases, vectors, initial, states, 0,
-                                      operands, 0, zoneout, {}, {});
+    const Layer layer = cell.layer_of(all, false, threads, 0, 0, false, none, weights, biases, vectors, initial, states, 0,
+                                      operands, 0, zoneout, {}, {}, {projection, 0});
+    for (int s = 0; s < cell.plan_.states; ++s) bytes_.push_back(layer.batch * layer.width(s) * (is_double ? 8 : 4));
     stepping_ = cell.isa_.stream(layer, is_double);
   }
 
   void step(Address input, Address output) { stepping_->step(pointer(input), pointer(output)); }
-  void read(int s, Address to) { std::memcpy(pointer(to), stepping_->state(s), bytes_); }
-  void write(int s, Address from) { std::memcpy(stepping_->state(s), pointer(from), bytes_); }
+  void read(int s, Address to) { std::memcpy(pointer(to), stepping_->state(s), bytes_.at(s)); }
+  void write(int s, Address from) { std::memcpy(stepping_->state(s), pointer(from), bytes_.at(s)); }
 
  private:
-  const std::size_t bytes_;
+  std::vector<std::size_t> bytes_;  // of each state
   std::unique_ptr<Stepping> stepping_;
 };
 
@@ -208,16 +213,17 @@ NB_MODULE(_engine, module) {
                     const std::vector<std::vector<int>>&, recurra::Address>(),
            "isa"_a, "fingerprint"_a, "states"_a, "slots"_a, "kept"_a, "phases"_a, "vectors"_a, "operand_phase"_a,
            "products"_a, "entry"_a = 0)
-      .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a,
+      .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a,
            "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "final"_a, "states"_a, "kept"_a,
-           "operands"_a, "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a)
-      .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a,
+           "operands"_a, "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "projection"_a)
+      .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a,
            "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "states"_a, "kept"_a, "operands"_a,
-           "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a, "d_biases"_a, "d_vectors"_a, "d_initial"_a);
+           "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "projection"_a, "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a,
+           "d_biases"_a, "d_vectors"_a, "d_initial"_a, "d_projection"_a);
   nb::class_<recurra::Stream>(module, "Stream")
       .def(nb::init<const recurra::Cell&, bool, const std::vector<std::ptrdiff_t>&, int, const recurra::Addresses&,
-                    const recurra::Addresses&, const recurra::Addresses&, const recurra::Addresses&, double>(),
-           "cell"_a, "is_double"_a, "sizes"_a, "threads"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "zoneout"_a,
+                    const recurra::Addresses&, const recurra::Addresses&, const recurra::Addresses&, double, recurra::Address>(),
+           "cell"_a, "is_double"_a, "sizes"_a, "threads"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "zoneout"_a, "projection"_a = 0,
            nb::keep_alive<1, 2>())
       .def("step", &recurra::Stream::step, "input"_a, "output"_a)
       .def("read", &recurra::Stream::read, "state"_a, "to"_a)

@@ -30,14 +30,18 @@ class Clock {
   std::ptrdiff_t place(int r) const { return layer_.order ? layer_.order[r] : r; }
 
   template <class T> T* at(const Sequence& sequence, std::ptrdiff_t t, int r) const {
+    if (sequence.packed) return static_cast<T*>(sequence.data) + (before(t) + r) * sequence.row;
     return static_cast<T*>(sequence.data) + t * sequence.step + place(r) * sequence.row;
   }
-  template <class T> T* at(void* states, int r) const { return static_cast<T*>(states) + place(r) * layer_.hidden; }
+  // Of (B, width of a state).
+  template <class T> T* at(void* values, int state, int r) const {
+    return static_cast<T*>(values) + place(r) * layer_.width(state);
+  }
 
   // The state that the j-th step starts from.
   template <class T> T* old_state(int s, std::ptrdiff_t j, int r) const {
     if (j > 0 && r < rows(time(j - 1))) return at<T>(layer_.states[s], time(j - 1), r);
-    return at<T>(layer_.initial[s], r);
+    return at<T>(layer_.initial[s], s, r);
   }
 
  private:
@@ -58,8 +62,7 @@ template <class T> class Zoneout {
 
   const unsigned char* mask(const Clock& clock, int s, std::ptrdiff_t t, int r) const {
     if (layer_.zoneout_masks.empty()) return nullptr;
-    const Sequence& masks = layer_.zoneout_masks[s];
-    return static_cast<const unsigned char*>(masks.data) + t * masks.step + clock.place(r) * masks.row;
+    return clock.at<unsigned char>(layer_.zoneout_masks[s], t, r);
   }
   T share(const unsigned char* mask, std::ptrdiff_t unit) const {
     return mask ? static_cast<T>(mask[unit] ? 1 : 0) : static_cast<T>(layer_.zoneout);
@@ -71,8 +74,12 @@ template <class T> class Zoneout {
 
 // Terms of a product's sums: the width of what is multiplied.
 inline int terms_of(const Layer& layer, const Product& product) {
-  return static_cast<int>(product.source == kInput ? layer.input_size : layer.hidden);
+  if (product.source == kInput) return static_cast<int>(layer.input_size);
+  return static_cast<int>(product.source == kState ? layer.width(product.index) : layer.hidden);
 }
+
+// How many whole vectors hold so many units.
+inline int blocks_of(std::ptrdiff_t size, int width) { return static_cast<int>((size + width - 1) / width); }
 
 inline int lanes(std::ptrdiff_t size, int block, int width) {
   return static_cast<int>(std::min<std::ptrdiff_t>(width, size - std::ptrdiff_t(block) * width));

@@ -21,8 +21,10 @@ template <class T> class Forward {
         clock_(layer),
         zoneout_(layer),
         keep_(keep),
-        blocks_(static_cast<int>((layer.hidden + W - 1) / W)),
+        blocks_(blocks_of(layer.hidden, W)),
+        projected_blocks_(blocks_of(layer.projected, W)),
         padded_(padded_units(layer.hidden)),
+        projected_padded_(padded_units(layer.projected)),
         row_(plan_.kept * padded_) {
     ahead_ = keep ? layer.batch : std::max<std::ptrdiff_t>(kAhead, layer.batch);
     panels_ = workspace_.count<T>(packed_terms() * blocks_ * W);
@@ -34,8 +36,13 @@ template <class T> class Forward {
       operands_[q] = layer.kept ? 0 : workspace_.count<T>(layer.batch * padded_);
     for (int s = 0; s < plan_.states; ++s)
       if (layer.states[s].data == nullptr && alternates(s))
-        alternating_[s] = workspace_.count<T>(2 * layer.batch * layer.hidden);
+        alternating_[s] = workspace_.count<T>(2 * layer.batch * layer.width(s));
     if (layer.mask != nullptr) masked_ = workspace_.count<T>(2 * layer.batch * padded_);
+    if (layer.projected > 0) {
+      projection_ = workspace_.count<T>(layer.hidden * projected_blocks_ * W);
+      projected_ = workspace_.count<T>(layer.batch * projected_padded_);
+      if (layer.unprojected == nullptr) unprojected_ = workspace_.count<T>(layer.batch * padded_);
+    }
     workspace_.take(keep);
     if (layer.kept) prefer_large_pages(layer.kept, clock_.total() * row_ * sizeof(T));
   }
@@ -47,7 +54,10 @@ template <class T> class Forward {
       prepared_ = false;
     }
     const bool done = run_team(threads, [&](int thread, Barrier& barrier) {
-      work(locals_[thread], thread, share_of(blocks_, thread, threads), barrier);
+      Local& local = locals_[thread];
+      local.share = share_of(blocks_, thread, threads);
+      local.projected = share_of(projected_blocks_, thread, threads);
+      work(local, thread, barrier);
     });
     prepared_ |= done;
     return done;
@@ -71,8 +81,11 @@ template <class T> class Forward {
   };
   // What one thread works with.
   struct Local {
+    Share share, projected;
     std::vector<Group> groups;
+    std::vector<Strip<T>> projection;
     std::vector<const T*> rows;
+    std::vector<T*> unprojected;
     std::vector<T*> old_rows[kMaxStates], new_rows[kMaxStates];
   };
 
@@ -84,9 +97,9 @@ template <class T> class Forward {
     return false;
   }
 
-  void work(Local& local, int thread, Share share, Barrier& barrier) {
-    if (!prepared_) prepare(local, thread, share);
-    start(local, share);
+  void work(Local& local, int thread, Barrier& barrier) {
+    if (!prepared_) prepare(local, thread);
+    start(local);
     if (layer_.mask != nullptr) {
       for (const Group& group : local.groups)
         for (int turn = 0; turn < 2; ++turn) mask_rows(group, local.old_rows[0].data(), nullptr, masked_rows(turn), layer_.batch);
@@ -103,7 +116,7 @@ template <class T> class Forward {
         row += clock_.rows(clock_.time(j));
       }
     }
-    finish(local, share);
+    finish(local);
   }
 
   // Whether weights are read only once, so that packing them all beforehand would cost more than it saves.
@@ -120,7 +133,8 @@ template <class T> class Forward {
   }
 
   // Pack this thread's weights, and copy what is read beyond its end into padded memory.
-  void prepare(Local& local, int thread, Share share) {
+  void prepare(Local& local, int thread) {
+    const Share share = local.share;
     T* panel = workspace_.at<T>(panels_) + packed_terms() * share.begin * W;
     const int together = plan_.slots % kTileVectors == 0 ? 1 : 4;
     for (int b = share.begin; b < share.end; b += together) {
@@ -131,6 +145,7 @@ template <class T> class Forward {
     // Source by source, so that the panels of one phase follow one another in memory from group to group.
     for (const Source source : {kInput, kState, kOperand})
       for (Group& group : local.groups) panel = pack(group, source, panel, workspace_.at<T>(block_) + thread * kBlockSize);
+    if (layer_.projected > 0) pack_projection(local);
     for (int block = share.begin; block < share.end; ++block) {
       const int width = lanes(layer_.hidden, block, W);
       const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
@@ -181,24 +196,46 @@ template <class T> class Forward {
     return panel;
   }
 
+  void pack_projection(Local& local) {
+    const int terms = static_cast<int>(layer_.hidden);
+    std::vector<Column<T>> columns;
+    for (int block = local.projected.begin; block < local.projected.end; ++block) {
+      const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+      const T* weights = static_cast<T*>(layer_.weight_hr) + unit * terms;
+      columns.push_back({weights, lanes(layer_.projected, block, W), unit});
+    }
+    local.projection.clear();
+    cut(columns, terms, workspace_.at<T>(projection_) + std::ptrdiff_t(terms) * local.projected.begin * W, local.projection);
+    const Column<T>* column = columns.data();
+    for (const Strip<T>& strip : local.projection)
+      for (int v = 0; v < strip.vectors; ++v) pack_rows(strip, v, *column++, terms, terms);
+  }
+
+  // What this thread copies of a row of a state.
+  void copy(const Local& local, int s, T* to, const T* from) const {
+    const Share share = s == 0 && layer_.projected > 0 ? local.projected : local.share;
+    const std::ptrdiff_t unit = std::ptrdiff_t(share.begin) * W;
+    const std::ptrdiff_t end = std::min<std::ptrdiff_t>(layer_.width(s), std::ptrdiff_t(share.end) * W);
+    if (end > unit) std::memcpy(to + unit, from + unit, sizeof(T) * (end - unit));
+  }
+
   // Row addresses of the states before the first step.
-  void start(Local& local, Share share) {
+  void start(Local& local) {
     const int batch = static_cast<int>(layer_.batch);
     local.rows.resize(std::max<std::ptrdiff_t>(ahead_, batch));
-    const std::ptrdiff_t unit = std::ptrdiff_t(share.begin) * W;
-    const std::size_t bytes = sizeof(T) * (std::min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
+    if (layer_.projected > 0) local.unprojected.resize(batch);
     for (int s = 0; s < plan_.states; ++s) {
       local.old_rows[s].resize(batch);
       local.new_rows[s].resize(batch);
       for (int r = 0; r < batch; ++r) {
-        local.old_rows[s][r] = clock_.template at<T>(layer_.initial[s], r);
+        local.old_rows[s][r] = clock_.template at<T>(layer_.initial[s], s, r);
         if (layer_.states[s].data != nullptr) continue;
         if (alternates(s)) {
-          local.new_rows[s][r] = workspace_.at<T>(alternating_[s]) + r * layer_.hidden;
+          local.new_rows[s][r] = workspace_.at<T>(alternating_[s]) + r * layer_.width(s);
         } else {
           // Nobody else reads it, so it is renewed in its place.
-          T* place = clock_.template at<T>(layer_.final[s], r);
-          std::memcpy(place + unit, local.old_rows[s][r] + unit, bytes);
+          T* place = clock_.template at<T>(layer_.final[s], s, r);
+          copy(local, s, place, local.old_rows[s][r]);
           local.old_rows[s][r] = local.new_rows[s][r] = place;
         }
       }
@@ -261,6 +298,12 @@ template <class T> class Forward {
       tile.old_state[s] = local.old_rows[s].data();
       tile.new_state[s] = local.new_rows[s].data();
     }
+    if (layer_.projected > 0) {
+      T* base = layer_.unprojected ? static_cast<T*>(layer_.unprojected) + clock_.before(t) * padded_
+                                   : workspace_.at<T>(unprojected_);
+      for (int r = 0; r < n; ++r) local.unprojected[r] = base + r * padded_;
+      tile.new_state[0] = local.unprojected.data();
+    }
     for (int v = 0; v < plan_.vectors; ++v) tile.vectors[v] = workspace_.at<T>(vectors_) + v * padded_;
     for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q) tile.operands[q] = operand(q, t);
     for (int phase = 0; phase < plan_.phases; ++phase) {
@@ -290,6 +333,10 @@ template <class T> class Forward {
       }
       barrier.wait();
     }
+    if (layer_.projected > 0) {
+      project(local, n);
+      barrier.wait();
+    }
     for (int s = 0; s < plan_.states; ++s) {
       if (layer_.states[s].data == nullptr && !alternates(s)) continue;
       for (int r = 0; r < n; ++r) {
@@ -297,18 +344,27 @@ template <class T> class Forward {
         local.old_rows[s][r] = local.new_rows[s][r];
         // Two buffers take turns; the first time the initial state steps aside for the second.
         if (layer_.states[s].data == nullptr) {
-          T* first = workspace_.at<T>(alternating_[s]) + r * layer_.hidden;
-          T* second = first + layer_.batch * layer_.hidden;
+          T* first = workspace_.at<T>(alternating_[s]) + r * layer_.width(s);
+          T* second = first + layer_.batch * layer_.width(s);
           local.new_rows[s][r] = spare == first || spare == second ? spare : second;
         }
       }
     }
   }
 
+  // The new h from h before the projection.
+  void project(Local& local, int n) {
+    T* to = workspace_.at<T>(projected_);
+    for (int r = 0; r < n; ++r) local.rows[r] = local.unprojected[r];
+    multiply<T>(local.projection.data(), static_cast<int>(local.projection.size()), static_cast<int>(layer_.hidden),
+                local.rows.data(), n, to, projected_padded_, nullptr, 0);
+    for (int r = 0; r < n; ++r) copy(local, 0, local.new_rows[0][r], to + r * projected_padded_);
+  }
+
   // Recurrent dropout of one group's units: from rows at addresses, or padded ones, to padded ones.
   void mask_rows(const Group& group, T* const* rows, const T* padded, T* to, std::ptrdiff_t n) const {
     for (int r = 0; r < n; ++r) {
-      const T* mask = clock_.template at<T>(layer_.mask, r);
+      const T* mask = clock_.template at<T>(layer_.mask, 0, r);
       const T* from = rows ? rows[r] : padded + r * padded_;
       for (int block = group.begin; block < group.begin + group.blocks; ++block) {
         const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
@@ -349,14 +405,12 @@ template <class T> class Forward {
     return static_cast<T*>(layer_.operands[q]) + clock_.before(t) * padded_;
   }
 
-  void finish(const Local& local, Share share) {
-    const std::ptrdiff_t unit = std::ptrdiff_t(share.begin) * W;
-    const std::size_t bytes = sizeof(T) * (std::min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
+  void finish(const Local& local) {
     for (int s = 0; s < plan_.states; ++s)
       for (int r = 0; r < layer_.batch; ++r) {
-        T* place = clock_.template at<T>(layer_.final[s], r);
+        T* place = clock_.template at<T>(layer_.final[s], s, r);
         const T* last = local.old_rows[s][r];
-        if (last != place) std::memcpy(place + unit, last + unit, bytes);
+        if (last != place) copy(local, s, place, last);
       }
   }
 
@@ -366,13 +420,14 @@ template <class T> class Forward {
   const Clock clock_;
   const Zoneout<T> zoneout_;
   const bool keep_;
-  const int blocks_;
-  const std::ptrdiff_t padded_, row_;
+  const int blocks_, projected_blocks_;
+  const std::ptrdiff_t padded_, projected_padded_, row_;
   std::ptrdiff_t ahead_;
   Workspace workspace_;
   std::vector<Local> locals_;
   bool prepared_ = false;
   std::size_t panels_, block_, bias_, vectors_, slots_, operands_[kMaxOperands] = {}, alternating_[kMaxStates] = {}, masked_ = 0;
+  std::size_t projection_ = 0, projected_ = 0, unprojected_ = 0;
 };
 
 }  // namespace recurra::RECURRA_ISA

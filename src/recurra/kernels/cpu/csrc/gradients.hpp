@@ -17,8 +17,8 @@ template <class T> class Gradients {
         plan_(*layer.plan),
         clock_(clock),
         workspace_(workspace),
-        blocks_(static_cast<int>((layer.hidden + W - 1) / W)),
-        input_blocks_(static_cast<int>((layer.input_size + W - 1) / W)),
+        blocks_(blocks_of(layer.hidden, W)),
+        input_blocks_(blocks_of(layer.input_size, W)),
         padded_(padded_units(layer.hidden)),
         row_(plan_.kept * padded_) {}
 
@@ -49,6 +49,7 @@ template <class T> class Gradients {
 
   // Of the rows of all matrices and biases that a thread owns.
   void weights(int thread, Share share) {
+    if (share.begin == share.end) return;
     T* scratch = workspace_.at<T>(scratch_) + thread * per_thread_;
     const std::ptrdiff_t unit = std::ptrdiff_t(share.begin) * W;
     const int units = static_cast<int>(std::min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
@@ -202,7 +203,7 @@ template <class T> class Gradients {
         rows[i] = clock_.template old_state<T>(product.index, clock_.time(t), r);
       else
         rows[i] = static_cast<const T*>(layer_.operands[product.index]) + (m + i) * padded_;
-      if (product.source == kState && masked(layer_, product)) masks[i] = clock_.template at<T>(layer_.mask, r);
+      if (product.source == kState && masked(layer_, product)) masks[i] = clock_.template at<T>(layer_.mask, 0, r);
       ++r;
     }
   }

@@ -30,6 +30,8 @@ struct CellPlan {
 struct Sequence {
   void* data = nullptr;
   std::ptrdiff_t step = 0, row = 0;
+  // Whether only rows that count are there, step after step, the longest first.
+  bool packed = false;
 };
 
 // Units of a layer are held in whole vectors of the widest kind, with a stride that does not map all rows of a tile to
@@ -41,7 +43,8 @@ inline std::ptrdiff_t padded_units(std::ptrdiff_t hidden) {
 
 struct Layer {
   const CellPlan* plan = nullptr;
-  std::ptrdiff_t steps = 0, batch = 0, input_size = 0, hidden = 0;
+  // With a projection h, the first state, has `projected` units where every other state has `hidden`.
+  std::ptrdiff_t steps = 0, batch = 0, input_size = 0, hidden = 0, projected = 0;
   bool reverse = false;
   int threads = 1;
   // With lengths: rows of each step that count, and where the rows, sorted by falling length, lie in memory.
@@ -49,16 +52,20 @@ struct Layer {
   const std::int64_t* order = nullptr;
 
   Sequence input;
-  std::vector<void*> weights;  // weight_ih (G*H, I), weight_hh (G*H, H), the cell's own (H, H)
+  std::vector<void*> weights;  // weight_ih (G*H, I), weight_hh (G*H, H or P), the cell's own (H, H)
   void* bias_ih = nullptr;     // (G*H,) or nullptr
   void* bias_hh = nullptr;
   std::vector<void*> vectors;    // (H,)
-  std::vector<void*> initial;    // (B, H)
-  std::vector<void*> final;      // (B, H)
+  std::vector<void*> initial;    // (B, H or P)
+  std::vector<void*> final;      // (B, H or P)
   std::vector<Sequence> states;  // of every step; data nullptr where only the last is wanted
   // For the way back, else nullptr: kept values (N, kept, padded) and operands (N, padded), N rows that count.
   void* kept = nullptr;
   std::vector<void*> operands;
+
+  // The projection, (P, H), and for the way back h before it, (N, padded).
+  void* weight_hr = nullptr;
+  void* unprojected = nullptr;
 
   // Regularisation. Multiplies what enters the products with weight_hh: (B, H) or nullptr.
   void* mask = nullptr;
@@ -77,6 +84,10 @@ struct Layer {
   void* d_bias_hh = nullptr;
   std::vector<void*> d_vectors;
   std::vector<void*> d_initial;
+  void* d_weight_hr = nullptr;
+  void* d_projected = nullptr;  // of h of each step, (N, padded P): for the way back to work in
+
+  std::ptrdiff_t width(int state) const { return state == 0 && projected > 0 ? projected : hidden; }
 };
 
 }  // namespace recurra

@@ -11,6 +11,7 @@ template <class T> class Stream final : public Stepping {
   Stream(const Layer& layer, const CellFunctions& functions)
       : layer_(layer),
         size_(layer.batch * layer.hidden),
+        output_bytes_(layer.batch * layer.width(0) * sizeof(T)),
         states_(2 * layer.plan->states * size_),
         forward_(layer_, functions, true) {
     const int states = layer.plan->states;
@@ -21,7 +22,8 @@ template <class T> class Stream final : public Stepping {
     const std::vector<T> nothing(layer.batch * layer.input_size);
     std::vector<T> output(size_);
     step(nothing.data(), output.data());
-    for (int s = 0; s < states; ++s) std::memcpy(buffer(s, turn_), layer.initial[s], size_ * sizeof(T));
+    for (int s = 0; s < states; ++s)
+      std::memcpy(buffer(s, turn_), layer.initial[s], layer.batch * layer.width(s) * sizeof(T));
   }
 
   void step(const void* input, void* output) override {
@@ -29,11 +31,11 @@ template <class T> class Stream final : public Stepping {
     for (int s = 0; s < layer_.plan->states; ++s) {
       layer_.initial[s] = buffer(s, turn_);
       layer_.final[s] = buffer(s, 1 - turn_);
-      layer_.states[s] = {layer_.final[s], 0, layer_.hidden};
+      layer_.states[s] = {layer_.final[s], 0, layer_.width(s)};
     }
     if (!forward_.run(allowed_threads(layer_.threads))) forward_.run(1);
     turn_ = 1 - turn_;
-    std::memcpy(output, buffer(0, turn_), size_ * sizeof(T));
+    std::memcpy(output, buffer(0, turn_), output_bytes_);
   }
 
   void* state(int s) override { return buffer(s, turn_); }
@@ -42,7 +44,8 @@ template <class T> class Stream final : public Stepping {
   T* buffer(int s, int turn) { return states_.data() + (2 * s + turn) * size_; }
 
   Layer layer_;
-  const std::ptrdiff_t size_;
+  const std::ptrdiff_t size_;  // of the widest state
+  const std::size_t output_bytes_;
   std::vector<T> states_;
   Forward<T> forward_;
   int turn_ = 0;
