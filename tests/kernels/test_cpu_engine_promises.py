@@ -393,7 +393,7 @@ def options() -> dict[str, LayerCall]:
         "projection": projected,
         "projection and recurrent mask": replace(projected, recurrent_mask=torch.ones_like(projected.states[0])),
         "projection and zoneout": replace(projected, zoneout=0.25),
-        "half precision": with_leaves(call, [leaf.detach().bfloat16() for leaf in leaves(call)]),
+        "half precision": with_leaves(call, [leaf.detach().half() for leaf in leaves(call)]),
         "weights of another dtype": with_leaves(call, other),
         "states of another dtype": replace(call, states=(call.states[0].detach().float(), call.states[1])),
     }
@@ -408,7 +408,7 @@ def test_an_option_is_refused_or_right(option: str) -> None:
 
 def test_autocast_and_transforms_are_left_to_others() -> None:
     call = resting(make("lstm", dtype=torch.float32))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.float16):
         assert engine.refusal(call) is not None
     seen = []
     torch.func.vmap(lambda x: seen.append(engine.refusal(call)) or x)(torch.zeros(2))

@@ -48,8 +48,8 @@ def refusal(call: LayerCall) -> str | None:
 
 
 def widens_autocast(call: LayerCall) -> bool:
-    """Whether torch gives this layer's results in full precision under autocast, as its CPU loops of RNN and GRU do."""
-    on_cpu_loop = call.input.device.type == "cpu" and kind_of(call.cell) not in (None, "lstm")
+    """Whether torch gives this layer's results in full precision under autocast, as its CPU loop of the GRU does."""
+    on_cpu_loop = call.input.device.type == "cpu" and kind_of(call.cell) == "gru"
     return on_cpu_loop and not call.zoneout and call.recurrent_mask is None
 
 

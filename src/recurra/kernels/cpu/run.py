@@ -14,7 +14,7 @@ from ...cells import Cell
 from .. import reference
 from ..call import LayerCall, LayerResult, autocast_dtype, check_range
 from ..packing import run_padded
-from ..torch_fused import transformed
+from ..torch_fused import transformed, widens_autocast
 from .compiled import CompiledCell, compiled, engine
 
 __all__ = ["available", "name", "refusal", "run", "whole"]
@@ -31,13 +31,18 @@ def available(cell: Cell, input: Tensor) -> str | None:
         return "it runs on the CPU"
     if engine() is None:
         return "this installation was built without it"
-    if input.dtype not in (torch.float32, torch.float64) or autocast_dtype(input) is not None:
-        return "it computes in float32 and float64"
+    if _dtype(input) not in (torch.float32, torch.float64, torch.bfloat16):
+        return "it computes in float32, float64 and bfloat16"
     if transformed() or torch.jit.is_tracing() or type(input) not in (Tensor, torch.nn.Parameter):
         return "it has no rule for transformed, traced or fake tensors"
     if compiled(cell) is None:
         return f"there is no compiled code for {cell!r}"
     return None
+
+
+def _dtype(input: Tensor) -> torch.dtype:
+    """The dtype that a layer on this input computes in."""
+    return autocast_dtype(input) or input.dtype
 
 
 def refusal(call: LayerCall) -> str | None:
@@ -52,7 +57,8 @@ def refusal(call: LayerCall) -> str | None:
     dtype = call.input.dtype
     masks = [] if call.recurrent_mask is None else [call.recurrent_mask]
     others = [*call.states, *masks, *(weight for direction in call.weights for weight in direction.values())]
-    if any(tensor.dtype != dtype or not tensor.is_cpu for tensor in others):
+    allowed = (torch.float32, torch.bfloat16) if autocast_dtype(call.input) is not None else (dtype,)
+    if any(tensor.dtype not in allowed or not tensor.is_cpu for tensor in others):
         return "input, states and weights differ in dtype or device"
     return None
 
@@ -64,14 +70,33 @@ def _cell_of(call: LayerCall) -> CompiledCell:
 
 
 def run(call: LayerCall) -> LayerResult:
-    """Run one layer; see `refusal` for what cannot be run."""
+    """Run one layer; see `refusal` for what cannot be run.
+
+    In bfloat16 the weights are rounded to it, and so are the results; everything between is computed in float32.
+    """
+    if _dtype(call.input) != torch.bfloat16:
+        return _run(call, False)
+    dtype = call.input.dtype if widens_autocast(call) else torch.bfloat16
+    mask = call.recurrent_mask
+    wide = replace(
+        call,
+        input=call.input.float(),
+        states=tuple(state.float() for state in call.states),
+        weights=tuple({name: weight.float() for name, weight in direction.items()} for direction in call.weights),
+        recurrent_mask=None if mask is None else mask.float(),
+    )
+    result = _run(wide, True)
+    return LayerResult(tuple(value.to(dtype) for value in result.outputs), tuple(v.to(dtype) for v in result.final))
+
+
+def _run(call: LayerCall, round_weights: bool) -> LayerResult:
     the_cell = _cell_of(call)
     tensors = [call.input, *call.states, *(weight for direction in call.weights for weight in direction.values())]
     rows = _Rows.of(call)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        results = _Layer.apply(call, the_cell, rows, *tensors)
+        results = _Layer.apply(call, the_cell, rows, round_weights, *tensors)
     else:
-        results = _Forward(call, the_cell, rows, keep=False).results
+        results = _Forward(call, the_cell, rows, round_weights, keep=False).results
     wanted = len(results) - len(call.states)
     return LayerResult(tuple(results[:wanted]), tuple(results[wanted:]))
 
@@ -172,8 +197,11 @@ def _sizes(cell: Cell, input_size: int, hidden: int, width: int) -> dict[str, in
 class _Forward:
     """One run of a layer, and what the way back needs of it."""
 
-    def __init__(self, call: LayerCall, the_cell: CompiledCell, rows: _Rows, *, keep: bool) -> None:
+    def __init__(
+        self, call: LayerCall, the_cell: CompiledCell, rows: _Rows, round_weights: bool, *, keep: bool
+    ) -> None:
         self.call = call
+        self.round_weights = round_weights
         self.cell = the_cell
         self.rows = rows
         cell, plan = call.cell, the_cell.plan
@@ -256,6 +284,7 @@ class _Forward:
             "active": _address(self.rows.active),
             "order": _address(self.rows.order),
             "packed": self.input.dim() == 2,
+            "round_weights": self.round_weights,
             "input": _sequence(self.input),
             "weights": [_address(weights[f"weight_{key}"]) for key in ("ih", "hh", *cell.matrices)],
             "biases": [_address(weights.get("bias_ih")), _address(weights.get("bias_hh"))],
@@ -328,8 +357,10 @@ class _Layer(torch.autograd.Function):
     """A layer in autograd's graph."""
 
     @staticmethod
-    def forward(ctx: Any, call: LayerCall, the_cell: CompiledCell, rows: _Rows, *tensors: Tensor) -> Any:
-        forward = _Forward(call, the_cell, rows, keep=True)
+    def forward(
+        ctx: Any, call: LayerCall, the_cell: CompiledCell, rows: _Rows, round_weights: bool, *tensors: Tensor
+    ) -> Any:
+        forward = _Forward(call, the_cell, rows, round_weights, keep=True)
         ctx.set_materialize_grads(False)
         given = len(forward.results) - len(call.states)
         # Outputs are kept by autograd alone, which notices when they are changed in place; held here they would hold
@@ -361,10 +392,10 @@ class _Layer(torch.autograd.Function):
                 forward.states, forward.final = list(states), []
             ctx.spent = True
             found = forward.backward(
-                list(gradients[: ctx.given]), list(gradients[ctx.given :]), ctx.needs_input_grad[3:]
+                list(gradients[: ctx.given]), list(gradients[ctx.given :]), ctx.needs_input_grad[4:]
             )
             forward.states = []
-        return None, None, None, *found
+        return None, None, None, None, *found
 
 
 def _differentiable(ctx: Any, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -377,7 +408,11 @@ def _differentiable(ctx: Any, inputs: Sequence[Tensor], gradients: Sequence[Tens
     rest = list(inputs[1 + count :])
     weights = []
     for names in ctx.weight_counts:
-        weights.append(dict(zip(names, rest[: len(names)], strict=True)))
+        values = rest[: len(names)]
+        if forward.round_weights:
+            # The biases, which are vectors, are not multiplied by anything and stay whole, as do the cell's own.
+            values = [value.bfloat16().float() if value.dim() == 2 else value for value in values]
+        weights.append(dict(zip(names, values, strict=True)))
         rest = rest[len(names) :]
     call = replace(call, input=inputs[0], states=tuple(inputs[1 : 1 + count]), weights=tuple(weights))
     result = run_padded(reference.run, call)

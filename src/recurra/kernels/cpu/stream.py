@@ -27,11 +27,14 @@ class EngineStepping:
         module = engine()
         assert cell is not None and module is not None
         (weights,) = call.weights
-        weights = {name: whole(weight) for name, weight in weights.items()}
-        states = [whole(state[0]) for state in call.states]
+        self._dtype = call.input.dtype
+        self._narrow = self._dtype == torch.bfloat16
+        dtype = torch.float32 if self._narrow else self._dtype
+        weights = {name: whole(weight).to(dtype) for name, weight in weights.items()}
+        states = [whole(state[0]).to(dtype) for state in call.states]
+        self._inside = dtype
         self._batch = states[0].shape[0]
         self._widths = [state.shape[1] for state in states]
-        self._dtype = call.input.dtype
         input_size = call.input.shape[2]
         hidden = len(weights["weight_hh"]) // len(call.cell.gates)
         work = self._batch * (input_size + hidden) * hidden * len(cell.plan.products) // 2
@@ -50,6 +53,7 @@ class EngineStepping:
             initial=[state.data_ptr() for state in states],
             zoneout=call.zoneout,
             projection=address("weight_hr"),
+            round_weights=self._narrow,
         )
         self._step = self._stream.step
 
@@ -59,17 +63,19 @@ class EngineStepping:
             raise ValueError(f"a step takes {self._dtype} on the CPU, not {x.dtype} on {x.device}")
         if not x.is_contiguous() or x.is_neg():
             x = whole(x)
-        output = torch.empty((self._batch, self._widths[0]), dtype=self._dtype)
+        output = torch.empty((self._batch, self._widths[0]), dtype=self._inside)
+        if self._narrow:
+            x = x.float()
         self._step(x.data_ptr(), output.data_ptr())
-        return output
+        return output.to(self._dtype) if self._narrow else output
 
     @property
     def states(self) -> tuple[Tensor, ...]:
         """The present value of each state, (B, H), h of a projection (B, P); may be set."""
-        states = tuple(torch.empty((self._batch, width), dtype=self._dtype) for width in self._widths)
+        states = tuple(torch.empty((self._batch, width), dtype=self._inside) for width in self._widths)
         for index, state in enumerate(states):
             self._stream.read(index, state.data_ptr())
-        return states
+        return tuple(state.to(self._dtype) for state in states)
 
     @states.setter
     def states(self, states: tuple[Tensor, ...]) -> None:
@@ -77,5 +83,5 @@ class EngineStepping:
             expected = (self._batch, self._widths[index])
             if state.shape != expected:
                 raise ValueError(f"a state must have shape {expected}, not {tuple(state.shape)}")
-            kept = whole(state.to("cpu", self._dtype))
+            kept = whole(state.to("cpu", self._inside))
             self._stream.write(index, kept.data_ptr())

@@ -14,6 +14,7 @@ template <class T> class Backward {
         functions_(functions),
         clock_(layer),
         zoneout_(layer),
+        width_(width_for<T>(layer, layer.batch)),
         blocks_(blocks_of(layer.hidden, W)),
         projected_blocks_(blocks_of(layer.projected, W)),
         padded_(padded_units(layer.hidden)),
@@ -81,7 +82,7 @@ template <class T> class Backward {
     std::size_t panels = 0;
     for (const Product& product : plan_.products)
       if (product.source != kInput)
-        panels += std::size_t(layer_.hidden) * (to_projected(product) ? projected_blocks_ : blocks_) * W;
+        panels += depth(width_, layer_.hidden) * (to_projected(product) ? projected_blocks_ : blocks_) * W;
     panels_ = workspace_.count<T>(panels);
     if (layer_.projected > 0) {
       projection_panels_ = workspace_.count<T>(layer_.projected * blocks_ * W);
@@ -142,7 +143,7 @@ template <class T> class Backward {
     std::ptrdiff_t before = 0;
     for (const Product& product : plan_.products)
       if (product.source != kInput) before += to_projected(product) ? local.projected_share.begin : share.begin;
-    T* panel = workspace_.at<T>(panels_) + before * layer_.hidden * W;
+    T* panel = workspace_.at<T>(panels_) + before * depth(width_, layer_.hidden) * W;
     local.groups = groups_of(share, layer_.hidden);
     local.projected = groups_of(local.projected_share, layer_.projected);
     // Source by source, so that the panels of one phase follow one another in memory from group to group.
@@ -184,14 +185,14 @@ template <class T> class Backward {
 
   void pack_projection(Local& local) {
     const int terms = static_cast<int>(layer_.projected);
-    T* panel = workspace_.at<T>(projection_panels_) + std::ptrdiff_t(terms) * local.share.begin * W;
+    T* panel = workspace_.at<T>(projection_panels_) + depth(width_, terms) * local.share.begin * W;
     for (Group& group : local.groups) {
       std::vector<Column<T>> columns;
       for (int block = group.begin; block < group.begin + group.blocks; ++block) {
         const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
         columns.push_back({static_cast<T*>(layer_.weight_hr) + unit, lanes(layer_.hidden, block, W), unit});
       }
-      panel = cut(columns, terms, panel, group.projection);
+      panel = cut(columns, terms, width_, panel, group.projection);
       const Column<T>* column = columns.data();
       for (const Strip<T>& strip : group.projection)
         for (int v = 0; v < strip.vectors; ++v) pack_columns(strip, v, *column++, terms, layer_.hidden);
@@ -219,7 +220,7 @@ template <class T> class Backward {
         columns.push_back({weights, lanes(width, block, W), unit});
       }
       std::vector<Strip<T>> strips;
-      panel = cut(columns, terms, panel, strips);
+      panel = cut(columns, terms, width_, panel, strips);
       std::size_t column = 0;
       for (const Strip<T>& strip : strips)
         for (int v = 0; v < strip.vectors; ++v) pack_columns(strip, v, columns[column++], terms, width);
@@ -413,6 +414,7 @@ template <class T> class Backward {
   const CellFunctions& functions_;
   const Clock clock_;
   const Zoneout<T> zoneout_;
+  const Width width_;
   const int blocks_, projected_blocks_;
   const std::ptrdiff_t padded_, projected_padded_, row_;
   int threads_ = 1;

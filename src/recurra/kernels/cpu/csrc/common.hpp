@@ -85,15 +85,25 @@ inline int lanes(std::ptrdiff_t size, int block, int width) {
   return static_cast<int>(std::min<std::ptrdiff_t>(width, size - std::ptrdiff_t(block) * width));
 }
 
+// A product with few rows waits for its weights and not for arithmetic.
+constexpr std::ptrdiff_t kFewRows = 12;
+
+// How to hold weights that so many rows at a time are multiplied by.
+template <class T> inline Width width_for(const Layer& layer, std::ptrdiff_t rows) {
+  if (!layer.round_weights) return Width::kWhole;
+  return rows <= kFewRows && sizeof(T) == 4 ? Width::kNarrow : Width::kRounded;
+}
+
 // Cuts columns into strips; the panels lie one after another from `panel`.
-template <class T> T* cut(const std::vector<Column<T>>& columns, int terms, T* panel, std::vector<Strip<T>>& strips) {
+template <class T>
+T* cut(const std::vector<Column<T>>& columns, int terms, Width width, T* panel, std::vector<Strip<T>>& strips) {
   const int count = static_cast<int>(columns.size());
   const int pieces = (count + kTileVectors - 1) / kTileVectors;
   for (int piece = 0; piece < pieces; ++piece) {
     const int begin = count * piece / pieces, end = count * (piece + 1) / pieces;
-    Strip<T> strip{panel, end - begin, {}};
+    Strip<T> strip{panel, end - begin, {}, nullptr, width};
     for (int v = begin; v < end; ++v) strip.columns[v - begin] = columns[v].offset;
-    panel += std::ptrdiff_t(terms) * strip.vectors * kWidth<T>;
+    panel += depth(width, terms) * strip.vectors * kWidth<T>;
     strips.push_back(strip);
   }
   return panel;

@@ -21,6 +21,8 @@ template <class T> class Forward {
         clock_(layer),
         zoneout_(layer),
         keep_(keep),
+        width_(width_for<T>(layer, layer.batch)),
+        input_width_(keep ? width_ : width_for<T>(layer, clock_.total())),
         blocks_(blocks_of(layer.hidden, W)),
         projected_blocks_(blocks_of(layer.projected, W)),
         padded_(padded_units(layer.hidden)),
@@ -125,10 +127,12 @@ template <class T> class Forward {
     return product.source == kInput ? clock_.total() <= ahead_ : layer_.steps <= 1;
   }
 
+  Width width_of(int source) const { return source == kInput ? input_width_ : width_; }
+
   std::ptrdiff_t packed_terms() const {
     std::ptrdiff_t terms = 0;
     for (const Product& product : plan_.products)
-      if (!once(product)) terms += terms_of(layer_, product);
+      if (!once(product)) terms += depth(width_of(product.source), terms_of(layer_, product));
     return terms;
   }
 
@@ -179,7 +183,7 @@ template <class T> class Forward {
           columns.push_back({weights, lanes(layer_.hidden, block, W), product.slot * padded_ + unit});
         }
       }
-      T* const after = cut(columns, terms, panel, segment.strips);
+      T* const after = cut(columns, terms, width_of(source), panel, segment.strips);
       const Column<T>* column = columns.data();
       for (Strip<T>& strip : segment.strips) {
         if (once(first)) {
@@ -205,7 +209,8 @@ template <class T> class Forward {
       columns.push_back({weights, lanes(layer_.projected, block, W), unit});
     }
     local.projection.clear();
-    cut(columns, terms, workspace_.at<T>(projection_) + std::ptrdiff_t(terms) * local.projected.begin * W, local.projection);
+    T* panel = workspace_.at<T>(projection_) + depth(width_, terms) * local.projected.begin * W;
+    cut(columns, terms, width_, panel, local.projection);
     const Column<T>* column = columns.data();
     for (const Strip<T>& strip : local.projection)
       for (int v = 0; v < strip.vectors; ++v) pack_rows(strip, v, *column++, terms, terms);
@@ -420,6 +425,7 @@ template <class T> class Forward {
   const Clock clock_;
   const Zoneout<T> zoneout_;
   const bool keep_;
+  const Width width_, input_width_;
   const int blocks_, projected_blocks_;
   const std::ptrdiff_t padded_, projected_padded_, row_;
   std::ptrdiff_t ahead_;

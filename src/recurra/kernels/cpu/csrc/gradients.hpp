@@ -16,6 +16,7 @@ template <class T> class Gradients {
       : layer_(layer),
         plan_(*layer.plan),
         clock_(clock),
+        width_(width_for<T>(layer, clock.total())),
         workspace_(workspace),
         blocks_(blocks_of(layer.hidden, W)),
         input_blocks_(blocks_of(layer.input_size, W)),
@@ -27,7 +28,7 @@ template <class T> class Gradients {
     threads_ = threads;
     std::size_t input_panels = 0;
     for (const Product& product : plan_.products)
-      if (product.source == kInput && layer_.d_input.data) input_panels += std::size_t(layer_.hidden) * input_blocks_ * W;
+      if (product.source == kInput && layer_.d_input.data) input_panels += depth(width_, layer_.hidden) * input_blocks_ * W;
     input_panels_ = workspace_.count<T>(input_panels);
     d_bias_ = workspace_.count<T>(plan_.slots * padded_);
     const std::ptrdiff_t most = (blocks_ + threads_ - 1) / threads_ * W;
@@ -268,8 +269,8 @@ template <class T> class Gradients {
     int products = 0;
     for (const Product& product : plan_.products) products += product.source == kInput;
     T* panel = workspace_.at<T>(input_panels_) +
-               layer_.hidden * W * (std::ptrdiff_t(products) * strip.begin + std::ptrdiff_t(nth_product) * (strip.end - strip.begin));
-    Strip<T> made{panel, strip.end - strip.begin, {}};
+               depth(width_, layer_.hidden) * W * (std::ptrdiff_t(products) * strip.begin + std::ptrdiff_t(nth_product) * (strip.end - strip.begin));
+    Strip<T> made{panel, strip.end - strip.begin, {}, nullptr, width_};
     for (int v = 0; v < made.vectors; ++v) made.columns[v] = std::ptrdiff_t(strip.begin + v) * W;
     return made;
   }
@@ -295,6 +296,7 @@ template <class T> class Gradients {
   const Layer& layer_;
   const CellPlan& plan_;
   const Clock& clock_;
+  const Width width_;
   Workspace& workspace_;
   const int blocks_, input_blocks_;
   const std::ptrdiff_t padded_, row_;

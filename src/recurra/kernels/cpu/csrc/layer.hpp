@@ -46,6 +46,8 @@ struct Layer {
   // With a projection h, the first state, has `projected` units where every other state has `hidden`.
   std::ptrdiff_t steps = 0, batch = 0, input_size = 0, hidden = 0, projected = 0;
   bool reverse = false;
+  // Whether weights are rounded to bfloat16 as they are packed; sums and everything else stay as they are.
+  bool round_weights = false;
   int threads = 1;
   // With lengths: rows of each step that count, and where the rows, sorted by falling length, lie in memory.
   const std::int64_t* active = nullptr;

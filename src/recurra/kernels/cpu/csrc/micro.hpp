@@ -42,6 +42,43 @@ template <class T, int R, int NV> RECURRA_INLINE void finish(Vec<T> (&sum)[R][NV
   }
 }
 
+// One term of all sums.
+template <class T, int R, int NV>
+RECURRA_INLINE void add_term(Vec<T> (&sum)[R][NV], const T* const (&a)[R], int i, const Vec<T> (&b)[NV]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    const Vec<T> x = splat(a[r][i]);
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) sum[r][v] = madd(x, b[v], sum[r][v]);
+  }
+}
+
+// rows[r][k] times a narrow panel, of which panel[k / 2][v] holds the terms k and k + 1 in the lower and upper halves of
+// its lanes, in bfloat16, which is the upper half of a float. The sums are those of `micro` on the same numbers.
+template <class T, int R, int NV>
+__attribute__((noinline)) void micro_narrow(int k, const T* const* rows, const T* panel, const Out<T>& out) {
+  constexpr int W = kWidth<T>;
+  announce<T, R, NV>(out);
+  Vec<T> sum[R][NV] = {};
+  const T* a[R];
+  for (int r = 0; r < R; ++r) a[r] = rows[r];
+  const Bits<T> upper = Bits<T>{} + static_cast<int>(0xffff0000);
+  Vec<T> b[NV];
+  for (int i = 0; i < k; i += 2) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) b[v] = (Vec<T>)((Bits<T>)load(panel + v * W) << 16);
+    add_term<T, R, NV>(sum, a, i, b);
+    if (i + 1 == k) break;
+    // Memory that may have changed is read again, so that the pairs take no registers meanwhile.
+    asm volatile("" ::: "memory");
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) b[v] = (Vec<T>)((Bits<T>)load(panel + v * W) & upper);
+    add_term<T, R, NV>(sum, a, i + 1, b);
+    panel += NV * W;
+  }
+  finish<T, R, NV>(sum, out);
+}
+
 // rows[r][k] times panel[k][v].
 template <class T, int R, int NV>
 __attribute__((noinline)) void micro(int k, const T* const* rows, const T* panel, const Out<T>& out) {
@@ -62,12 +99,7 @@ __attribute__((noinline)) void micro(int k, const T* const* rows, const T* panel
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) b[v] = load(panel + v * W);
     panel += NV * W;
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const Vec<T> x = splat(a[r][i]);
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) sum[r][v] = madd(x, b[v], sum[r][v]);
-    }
+    add_term<T, R, NV>(sum, a, i, b);
   }
   finish<T, R, NV>(sum, out);
 }
@@ -97,47 +129,32 @@ __attribute__((noinline)) void micro_packed(int k, const T* packed, const T* pan
 template <class T> using Micro = void (*)(int, const T* const*, const T*, const Out<T>&);
 template <class T> using MicroPacked = void (*)(int, const T*, const T*, const Out<T>&);
 
-template <class T, int R> constexpr Micro<T> micro_of(int vectors) {
-  if constexpr (kTileVectors == 4) {
-    constexpr Micro<T> table[] = {micro<T, R, 1>, micro<T, R, 2>, micro<T, R, 3>, micro<T, R, 4>};
-    return table[vectors - 1];
-  } else {
-    constexpr Micro<T> table[] = {micro<T, R, 1>, micro<T, R, 2>};
-    return table[vectors - 1];
+// The kernels of a kind for tiles of up to kTileRows rows by kTileVectors vectors.
+#define RECURRA_ROW(kernel, R) \
+  { kernel<T, R, 1>, kernel<T, R, 2>, kernel<T, R, kTileVectors - 1>, kernel<T, R, kTileVectors> }
+#define RECURRA_KERNELS(kernel)                                                                              \
+  {                                                                                                          \
+    RECURRA_ROW(kernel, 1), RECURRA_ROW(kernel, 2), RECURRA_ROW(kernel, 3), RECURRA_ROW(kernel, 4),          \
+        RECURRA_ROW(kernel, 5), RECURRA_ROW(kernel, 6)                                                       \
   }
-}
+static_assert(kTileRows == 6 && (kTileVectors == 2 || kTileVectors == 4));
 
 template <class T> inline Micro<T> micro_for(int rows, int vectors) {
-  switch (rows) {
-    case 1: return micro_of<T, 1>(vectors);
-    case 2: return micro_of<T, 2>(vectors);
-    case 3: return micro_of<T, 3>(vectors);
-    case 4: return micro_of<T, 4>(vectors);
-    case 5: return micro_of<T, 5>(vectors);
-    default: return micro_of<T, 6>(vectors);
-  }
+  static constexpr Micro<T> table[kTileRows][4] = RECURRA_KERNELS(micro);
+  return table[rows - 1][vectors - 1];
 }
 
-template <class T, int R> constexpr MicroPacked<T> micro_packed_of(int vectors) {
-  if constexpr (kTileVectors == 4) {
-    constexpr MicroPacked<T> table[] = {micro_packed<T, R, 1>, micro_packed<T, R, 2>, micro_packed<T, R, 3>,
-                                        micro_packed<T, R, 4>};
-    return table[vectors - 1];
-  } else {
-    constexpr MicroPacked<T> table[] = {micro_packed<T, R, 1>, micro_packed<T, R, 2>};
-    return table[vectors - 1];
-  }
+template <class T> inline Micro<T> micro_narrow_for(int rows, int vectors) {
+  static constexpr Micro<T> table[kTileRows][4] = RECURRA_KERNELS(micro_narrow);
+  return table[rows - 1][vectors - 1];
 }
 
 template <class T> inline MicroPacked<T> micro_packed_for(int rows, int vectors) {
-  switch (rows) {
-    case 1: return micro_packed_of<T, 1>(vectors);
-    case 2: return micro_packed_of<T, 2>(vectors);
-    case 3: return micro_packed_of<T, 3>(vectors);
-    case 4: return micro_packed_of<T, 4>(vectors);
-    case 5: return micro_packed_of<T, 5>(vectors);
-    default: return micro_packed_of<T, 6>(vectors);
-  }
+  static constexpr MicroPacked<T> table[kTileRows][4] = RECURRA_KERNELS(micro_packed);
+  return table[rows - 1][vectors - 1];
 }
+
+#undef RECURRA_KERNELS
+#undef RECURRA_ROW
 
 }  // namespace recurra::RECURRA_ISA

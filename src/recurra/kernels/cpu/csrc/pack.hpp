@@ -14,6 +14,13 @@ template <class T> struct Column {
   std::ptrdiff_t offset;  // in a row of the result
 };
 
+// How the weights of a panel are held: as they are, rounded to bfloat16, or rounded and two terms to a lane. The sums of
+// the last two are the same; the last reads half as much memory and computes more.
+enum class Width { kWhole, kRounded, kNarrow };
+
+// Elements of memory that so many terms of one lane take.
+inline std::ptrdiff_t depth(Width width, std::ptrdiff_t terms) { return width == Width::kNarrow ? (terms + 1) / 2 : terms; }
+
 // A strip of up to kTileVectors columns of vectors, for `terms` terms of the sums.
 template <class T> struct Strip {
   T* panel;
@@ -21,6 +28,7 @@ template <class T> struct Strip {
   std::ptrdiff_t columns[kTileVectors];  // offset of each vector in a row of the result
   // Of a strip that is used once: what to pack just before, block after block, into the one block at `panel`.
   const Column<T>* unpacked = nullptr;
+  Width width = Width::kWhole;
 };
 
 // Lanes of x and y that change places when a square of side `kSide` is transposed.
@@ -50,6 +58,40 @@ template <class T> RECURRA_INLINE void transpose(Vec<T> (&v)[kWidth<T>]) {
   transpose_by<T, 1>(v);
 }
 
+// The nearest bfloat16, ties to even, as a float.
+template <class T> RECURRA_INLINE Vec<T> rounded(Vec<T> x) {
+  if constexpr (sizeof(T) == 4) {
+    const Bits<T> bits = (Bits<T>)x;
+    const Bits<T> near = (bits + 0x7fff + ((bits >> 16) & 1)) & static_cast<int>(0xffff0000);
+    // Of NaN only the sign and that it is one.
+    const Bits<T> none = (bits | 0x400000) & static_cast<int>(0xffff0000);
+    return (Vec<T>)(x == x ? near : none);
+  }
+  return x;
+}
+
+// Two rounded terms in one lane.
+template <class T> RECURRA_INLINE Vec<T> paired(Vec<T> lower, Vec<T> upper) {
+  if constexpr (sizeof(T) == 4) {
+    typedef std::uint32_t Unsigned __attribute__((vector_size(kVectorBytes)));
+    return (Vec<T>)(((Unsigned)lower >> 16) | (Unsigned)upper);
+  }
+  return lower;
+}
+
+// Write `many` terms of a column, from an even one on, the way its strip holds them.
+template <class T> RECURRA_INLINE void put(const Strip<T>& strip, T* to, const Vec<T>* terms, int many) {
+  const std::ptrdiff_t step = strip.vectors * kWidth<T>;
+  if (strip.width == Width::kWhole) {
+    for (int i = 0; i < many; ++i) store(to + i * step, terms[i]);
+  } else if (strip.width == Width::kRounded) {
+    for (int i = 0; i < many; ++i) store(to + i * step, rounded<T>(terms[i]));
+  } else {
+    for (int i = 0; i < many; i += 2)
+      store(to + i / 2 * step, paired<T>(rounded<T>(terms[i]), i + 1 < many ? rounded<T>(terms[i + 1]) : Vec<T>{}));
+  }
+}
+
 // panel[k][v] = the vector whose lane u is column.weights[u * stride + k]: rows of a matrix become columns.
 template <class T> void pack_rows(const Strip<T>& strip, int v, const Column<T>& column, int terms, std::ptrdiff_t stride) {
   constexpr int W = kWidth<T>;
@@ -63,13 +105,17 @@ template <class T> void pack_rows(const Strip<T>& strip, int v, const Column<T>&
 #pragma GCC unroll 16
       for (int u = 0; u < W; ++u) square[u] = load(from + u * stride);
       transpose<T>(square);
+      if (strip.width == Width::kWhole) {
 #pragma GCC unroll 16
-      for (int i = 0; i < W; ++i) store(to + (k + i) * step, square[i]);
+        for (int i = 0; i < W; ++i) store(to + (k + i) * step, square[i]);
+      } else {
+        put(strip, to + depth(strip.width, k) * step, square, W);
+      }
       continue;
     }
     for (int u = 0; u < W; ++u) square[u] = u >= column.width ? Vec<T>{} : load_first(from + u * stride, many);
     transpose<T>(square);
-    for (int i = 0; i < many; ++i) store(to + (k + i) * step, square[i]);
+    put(strip, to + depth(strip.width, k) * step, square, many);
   }
 }
 
@@ -77,9 +123,14 @@ template <class T> void pack_rows(const Strip<T>& strip, int v, const Column<T>&
 template <class T> void pack_columns(const Strip<T>& strip, int v, const Column<T>& column, int terms, std::ptrdiff_t stride) {
   const std::ptrdiff_t step = strip.vectors * kWidth<T>;
   T* to = strip.panel + v * kWidth<T>;
-  for (int k = 0; k < terms; ++k) {
-    const T* from = column.weights + k * stride;
-    store(to + k * step, column.width == kWidth<T> ? load(from) : load_first(from, column.width));
+  for (int k = 0; k < terms; k += 2) {
+    const int many = std::min(2, terms - k);
+    Vec<T> pair[2] = {};
+    for (int i = 0; i < many; ++i) {
+      const T* from = column.weights + (k + i) * stride;
+      pair[i] = column.width == kWidth<T> ? load(from) : load_first(from, column.width);
+    }
+    put(strip, to + depth(strip.width, k) * step, pair, many);
   }
 }
 
@@ -95,7 +146,7 @@ void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows
       const int many = std::min(kBlock, terms - k);
       const T* panel = strip.panel;
       if (strip.unpacked == nullptr) {
-        panel += std::ptrdiff_t(k) * strip.vectors * kWidth<T>;
+        panel += depth(strip.width, k) * strip.vectors * kWidth<T>;
       } else {
         for (int v = 0; v < strip.vectors; ++v) {
           Column<T> part = strip.unpacked[v];
@@ -113,7 +164,7 @@ void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows
         const char* ahead = reinterpret_cast<const char*>(panel + std::ptrdiff_t(many) * strip.vectors * kWidth<T>);
         const int step = std::min(64, (strip.vectors * kVectorBytes + tiles - 1) / tiles);
         const Out<T> out{to, row, strip.columns, from, k > 0 ? row : source_row, ahead + std::ptrdiff_t(step) * many * tile, step};
-        micro_for<T>(end - begin, strip.vectors)(many, a, panel, out);
+        (strip.width == Width::kNarrow ? micro_narrow_for<T> : micro_for<T>)(end - begin, strip.vectors)(many, a, panel, out);
       }
     }
   }

@@ -1,0 +1,169 @@
+"""The fused CPU engine in bfloat16: weights rounded to it, everything between in float32, results rounded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import recurra
+from recurra.cells import CELLS
+from recurra.kernels import record_backends, reference
+from recurra.kernels.call import LayerCall
+from recurra.kernels.cpu import compiled
+from recurra.kernels.cpu import run as engine
+
+from .engine_calls import (
+    PROJECTABLE,
+    assert_close,
+    fused,
+    gradients,
+    leaves,
+    make,
+    resting,
+    rows_of,
+    same_bits,
+    tensors_of,
+    with_leaves,
+)
+
+pytestmark = pytest.mark.skipif(compiled.engine() is None, reason="this installation was built without the engine")
+
+# Sums of some tens of terms, through some steps: two hundred roundings of a float.
+TOLERANCE = 200 * torch.finfo(torch.float32).eps
+
+
+def with_rounded_matrices(call: LayerCall) -> LayerCall:
+    """The same numbers in float64, the matrices rounded to bfloat16 first."""
+    weights = [
+        {name: w.detach().bfloat16() if w.dim() == 2 else w.detach() for name, w in direction.items()}
+        for direction in call.weights
+    ]
+    values = [call.input, *call.states, *(w for direction in weights for w in direction.values())]
+    return with_leaves(call, [value.detach().double().requires_grad_() for value in values])
+
+
+# Few rows, whose weights lie two to a lane, and more, whose weights do not; odd numbers of terms.
+@pytest.mark.parametrize("batch", [1, 3, 20])
+@pytest.mark.parametrize(("name", "projection"), [*((name, 0) for name in CELLS), ("lstm", 19)])
+def test_it_agrees_with_the_reference_on_rounded_weights(name: str, projection: int, batch: int) -> None:
+    lengths = [4, 4, 2, 3, 1, 0][:batch] + [4] * (batch - 6)
+    call = make(name, 4, batch, 7, 37, 2, torch.float32, lengths, all_states=True, projection=projection)
+    expected = with_rounded_matrices(call)
+    wanted = tensors_of(reference.run(expected))
+    # Before anything is rounded at the edges.
+    results = tensors_of(engine._run(call, round_weights=True))
+    for actual, exact in zip(results, wanted, strict=True):
+        assert_close(actual, exact, TOLERANCE)
+    for actual, exact in zip(gradients(results, leaves(call)), gradients(wanted, leaves(expected)), strict=True):
+        assert_close(actual, exact, TOLERANCE)
+    with torch.autocast("cpu", torch.bfloat16):
+        edges = tensors_of(fused(call))
+    assert same_bits(edges, [result.to(edge.dtype) for result, edge in zip(results, edges, strict=True)])
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_row_does_not_depend_on_how_many_there_are(name: str) -> None:
+    projection = 20 if name in PROJECTABLE else 0
+    call = resting(make(name, 5, 30, 7, 37, 2, torch.float32, projection=projection))
+    call = with_leaves(call, [leaf.bfloat16() for leaf in leaves(call)])
+    whole = tensors_of(fused(call))
+    assert all(value.dtype == torch.bfloat16 for value in whole)
+    for rows in ([0], [3, 1], list(range(12)), list(range(13)), list(range(7, 30))):
+        assert same_bits(tensors_of(fused(rows_of(call, rows))), [part[:, rows] for part in whole])
+
+
+@pytest.mark.parametrize("batch", [1, 20])
+def test_weights_round_as_torch_rounds_them(batch: int) -> None:
+    # Nearest, ties to even; the largest to infinity; denormal numbers; NaN stays NaN.
+    special = [
+        0.0,
+        1.0,
+        1 + 2**-8,
+        1 + 3 * 2**-8,
+        1 + 2**-8 + 2**-20,
+        3.4e38,
+        1e-40,
+        9.2e-41,
+        torch.inf,
+        torch.nan,
+        7.0,
+    ]
+    weight = torch.zeros(len(special), 3)
+    weight[:, 1] = torch.tensor(special)
+    cell = recurra.Recurrent("rnn_relu", 3, len(special), bias=False)
+    with torch.no_grad():
+        cell.weight_ih_l0.copy_(weight)
+        cell.weight_hh_l0.zero_()
+        x = torch.zeros(1, batch, 3)
+        x[..., 1] = 1
+        for autocast in (False, True):
+            layer = cell if autocast else cell.bfloat16()
+            with record_backends() as ran, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                output, _ = layer(x if autocast else x.bfloat16())
+            assert ran == ["cpu"]
+            expected = torch.tensor(special).bfloat16()
+            torch.testing.assert_close(output[0, 0].bfloat16()[:8], expected[:8], rtol=0, atol=0)
+            assert output[0, 0, 9].isnan() and output[0, 0, 10] == 7
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_results_and_gradients_have_the_dtypes_of_torch_nn(kind: str, autocast: bool) -> None:
+    ours, theirs = getattr(recurra, kind)(5, 6, 2), getattr(nn, kind)(5, 6, 2)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(3, 2, 5)
+    if not autocast:
+        ours, theirs, x = ours.bfloat16(), theirs.bfloat16(), x.bfloat16()
+    found = []
+    for layer in (ours, theirs):
+        leaf = x.clone().requires_grad_()
+        with record_backends() as ran, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output, last = layer(leaf)
+        output.float().square().sum().backward()
+        states = last if isinstance(last, tuple) else (last,)
+        found.append([output, *states, leaf.grad, *(parameter.grad for parameter in layer.parameters())])
+        assert ran == (["cpu", "cpu"] if layer is ours else [])
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype
+        assert_close(one, other, 2**-5)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 16])
+def test_a_stream_gives_what_forward_gives(batch: int) -> None:
+    layer = recurra.LSTM(7, 37, 2).bfloat16()
+    x = torch.randn(6, batch, 7).bfloat16()
+    expected, last = layer(x)
+    stream = layer.stream(batch)
+    with record_backends() as ran:
+        layer.stream(batch)
+    assert ran == ["cpu", "cpu"]
+    assert torch.equal(torch.stack([stream.step(step) for step in x]), expected)
+    for state, other in zip(stream.state, last, strict=True):
+        assert torch.equal(state, other)
+
+
+def test_the_gradient_can_be_differentiated_again() -> None:
+    call = make("lstm", 3, 2, 3, 5, 1, torch.float32)
+
+    def penalty(run_call: LayerCall) -> list[Tensor]:
+        output = fused(run_call).outputs[0].float() if run_call is call else reference.run(run_call).outputs[0]
+        (gradient,) = torch.autograd.grad(output.square().sum(), run_call.input, create_graph=True)
+        return list(torch.autograd.grad(gradient.square().sum(), [run_call.input, run_call.weights[0]["weight_hh"]]))
+
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = penalty(call)
+    expected = penalty(with_rounded_matrices(call))
+    for one, other in zip(actual, expected, strict=True):
+        assert_close(one, other, 2**-7)
+
+
+def test_a_call_that_mixes_dtypes_outside_of_autocast_is_refused() -> None:
+    call = resting(make("lstm", dtype=torch.float32))
+    mixed = replace(call, input=call.input.bfloat16())
+    with pytest.raises(RuntimeError, match="dtype"), recurra.backend("cpu"):
+        from recurra.kernels import run_layer
+
+        run_layer(mixed)
