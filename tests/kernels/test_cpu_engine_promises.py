@@ -449,3 +449,28 @@ assert os.waitpid(child, 0)[1] == 0
 assert all(map(torch.equal, expected, everything()))
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=100)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("limit", [None, "1"])
+def test_a_stream_that_loses_its_threads_still_has_its_weights(limit: str | None) -> None:
+    """A forked child has one thread, and OpenMP may give fewer than asked for; the weights may have changed by then."""
+    script = """
+import os, sys, torch, recurra
+from recurra.kernels.cpu import stream
+stream._WORTH_A_THREAD = 1
+torch.set_num_threads(2)
+layer = recurra.Recurrent("gru", 33, 70)
+x = torch.randn(5, 3, 33)
+stepping = layer.stream(3)
+with torch.no_grad():
+    expected = layer(x)[0]
+    for weight in layer.parameters():
+        weight.fill_(torch.nan)
+child = os.fork() if sys.argv[1] == "None" else 0
+if child == 0:
+    os._exit(0 if all(torch.equal(stepping.step(one), other) for one, other in zip(x, expected)) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    environment = os.environ | ({} if limit is None else {"OMP_THREAD_LIMIT": limit})
+    subprocess.run([sys.executable, "-c", script, str(limit)], check=True, timeout=100, env=environment)

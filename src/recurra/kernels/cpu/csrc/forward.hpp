@@ -51,7 +51,12 @@ template <class T> class Forward {
 
   bool run(int threads) {
     threads = std::max(1, std::min(threads, blocks_));
-    if (static_cast<int>(locals_.size()) != threads) {
+    if (prepared_ && threads == 1) {
+      // One thread takes over what several have packed, for the weights may be gone.
+      for (std::size_t other = 1; other < locals_.size(); ++other)
+        for (Group& group : locals_[other].groups) locals_[0].groups.push_back(std::move(group));
+      locals_.resize(1);
+    } else if (static_cast<int>(locals_.size()) != threads) {
       locals_.assign(threads, {});
       prepared_ = false;
     }

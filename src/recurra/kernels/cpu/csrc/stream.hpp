@@ -33,7 +33,8 @@ template <class T> class Stream final : public Stepping {
       layer_.final[s] = buffer(s, 1 - turn_);
       layer_.states[s] = {layer_.final[s], 0, layer_.width(s)};
     }
-    if (!forward_.run(allowed_threads(layer_.threads))) forward_.run(1);
+    // Once one thread has taken over it has all the weights, which cannot be parted again.
+    if (!forward_.run(allowed_threads(layer_.threads))) forward_.run(layer_.threads = 1);
     turn_ = 1 - turn_;
     std::memcpy(output, buffer(0, turn_), output_bytes_);
   }
