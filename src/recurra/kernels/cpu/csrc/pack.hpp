@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "micro.hpp"
 
@@ -32,6 +33,17 @@ template <class T> struct Strip {
 };
 
 // Lanes of x and y that change places when a square of side `kSide` is transposed.
+#if defined(__clang__)
+template <class T, int kSide, int... i> RECURRA_INLINE void exchange(Vec<T>& x, Vec<T>& y, std::integer_sequence<int, i...>) {
+  constexpr int W = kWidth<T>;
+  const Vec<T> first = __builtin_shufflevector(x, y, ((i & kSide) ? W + i - kSide : i)...);
+  y = __builtin_shufflevector(x, y, ((i & kSide) ? W + i : i + kSide)...);
+  x = first;
+}
+template <class T, int kSide> RECURRA_INLINE void exchange(Vec<T>& x, Vec<T>& y) {
+  exchange<T, kSide>(x, y, std::make_integer_sequence<int, kWidth<T>>());
+}
+#else
 template <class T, int kSide> RECURRA_INLINE void exchange(Vec<T>& x, Vec<T>& y) {
   constexpr int W = kWidth<T>;
   Bits<T> low, high;
@@ -44,6 +56,7 @@ template <class T, int kSide> RECURRA_INLINE void exchange(Vec<T>& x, Vec<T>& y)
   y = __builtin_shuffle(x, y, high);
   x = first;
 }
+#endif
 
 template <class T, int kSide> RECURRA_INLINE void transpose_by(Vec<T> (&v)[kWidth<T>]) {
 #pragma GCC unroll 16
