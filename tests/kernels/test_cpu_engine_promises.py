@@ -460,7 +460,7 @@ import os, sys, torch, recurra
 from recurra.kernels.cpu import stream
 stream._WORTH_A_THREAD = 1
 torch.set_num_threads(2)
-layer = recurra.Recurrent("gru", 33, 70)
+layer = recurra.Recurrent("lstm", 33, 70, proj_size=40)
 x = torch.randn(5, 3, 33)
 stepping = layer.stream(3)
 with torch.no_grad():

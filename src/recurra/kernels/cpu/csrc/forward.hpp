@@ -53,8 +53,11 @@ template <class T> class Forward {
     threads = std::max(1, std::min(threads, blocks_));
     if (prepared_ && threads == 1) {
       // One thread takes over what several have packed, for the weights may be gone.
-      for (std::size_t other = 1; other < locals_.size(); ++other)
-        for (Group& group : locals_[other].groups) locals_[0].groups.push_back(std::move(group));
+      Local& first = locals_[0];
+      for (std::size_t other = 1; other < locals_.size(); ++other) {
+        for (Group& group : locals_[other].groups) first.groups.push_back(std::move(group));
+        for (const Strip<T>& strip : locals_[other].projection) first.projection.push_back(strip);
+      }
       locals_.resize(1);
     } else if (static_cast<int>(locals_.size()) != threads) {
       locals_.assign(threads, {});
