@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ...cells import Cell
 from .. import reference
-from ..call import LayerCall, LayerResult, autocast_dtype, check_range
+from ..call import LayerCall, LayerResult, autocast_dtype
 from ..packing import run_padded
 from ..torch_fused import transformed, widens_autocast
 from .compiled import CompiledCell, compiled, engine
+from .rows import Rows
 
 __all__ = ["available", "name", "refusal", "run", "whole"]
 
@@ -92,54 +93,13 @@ def run(call: LayerCall) -> LayerResult:
 def _run(call: LayerCall, round_weights: bool) -> LayerResult:
     the_cell = _cell_of(call)
     tensors = [call.input, *call.states, *(weight for direction in call.weights for weight in direction.values())]
-    rows = _Rows.of(call)
+    rows = Rows.of(call)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         results = _Layer.apply(call, the_cell, rows, round_weights, *tensors)
     else:
         results = _Forward(call, the_cell, rows, round_weights, keep=False).results
     wanted = len(results) - len(call.states)
     return LayerResult(tuple(results[:wanted]), tuple(results[wanted:]))
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Which rows of each step count, the longest first.
-
-    Attributes:
-        steps: T.
-        batch: B.
-        total: N, how many count in all steps.
-        active: (T,) how many rows each step has; None when that is all of them.
-        order: (B,) where the rows lie in the batch; None when they lie in this order.
-    """
-
-    steps: int
-    batch: int
-    total: int
-    active: Tensor | None = None
-    order: Tensor | None = None
-
-    @staticmethod
-    def of(call: LayerCall) -> _Rows:
-        batch = call.states[0].shape[1]
-        if call.batch_sizes is not None:
-            return _Rows._packed(call.batch_sizes, batch, call.input.shape[0])
-        steps = call.input.shape[0]
-        if call.lengths is None:
-            return _Rows(steps, batch, steps * batch)
-        lengths = call.lengths.detach().to("cpu", torch.int64)
-        check_range(lengths, steps)
-        ordered, order = torch.sort(lengths, descending=True, stable=True)
-        ended = torch.bincount(ordered, minlength=steps + 1)[:steps].cumsum(0)
-        return _Rows(steps, batch, int(ordered.sum()), batch - ended, order)
-
-    @staticmethod
-    def _packed(sizes: Tensor, batch: int, total: int) -> _Rows:
-        """Of a packed input; the engine reads by address, so what does not fit must not reach it."""
-        falls = bool((sizes[1:] <= sizes[:-1]).all()) and all(0 <= int(size) <= batch for size in sizes[[0, -1]])
-        if not falls or int(sizes.sum()) != total:
-            raise RuntimeError(f"batch_sizes must fall, from at most {batch}, and add up to the input's {total} rows")
-        return _Rows(len(sizes), batch, total, sizes.to(torch.int64).contiguous())
 
 
 def _threads(call: LayerCall, the_cell: CompiledCell) -> int:
@@ -197,9 +157,7 @@ def _sizes(cell: Cell, input_size: int, hidden: int, width: int) -> dict[str, in
 class _Forward:
     """One run of a layer, and what the way back needs of it."""
 
-    def __init__(
-        self, call: LayerCall, the_cell: CompiledCell, rows: _Rows, round_weights: bool, *, keep: bool
-    ) -> None:
+    def __init__(self, call: LayerCall, the_cell: CompiledCell, rows: Rows, round_weights: bool, *, keep: bool) -> None:
         self.call = call
         self.round_weights = round_weights
         self.cell = the_cell
@@ -358,7 +316,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, call: LayerCall, the_cell: CompiledCell, rows: _Rows, round_weights: bool, *tensors: Tensor
+        ctx: Any, call: LayerCall, the_cell: CompiledCell, rows: Rows, round_weights: bool, *tensors: Tensor
     ) -> Any:
         forward = _Forward(call, the_cell, rows, round_weights, keep=True)
         ctx.set_materialize_grads(False)
