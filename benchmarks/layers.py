@@ -1,11 +1,14 @@
 """One layer against torch.nn's: time of inference and of a training step, and what the machine could do at most.
 
     python benchmarks/layers.py [--cells lstm gru rnn_tanh] [--shapes 1,100,128 ...] [--rounds 9] [--threads 2]
+                                [--against recurra] [--bfloat16]
 
 Contestants alternate in one process. Shapes are B,T,H with as many inputs as units. A training step is a forward that
 records and the gradients of input and parameters. Cells that torch.nn lacks are timed against the built-in of as many
-products (LSTM, GRU or RNN). Prints medians, the median of the rounds' ratios (theirs over recurra's), and recurra's
-share of the multiply-add peak measured on the same threads.
+products (LSTM, GRU or RNN). With `--against recurra` the rival is recurra's own LSTM, GRU or RNN instead, its time
+scaled to the cell's number of products: what the equations of a cell cost beside its products. With `--bfloat16` both
+compute in it, but recurra as a rival of itself in float32. Prints medians, the median of the rounds' ratios (the
+rival's over recurra's), and recurra's share of the multiply-add peak measured on the same threads.
 """
 
 from __future__ import annotations
@@ -33,6 +36,17 @@ def rival_of(cell: recurra.Cell) -> Callable[..., nn.Module]:
     return BUILT_IN.get(count, nn.LSTM)
 
 
+def products_of(layer: recurra.Recurrent) -> int:
+    the_cell = compiled(layer.cell)
+    assert the_cell is not None
+    return len(the_cell.plan.products)
+
+
+def own_rival(cell: recurra.Cell, size: int) -> recurra.Recurrent:
+    name = {4: "lstm", 3: "gru", 1: "rnn_tanh"}.get(len(cell.gates), "gru")
+    return recurra.Recurrent(name, size, size)
+
+
 def timed(work: Callable[[], Any], repeats: int) -> float:
     began = time.perf_counter()
     for _ in range(repeats):
@@ -58,24 +72,32 @@ def training(layer: nn.Module, x: torch.Tensor, gradient: torch.Tensor) -> Calla
     return work
 
 
-def compare(name: str, shape: tuple[int, int, int], rounds: int, peak: float) -> None:
+def compare(name: str, shape: tuple[int, int, int], options: argparse.Namespace, peak: float) -> None:
     batch, steps, size = shape
     torch.manual_seed(0)
     ours = recurra.Recurrent(name, size, size)
-    theirs = rival_of(ours.cell)(size, size)
+    products = products_of(ours)
+    within = options.against == "recurra"
+    theirs = own_rival(ours.cell, size) if within else rival_of(ours.cell)(size, size)
+    # The rival's products are as many, or its time is taken for as many.
+    scaled = products / products_of(theirs) if isinstance(theirs, recurra.Recurrent) else 1.0
     x, gradient = torch.randn(steps, batch, size), torch.randn(steps, batch, size)
-    the_cell = compiled(ours.cell)
-    assert the_cell is not None
-    flops = 2.0 * batch * steps * size * size * len(the_cell.plan.products)
+    flops = 2.0 * batch * steps * size * size * products
+    sides: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = [(theirs, x, gradient), (ours, x, gradient)]
+    if options.bfloat16:
+        for side in (1,) if within else (0, 1):
+            layer = sides[side][0].to(torch.bfloat16)
+            sides[side] = (layer, x.bfloat16(), gradient.bfloat16())
     for kind, scale in (("inference", 1), ("training", 3)):
         if kind == "inference":
-            contestants = inference(theirs, x), inference(ours, x)
+            contestants = [inference(layer, x) for layer, x, _ in sides]
         else:
-            contestants = training(theirs, x, gradient), training(ours, x, gradient)
+            contestants = [training(*side) for side in sides]
         for work in contestants:
             timed(work, 2)
         repeats = max(1, int(0.05 / timed(contestants[1], 1)))
-        times = [[timed(work, repeats) for work in contestants] for _ in range(rounds)]
+        times = [[timed(work, repeats) for work in contestants] for _ in range(options.rounds)]
+        times = [[scaled * theirs, ours] for theirs, ours in times]
         torch_ms, our_ms = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
         ratio = statistics.median(theirs / ours for theirs, ours in times)
         share = scale * flops / (our_ms / 1e3) / 1e9 / peak
@@ -91,6 +113,8 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=SHAPES, help="B,T,H")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--against", choices=["torch", "recurra"], default="torch")
+    parser.add_argument("--bfloat16", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     module, isa = engine(), instruction_set()
@@ -100,12 +124,12 @@ def main() -> None:
     peak = module.peak(isa) * options.threads
     print(describe())
     print(f"instruction set {isa}; multiply-add peak of {options.threads} threads {peak:.0f} GFLOP/s in float32")
-    print("| cell | B,T,H | | torch, ms | recurra, ms | ratio | of the peak |")
+    print(f"| cell | B,T,H | | {options.against}, ms | recurra, ms | ratio | of the peak |")
     print("|---|---|---|---|---|---|---|")
     for name in options.cells:
         for shape in options.shapes:
             batch, steps, size = (int(number) for number in shape.split(","))
-            compare(name, (batch, steps, size), options.rounds, peak)
+            compare(name, (batch, steps, size), options, peak)
     print(f"other load before {before:.0%}, after {busy_share():.0%}")
 
 
