@@ -70,6 +70,7 @@ template <class T> class Backward {
   };
   struct Local {
     Share share, projected_share;
+    unsigned passes = 0;  // over the groups
     std::vector<Group> groups;
     // Of the units of a projected h, which are not those of the cell.
     std::vector<Group> projected;
@@ -233,11 +234,12 @@ template <class T> class Backward {
   T* slots_of(std::ptrdiff_t t) const { return static_cast<T*>(layer_.kept) + clock_.before(t) * row_; }
 
   // Gradients of slots of step t, through the weights, to one source; added to what is there, or all there is.
-  void send(Local& local, const Group& group, const Target& target, std::ptrdiff_t t, T* to, std::ptrdiff_t row, bool add) {
+  void send(Local& local, const Group& group, const Target& target, std::ptrdiff_t t, T* to, std::ptrdiff_t row, bool add,
+            const T* next = nullptr) {
     const int n = clock_.rows(t);
     if (masked(layer_, plan_.products[target.products[0]])) {
       T* unmasked = workspace_.at<T>(unmasked_);
-      send_all(local, target, t, n, unmasked, row, false);
+      send_all(local, target, t, n, unmasked, row, false, next);
       for (int r = 0; r < n; ++r)
         for (int block = group.begin; block < group.begin + group.blocks; ++block) {
           const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
@@ -248,16 +250,17 @@ template <class T> class Backward {
         }
       return;
     }
-    send_all(local, target, t, n, to, row, add);
+    send_all(local, target, t, n, to, row, add, next);
   }
 
-  void send_all(Local& local, const Target& target, std::ptrdiff_t t, int n, T* to, std::ptrdiff_t row, bool add) {
+  void send_all(Local& local, const Target& target, std::ptrdiff_t t, int n, T* to, std::ptrdiff_t row, bool add,
+                const T* next) {
     for (std::size_t i = 0; i < target.products.size(); ++i) {
       const T* slots = slots_of(t) + plan_.products[target.products[i]].slot * padded_;
       for (int r = 0; r < n; ++r) local.rows[r] = slots + r * row_;
       const std::vector<Strip<T>>& strips = target.strips[i];
       multiply<T>(strips.data(), static_cast<int>(strips.size()), static_cast<int>(layer_.hidden), local.rows.data(), n, to,
-                  row, add || i > 0 ? to : nullptr, row);
+                  row, add || i > 0 ? to : nullptr, row, i + 1 == target.products.size() ? next : nullptr);
     }
   }
 
@@ -300,9 +303,12 @@ template <class T> class Backward {
         tile.operand_gradients[q] = workspace_.at<T>(d_operands_[q]);
       }
       for (int phase = plan_.phases - 1; phase >= 0; --phase) {
-        for (const Group& group : local.groups) {
+        const Turns turns(local.passes++, local.groups.size());
+        for (std::size_t nth = 0; nth < local.groups.size(); ++nth) {
+          const Group& group = local.groups[turns[nth]];
+          const Group& next = local.groups[turns.after(nth)];
           if (phase == plan_.phases - 1) {
-            if (j + 1 < layer_.steps) to_states(local, group, clock_.time(j + 1));
+            if (j + 1 < layer_.steps) to_states(local, group, clock_.time(j + 1), &next);
             if (layer_.projected > 0) from_projection(local, group, t, n);
             if (zoneout_.on()) divide(local, group, t, n);
           }
@@ -401,12 +407,15 @@ template <class T> class Backward {
           workspace_.at<T>(d_states_[s])[r * padded_ + unit] += workspace_.at<T>(d_kept_[s])[r * padded_ + unit];
   }
 
-  void to_states(Local& local, const Group& group, std::ptrdiff_t t) {
+  // `next`: the group whose turn it is after this one.
+  void to_states(Local& local, const Group& group, std::ptrdiff_t t, const Group* next = nullptr) {
+    const T* panel = nullptr;
+    if (next != nullptr && !next->targets.empty()) panel = next->targets[0].strips[0][0].panel;
     for (const Target& target : group.targets)
       if (to_projected(plan_.products[target.products[0]]))
         send(local, group, target, t, workspace_.at<T>(d_carried_), projected_padded_, true);
       else if (target.source == kState)
-        send(local, group, target, t, workspace_.at<T>(d_states_[target.index]), padded_, true);
+        send(local, group, target, t, workspace_.at<T>(d_states_[target.index]), padded_, true, panel);
   }
 
   const Layer& layer_;

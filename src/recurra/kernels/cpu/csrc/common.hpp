@@ -94,6 +94,20 @@ template <class T> inline Width width_for(const Layer& layer, std::ptrdiff_t row
   return rows <= kFewRows && sizeof(T) == 4 ? Width::kNarrow : Width::kRounded;
 }
 
+// The order in which a thread takes its groups: to and fro, so that the weights at which one pass ends, which are still in
+// the cache, are those with which the next begins.
+class Turns {
+ public:
+  explicit Turns(unsigned turn, std::size_t count) : back_(turn % 2 != 0), count_(count) {}
+  std::size_t operator[](std::size_t nth) const { return back_ ? count_ - 1 - nth : nth; }
+  // The one after it; at the end the one with which the next pass begins.
+  std::size_t after(std::size_t nth) const { return (*this)[nth + 1 < count_ ? nth + 1 : nth]; }
+
+ private:
+  bool back_;
+  std::size_t count_;
+};
+
 // Cuts columns into strips; the panels lie one after another from `panel`.
 template <class T>
 T* cut(const std::vector<Column<T>>& columns, int terms, Width width, T* panel, std::vector<Strip<T>>& strips) {

@@ -92,6 +92,7 @@ template <class T> class Forward {
   // What one thread works with.
   struct Local {
     Share share, projected;
+    unsigned passes = 0;  // over the groups
     std::vector<Group> groups;
     std::vector<Strip<T>> projection;
     std::vector<const T*> rows;
@@ -321,7 +322,9 @@ template <class T> class Forward {
     for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q) tile.operands[q] = operand(q, t);
     for (int phase = 0; phase < plan_.phases; ++phase) {
       const void* function = (layer_.kept ? functions_.training : functions_.forward)[phase];
-      for (const Group& group : local.groups) {
+      const Turns turns(local.passes++, local.groups.size());
+      for (std::size_t nth = 0; nth < local.groups.size(); ++nth) {
+        const Group& group = local.groups[turns[nth]];
         for (const Segment& segment : group.segments) {
           if (segment.source == kInput || segment.phase != phase) continue;
           const T* const* rows = local.old_rows[segment.index].data();
@@ -331,7 +334,7 @@ template <class T> class Forward {
             rows = local.rows.data();
           }
           multiply<T>(segment.strips.data(), static_cast<int>(segment.strips.size()), segment.terms, rows, n, slots, row_,
-                      slots, row_);
+                      slots, row_, first_panel(local.groups[turns.after(nth)], phase));
         }
         tile.blocks = group.blocks;
         tile.tail = group.tail;
@@ -363,6 +366,13 @@ template <class T> class Forward {
         }
       }
     }
+  }
+
+  // With which a group begins a phase.
+  static const T* first_panel(const Group& group, int phase) {
+    for (const Segment& segment : group.segments)
+      if (segment.source != kInput && segment.phase == phase) return segment.strips[0].panel;
+    return nullptr;
   }
 
   // The new h from h before the projection.

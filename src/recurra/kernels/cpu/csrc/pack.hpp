@@ -147,10 +147,11 @@ template <class T> void pack_columns(const Strip<T>& strip, int v, const Column<
   }
 }
 
-// rows[r] times the strips, added to `source` (or to nothing) and written to c.
+// rows[r] times the strips, added to `source` (or to nothing) and written to c. `next` is the panel that will be read
+// after these; nullptr if it follows them in memory.
 template <class T>
 void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows, int n, T* c, std::ptrdiff_t row,
-              const T* source, std::ptrdiff_t source_row) {
+              const T* source, std::ptrdiff_t source_row, const T* next = nullptr) {
   if (n == 0) return;
   const int tiles = (n + kTileRows - 1) / kTileRows;
   for (int s = 0; s < count; ++s) {
@@ -174,7 +175,9 @@ void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows
         T* to = c + begin * row;
         const T* from = k > 0 ? to : source == nullptr ? nullptr : source + begin * source_row;
         // The panels lie in the order of their use, so what follows this block is read next.
-        const char* ahead = reinterpret_cast<const char*>(panel + std::ptrdiff_t(many) * strip.vectors * kWidth<T>);
+        const bool last = next != nullptr && s + 1 == count && k + many == terms;
+        const char* ahead =
+            reinterpret_cast<const char*>(last ? next : panel + std::ptrdiff_t(many) * strip.vectors * kWidth<T>);
         const int step = std::min(64, (strip.vectors * kVectorBytes + tiles - 1) / tiles);
         const Out<T> out{to, row, strip.columns, from, k > 0 ? row : source_row, ahead + std::ptrdiff_t(step) * many * tile, step};
         (strip.width == Width::kNarrow ? micro_narrow_for<T> : micro_for<T>)(end - begin, strip.vectors)(many, a, panel, out);
