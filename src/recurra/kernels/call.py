@@ -34,6 +34,8 @@ def check_range(lengths: Tensor, steps: int) -> None:
 
 def autocast_dtype(like: Tensor) -> torch.dtype | None:
     """The dtype that autocast asks for on a tensor's device; None outside of it, and for doubles, which it leaves."""
+    if not torch.compiler.is_compiling() and not torch._C._is_any_autocast_enabled():
+        return None
     kind = like.device.type
     if like.dtype != torch.float64 and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)

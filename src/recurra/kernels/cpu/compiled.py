@@ -50,6 +50,9 @@ class CompiledCell:
     Attributes:
         plan: how its step is cut.
         run: the engine's object, with `forward` and `backward`.
+        gates: how many gates the cell has.
+        matrices: the names of the parameters that are multiplied, in the engine's order.
+        vectors: the names of those that are not, biases apart.
         maskable: whether recurrent dropout on it is what the engine does: weight_hh alone multiplies the operands, of
             the states it multiplies h only, and no matrix of the cell's own multiplies h beside it.
         used: "input" and the parameters of which the step uses every element; the engine writes their gradients whole.
@@ -59,6 +62,10 @@ class CompiledCell:
         self.plan = the_plan
         self.run = run
         cell = the_plan.cell
+        # Taken once, for a cell works them out each time.
+        self.gates = len(cell.gates)
+        self.matrices = ["weight_ih", "weight_hh", *(f"weight_{name}" for name in cell.matrices)]
+        self.vectors = [f"weight_{name}" for name in cell.vectors]
         rows = {(product.matrix, product.gate) for product in the_plan.products}
         whole = {matrix: all((matrix, gate) in rows for gate in range(len(cell.gates))) for matrix in ("ih", "hh")} | {
             matrix: (matrix, 0) in rows for matrix in cell.matrices

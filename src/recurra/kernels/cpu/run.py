@@ -28,7 +28,7 @@ _WORTH_A_THREAD = 6000
 
 def available(cell: Cell, input: Tensor) -> str | None:
     """Why the engine can run no layer of this cell on this input, or None when it can."""
-    if input.device.type != "cpu":
+    if not input.is_cpu:
         return "it runs on the CPU"
     if engine() is None:
         return "this installation was built without it"
@@ -92,9 +92,11 @@ def run(call: LayerCall) -> LayerResult:
 
 def _run(call: LayerCall, round_weights: bool) -> LayerResult:
     the_cell = _cell_of(call)
-    tensors = [call.input, *call.states, *(weight for direction in call.weights for weight in direction.values())]
     rows = Rows.of(call)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    tensors = []
+    if torch.is_grad_enabled():
+        tensors = [call.input, *call.states, *(weight for direction in call.weights for weight in direction.values())]
+    if any(tensor.requires_grad for tensor in tensors):
         results = _Layer.apply(call, the_cell, rows, round_weights, *tensors)
     else:
         results = _Forward(call, the_cell, rows, round_weights, keep=False).results
@@ -102,14 +104,9 @@ def _run(call: LayerCall, round_weights: bool) -> LayerResult:
     return LayerResult(tuple(results[:wanted]), tuple(results[wanted:]))
 
 
-def _threads(call: LayerCall, the_cell: CompiledCell) -> int:
-    batch, hidden = call.states[0].shape[1], _hidden(call)
+def _threads(batch: int, hidden: int, the_cell: CompiledCell) -> int:
     work = batch * hidden * hidden * len(the_cell.plan.products)
     return max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD))
-
-
-def _hidden(call: LayerCall) -> int:
-    return call.weights[0]["weight_hh"].shape[0] // len(call.cell.gates)
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -139,9 +136,11 @@ def _dense(tensor: Tensor) -> Tensor:
 
 def whole(tensor: Tensor) -> Tensor:
     """The tensor without its graph, contiguous and as it lies in memory: a negation may only be noted on it."""
-    if not tensor.is_contiguous() or tensor.is_neg():
-        tensor = tensor.resolve_neg().contiguous()
-    return tensor.detach()
+    return _flat(tensor).detach()
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor if tensor.is_contiguous() and not tensor.is_neg() else tensor.resolve_neg().contiguous()
 
 
 @lru_cache(maxsize=256)
@@ -166,12 +165,14 @@ class _Forward:
         self.input = _dense(call.input.detach())
         self.input_size = self.input.shape[-1]
         directions = len(call.weights)
-        self.hidden = _hidden(call)
+        self.hidden = call.weights[0]["weight_hh"].shape[0] // the_cell.gates
         self.widths = [state.shape[2] for state in call.states]
         # P, or 0 without a projection.
         self.projected = self.widths[0] if call.projection else 0
-        self.initial = [whole(state) for state in call.states]
-        self.weights = [{key: whole(w) for key, w in d.items()} for d in call.weights]
+        # What outlives the call must not hold a graph; the rest may.
+        take = whole if keep else _flat
+        self.initial = [take(state) for state in call.states]
+        self.weights = [{key: take(w) for key, w in d.items()} for d in call.weights]
         self._check_sizes()
         wanted = len(cell.states) if call.all_states or keep else 1
         make = self.input.new_empty if rows.order is None else self.input.new_zeros
@@ -184,8 +185,8 @@ class _Forward:
         self.kept: list[Tensor | None] = [None] * directions
         self.operands: list[list[Tensor]] = [[] for _ in range(directions)]
         self.unprojected: list[Tensor | None] = [None] * directions
-        padded = engine().padded_units(self.hidden)  # type: ignore[union-attr]
         if keep:
+            padded = engine().padded_units(self.hidden)  # type: ignore[union-attr]
             for direction in range(directions):
                 self.kept[direction] = self.input.new_empty((rows.total, plan.kept, padded))
                 if call.zoneout:
@@ -193,7 +194,7 @@ class _Forward:
                 self.operands[direction] = [self.input.new_empty((rows.total, padded)) for _ in plan.operand_phase]
                 if self.projected:
                     self.unprojected[direction] = self.input.new_empty((rows.total, padded))
-        self.threads = _threads(call, the_cell)
+        self.threads = _threads(rows.batch, self.hidden, the_cell)
         for direction in range(directions):
             self._run(direction)
         given = wanted if call.all_states else 1
@@ -244,9 +245,9 @@ class _Forward:
             "packed": self.input.dim() == 2,
             "round_weights": self.round_weights,
             "input": _sequence(self.input),
-            "weights": [_address(weights[f"weight_{key}"]) for key in ("ih", "hh", *cell.matrices)],
+            "weights": [_address(weights[name]) for name in self.cell.matrices],
             "biases": [_address(weights.get("bias_ih")), _address(weights.get("bias_hh"))],
-            "vectors": [_address(weights[f"weight_{key}"]) for key in cell.vectors],
+            "vectors": [_address(weights[name]) for name in self.cell.vectors],
             "initial": [_part(state, direction) for state in self.initial],
             "states": states,
             "kept": _address(self.kept[direction]),
@@ -299,9 +300,9 @@ class _Forward:
                 d_states=[number for three in sequences for number in three],
                 d_final=[_part(d, direction) for d in d_final],
                 d_input=_sequence(part if "input" in used else None),
-                d_weights=[_address(found[f"weight_{key}"]) for key in ("ih", "hh", *cell.matrices)],
+                d_weights=[_address(found[name]) for name in self.cell.matrices],
                 d_biases=[_address(found.get("bias_ih")), _address(found.get("bias_hh"))],
-                d_vectors=[_address(found[f"weight_{key}"]) for key in cell.vectors],
+                d_vectors=[_address(found[name]) for name in self.cell.vectors],
                 d_initial=[_part(d, direction) for d in d_initial],
                 d_projection=[_address(found.get("weight_hr")), _address(d_projected)],
             )

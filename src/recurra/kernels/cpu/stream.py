@@ -36,7 +36,7 @@ class EngineStepping:
         self._batch = states[0].shape[0]
         self._widths = [state.shape[1] for state in states]
         input_size = call.input.shape[2]
-        hidden = len(weights["weight_hh"]) // len(call.cell.gates)
+        hidden = len(weights["weight_hh"]) // cell.gates
         work = self._batch * (input_size + hidden) * hidden * len(cell.plan.products) // 2
 
         def address(name: str) -> int:
@@ -47,9 +47,9 @@ class EngineStepping:
             is_double=self._dtype == torch.float64,
             sizes=[self._batch, input_size, hidden, self._widths[0] if call.projection else 0],
             threads=max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD)),
-            weights=[address(f"weight_{name}") for name in ("ih", "hh", *call.cell.matrices)],
+            weights=[address(name) for name in cell.matrices],
             biases=[address("bias_ih"), address("bias_hh")],
-            vectors=[address(f"weight_{name}") for name in call.cell.vectors],
+            vectors=[address(name) for name in cell.vectors],
             initial=[state.data_ptr() for state in states],
             zoneout=call.zoneout,
             projection=address("weight_hr"),
