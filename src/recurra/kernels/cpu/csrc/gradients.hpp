@@ -7,6 +7,8 @@ namespace recurra::RECURRA_ISA {
 
 // Rows whose part of the weights' gradients is summed at once; their sums are then added in order.
 constexpr int kSum = 128;
+// Sums that are added to a part of the gradients while it is in the second cache, and tiles of such a part.
+constexpr int kSums = 2, kPart = 32;
 // Rows of the input's gradient that are computed at once.
 constexpr int kInputRows = 48;
 
@@ -32,12 +34,12 @@ template <class T> class Gradients {
     input_panels_ = workspace_.count<T>(input_panels);
     d_bias_ = workspace_.count<T>(plan_.slots * padded_);
     const std::ptrdiff_t most = (blocks_ + threads_ - 1) / threads_ * W;
-    per_thread_ = std::max<std::size_t>(std::size_t(kSum) * (plan_.slots * (most + kTileRows) + kTileVectors * W),
+    per_thread_ = std::max<std::size_t>(std::size_t(kSum) * kSums * (plan_.slots * (most + kTileRows) + kTileVectors * W),
                                         std::size_t(kInputRows) * input_blocks_ * W) +
                   kTileRows * kTileVectors * W;
     scratch_ = workspace_.count<T>(per_thread_ * threads_);
-    rows_.assign(threads_, std::vector<const T*>(std::max(kSum, kInputRows)));
-    masks_.assign(threads_, std::vector<const T*>(kSum));
+    rows_.assign(threads_, std::vector<const T*>(std::max(kSum * kSums, kInputRows)));
+    masks_.assign(threads_, std::vector<const T*>(kSum * kSums));
   }
 
   // Before the recurrence: pack a thread's part of weight_ih and clear its sums.
@@ -56,17 +58,20 @@ template <class T> class Gradients {
     const int units = static_cast<int>(std::min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
     const std::ptrdiff_t total = clock_.total();
     T* packed = scratch;
-    T* panel = packed + std::ptrdiff_t(kSum) * plan_.slots * (units + kTileRows);
+    T* panels = packed + std::ptrdiff_t(kSum) * kSums * plan_.slots * (units + kTileRows);
     T* corner = scratch + per_thread_ - kTileRows * kTileVectors * W;
     std::ptrdiff_t j = 0;
     int r = 0;
     if (total == 0) clear(unit, units);
-    for (std::ptrdiff_t m = 0; m < total; m += kSum) {
-      const int many = static_cast<int>(std::min<std::ptrdiff_t>(kSum, total - m));
-      const T* slots = static_cast<const T*>(layer_.kept) + m * row_ + unit;
-      for (int s = 0; s < plan_.slots; ++s) {
-        pack_tiles(slots + s * padded_, many, units, packed + std::ptrdiff_t(s) * kSum * (units + kTileRows));
-        add_bias(slots + s * padded_, many, share, workspace_.at<T>(d_bias_) + s * padded_);
+    for (std::ptrdiff_t m = 0; m < total; m += kSum * kSums) {
+      const int many = static_cast<int>(std::min<std::ptrdiff_t>(kSum * kSums, total - m));
+      for (int first = 0; first < many; first += kSum) {
+        const int rows = std::min(kSum, many - first);
+        const T* slots = static_cast<const T*>(layer_.kept) + (m + first) * row_ + unit;
+        for (int s = 0; s < plan_.slots; ++s) {
+          pack_tiles(slots + s * padded_, rows, units, packed + packed_at(s, first, units));
+          add_bias(slots + s * padded_, rows, share, workspace_.at<T>(d_bias_) + s * padded_);
+        }
       }
       std::ptrdiff_t j_end = j;
       int r_end = r;
@@ -79,7 +84,7 @@ template <class T> class Gradients {
         j_end = j;
         r_end = r;
         gather(rows_[thread].data(), masks_[thread].data(), product, m, many, j_end, r_end);
-        source_gradients(thread, product, m > 0, many, unit, units, packed, panel, corner);
+        source_gradients(thread, product, m > 0, many, unit, units, packed, panels, corner);
       }
       j = j_end;
       r = r_end;
@@ -136,6 +141,11 @@ template <class T> class Gradients {
       if (to != nullptr)
         std::memset(static_cast<T*>(to) + (product.gate * layer_.hidden + unit) * width, 0, sizeof(T) * units * width);
     }
+  }
+
+  // Where the rows from `first` on of a slot are packed.
+  static std::ptrdiff_t packed_at(int slot, int first, int units) {
+    return (std::ptrdiff_t(slot) * kSums + first / kSum) * kSum * (units + kTileRows);
   }
 
   // packed[tile][row][unit of the tile]
@@ -211,53 +221,64 @@ template <class T> class Gradients {
 
   // Gradients of every matrix that multiplied one source, from `many` rows.
   void source_gradients(int thread, const Product& like, bool add, int many, std::ptrdiff_t unit, int units,
-                        const T* packed, T* panel, T* corner) {
+                        const T* packed, T* panels, T* corner) {
     const std::ptrdiff_t width = terms_of(layer_, like);
     const int count = static_cast<int>((width + W - 1) / W);
     const int pieces = (count + kTileVectors - 1) / kTileVectors;
-    const bool mask = like.source == kState && masked(layer_, like);
-    std::ptrdiff_t columns[kTileVectors];
-    for (int v = 0; v < kTileVectors; ++v) columns[v] = v * W;
+    const int tiles = tiles_of(units);
     for (int piece = 0; piece < pieces; ++piece) {
       const int begin = count * piece / pieces, vectors = count * (piece + 1) / pieces - begin;
       const std::ptrdiff_t column = std::ptrdiff_t(begin) * W;
-      const std::ptrdiff_t existing = std::min<std::ptrdiff_t>(width - column, vectors * W);
-      for (int i = 0; i < many; ++i)
-        for (int v = 0; v < vectors; ++v) {
-          const std::ptrdiff_t left = existing - v * W;
-          const T* from = rows_[thread][i] + column + v * W;
-          const int wide = static_cast<int>(std::min<std::ptrdiff_t>(left, W));
-          Vec<T> x = left >= W ? load(from) : load_first(from, wide);
-          if (mask) x = x * load_first(masks_[thread][i] + column + v * W, wide);
-          store(panel + (i * vectors + v) * W, x);
-        }
+      const int existing = static_cast<int>(std::min<std::ptrdiff_t>(width - column, vectors * W));
+      pack_source(thread, like, many, column, vectors, existing, panels);
       for (std::size_t p = 0; p < plan_.products.size(); ++p) {
         const Product& product = plan_.products[p];
         if (product.source != like.source || product.index != like.index) continue;
         if (layer_.d_weights[product.matrix] == nullptr) continue;
-        const bool adding = add || repeated(p);
-        T* rows = static_cast<T*>(layer_.d_weights[product.matrix]) + (product.gate * layer_.hidden + unit) * width + column;
-        const T* tiles = packed + std::ptrdiff_t(product.slot) * kSum * (units + kTileRows);
-        const int number = tiles_of(units);
-        for (int tile = 0; tile < number; ++tile) {
-          const int first = units * tile / number, size = units * (tile + 1) / number - first;
-          T* to = rows + first * width;
-          const T* from = tiles + std::ptrdiff_t(first) * kSum;
-          if (existing == vectors * W) {
-            const Out<T> out{to, width, columns, adding ? to : nullptr, width, nullptr, 0};
-            micro_packed_for<T>(size, vectors)(many, from, panel, out);
-            continue;
-          }
-          const Out<T> out{corner, kTileVectors * W, columns, nullptr, 0, nullptr, 0};
-          micro_packed_for<T>(size, vectors)(many, from, panel, out);
-          for (int u = 0; u < size; ++u)
-            for (std::ptrdiff_t c = 0; c < existing; ++c) {
-              const T sum = corner[u * kTileVectors * W + c];
-              to[u * width + c] = adding ? to[u * width + c] + sum : sum;
+        T* to = static_cast<T*>(layer_.d_weights[product.matrix]) + (product.gate * layer_.hidden + unit) * width + column;
+        for (int part = 0; part < tiles; part += kPart)
+          for (int first = 0; first < many; first += kSum)
+            for (int tile = part; tile < std::min(tiles, part + kPart); ++tile) {
+              const int start = units * tile / tiles, size = units * (tile + 1) / tiles - start;
+              const T* from = packed + packed_at(product.slot, first, units) + std::ptrdiff_t(start) * kSum;
+              tile_gradient(size, vectors, existing, std::min(kSum, many - first), from,
+                            panels + std::ptrdiff_t(first) * vectors * W, to + start * width, width,
+                            add || first > 0 || repeated(p), corner);
             }
-        }
       }
     }
+  }
+
+  // panels[row][v] of what was multiplied, under its mask.
+  void pack_source(int thread, const Product& like, int many, std::ptrdiff_t column, int vectors, int existing, T* panels) const {
+    const bool mask = like.source == kState && masked(layer_, like);
+    for (int i = 0; i < many; ++i)
+      for (int v = 0; v < vectors; ++v) {
+        const int left = existing - v * W;
+        const T* from = rows_[thread][i] + column + v * W;
+        Vec<T> x = left >= W ? load(from) : load_first(from, left);
+        if (mask) x = x * load_first(masks_[thread][i] + column + v * W, std::min(left, W));
+        store(panels + (std::ptrdiff_t(i) * vectors + v) * W, x);
+      }
+  }
+
+  // One tile of a gradient, of which only the first columns exist.
+  void tile_gradient(int size, int vectors, int existing, int rows, const T* packed, const T* panel, T* to,
+                     std::ptrdiff_t width, bool adding, T* corner) const {
+    std::ptrdiff_t columns[kTileVectors];
+    for (int v = 0; v < kTileVectors; ++v) columns[v] = v * W;
+    if (existing == vectors * W) {
+      const Out<T> out{to, width, columns, adding ? to : nullptr, width, nullptr, 0};
+      micro_packed_for<T>(size, vectors)(rows, packed, panel, out);
+      return;
+    }
+    const Out<T> out{corner, kTileVectors * W, columns, nullptr, 0, nullptr, 0};
+    micro_packed_for<T>(size, vectors)(rows, packed, panel, out);
+    for (int u = 0; u < size; ++u)
+      for (int c = 0; c < existing; ++c) {
+        const T sum = corner[u * kTileVectors * W + c];
+        to[u * width + c] = adding ? to[u * width + c] + sum : sum;
+      }
   }
 
   // Where the panels of one strip of the input's columns begin, and its size.
