@@ -45,6 +45,10 @@ def with_rounded_matrices(call: LayerCall) -> LayerCall:
     return with_leaves(call, [value.detach().double().requires_grad_() for value in values])
 
 
+def narrowed(weight: Tensor) -> Tensor:
+    return weight.bfloat16() if weight.dim() == 2 else weight
+
+
 # Few rows, whose weights lie two to a lane, and more, whose weights do not; odd numbers of terms.
 @pytest.mark.parametrize("batch", [1, 3, 20])
 @pytest.mark.parametrize(("name", "projection"), [*((name, 0) for name in CELLS), ("lstm", 19)])
@@ -59,6 +63,8 @@ def test_it_agrees_with_the_reference_on_rounded_weights(name: str, projection: 
         assert_close(actual, exact, TOLERANCE)
     for actual, exact in zip(gradients(results, leaves(call)), gradients(wanted, leaves(expected)), strict=True):
         assert_close(actual, exact, TOLERANCE)
+    narrow = replace(call, weights=tuple({n: narrowed(w) for n, w in d.items()} for d in call.weights))
+    assert same_bits(results, tensors_of(engine._run(narrow, round_weights=True)))
     with torch.autocast("cpu", torch.bfloat16):
         edges = tensors_of(fused(call))
     assert same_bits(edges, [result.to(edge.dtype) for result, edge in zip(results, edges, strict=True)])

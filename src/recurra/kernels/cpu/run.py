@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -83,11 +83,21 @@ def run(call: LayerCall) -> LayerResult:
         call,
         input=call.input.float(),
         states=tuple(state.float() for state in call.states),
-        weights=tuple({name: weight.float() for name, weight in direction.items()} for direction in call.weights),
+        weights=_widened(call.weights),
         recurrent_mask=None if mask is None else mask.float(),
     )
     result = _run(wide, True)
     return LayerResult(tuple(value.to(dtype) for value in result.outputs), tuple(v.to(dtype) for v in result.final))
+
+
+def _widened(weights: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], ...]:
+    """In float32, but matrices as they are if all are in bfloat16, for the engine reads these too."""
+    matrices = [weight for direction in weights for weight in direction.values() if weight.dim() == 2]
+    narrow = all(matrix.dtype == torch.bfloat16 for matrix in matrices)
+    return tuple(
+        {name: weight if narrow and weight.dim() == 2 else weight.float() for name, weight in direction.items()}
+        for direction in weights
+    )
 
 
 def _run(call: LayerCall, round_weights: bool) -> LayerResult:
@@ -244,6 +254,7 @@ class _Forward:
             "order": _address(self.rows.order),
             "packed": self.input.dim() == 2,
             "round_weights": self.round_weights,
+            "bfloat16_weights": self.weights[0]["weight_ih"].dtype == torch.bfloat16,
             "input": _sequence(self.input),
             "weights": [_address(weights[name]) for name in self.cell.matrices],
             "biases": [_address(weights.get("bias_ih")), _address(weights.get("bias_hh"))],
@@ -280,7 +291,10 @@ class _Forward:
         needed = iter(needs[1 + len(self.initial) :])
         d_weights = [
             {
-                key: (torch.empty_like if key in used else torch.zeros_like)(weight) if next(needed) else None
+                # In the engine's own precision, also of narrow weights, to whose dtype autograd brings it.
+                key: (torch.empty_like if key in used else torch.zeros_like)(weight, dtype=like.dtype)
+                if next(needed)
+                else None
                 for key, weight in by_name.items()
             }
             for by_name in self.weights

@@ -30,7 +30,7 @@ class EngineStepping:
         self._dtype = call.input.dtype
         self._narrow = self._dtype == torch.bfloat16
         dtype = torch.float32 if self._narrow else self._dtype
-        weights = {name: whole(weight).to(dtype) for name, weight in weights.items()}
+        weights = {name: whole(w) if w.dim() == 2 else whole(w).to(dtype) for name, w in weights.items()}
         states = [whole(state[0]).to(dtype) for state in call.states]
         self._inside = dtype
         self._batch = states[0].shape[0]
@@ -54,6 +54,7 @@ class EngineStepping:
             zoneout=call.zoneout,
             projection=address("weight_hr"),
             round_weights=self._narrow,
+            bfloat16_weights=self._narrow,
         )
         self._step = self._stream.step
 

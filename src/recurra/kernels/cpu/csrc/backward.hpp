@@ -191,7 +191,7 @@ template <class T> class Backward {
       std::vector<Column<T>> columns;
       for (int block = group.begin; block < group.begin + group.blocks; ++block) {
         const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
-        columns.push_back({static_cast<T*>(layer_.weight_hr) + unit, lanes(layer_.hidden, block, W), unit});
+        columns.push_back(column_of<T>(layer_, layer_.weight_hr, unit, lanes(layer_.hidden, block, W), unit));
       }
       panel = cut(columns, terms, width_, panel, group.projection);
       const Column<T>* column = columns.data();
@@ -217,8 +217,8 @@ template <class T> class Backward {
       std::vector<Column<T>> columns;
       for (int block = group.begin; block < group.begin + group.blocks; ++block) {
         const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
-        const T* weights = static_cast<T*>(layer_.weights[product.matrix]) + product.gate * layer_.hidden * width + unit;
-        columns.push_back({weights, lanes(width, block, W), unit});
+        columns.push_back(column_of<T>(layer_, layer_.weights[product.matrix], product.gate * layer_.hidden * width + unit,
+                                       lanes(width, block, W), unit));
       }
       std::vector<Strip<T>> strips;
       panel = cut(columns, terms, width_, panel, strips);

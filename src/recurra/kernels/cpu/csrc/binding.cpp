@@ -95,26 +95,26 @@ class Cell {
     for (const std::vector<int>& p : products) plan_.products.push_back({p.at(0), p.at(1), p.at(2), p.at(3), p.at(4), p.at(5)});
   }
 
-  void forward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed, bool round_weights,
+  void forward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed, bool round_weights, bool bfloat16_weights,
                const Addresses& input, const Addresses& weights, const Addresses& biases,
                const Addresses& vectors, const Addresses& initial, const Addresses& final, const Addresses& states,
                Address kept, const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
                const Addresses& candidates, const Addresses& projection) const {
-    Layer layer = layer_of(sizes, reverse, threads, active, order, packed, round_weights, input, weights, biases, vectors, initial, states,
+    Layer layer = layer_of(sizes, reverse, threads, active, order, packed, round_weights, bfloat16_weights, input, weights, biases, vectors, initial, states,
                            kept, operands, mask, zoneout, zoneout_masks, candidates, projection);
     layer.final = pointers(final);
     nb::gil_scoped_release released;
     isa_.forward(layer, is_double);
   }
 
-  void backward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed, bool round_weights,
+  void backward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed, bool round_weights, bool bfloat16_weights,
                 const Addresses& input, const Addresses& weights, const Addresses& biases,
                 const Addresses& vectors, const Addresses& initial, const Addresses& states, Address kept,
                 const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
                 const Addresses& candidates, const Addresses& projection, const Addresses& d_states, const Addresses& d_final, const Addresses& d_input,
                 const Addresses& d_weights, const Addresses& d_biases, const Addresses& d_vectors,
                 const Addresses& d_initial, const Addresses& d_projection) const {
-    Layer layer = layer_of(sizes, reverse, threads, active, order, packed, round_weights, input, weights, biases, vectors, initial, states,
+    Layer layer = layer_of(sizes, reverse, threads, active, order, packed, round_weights, bfloat16_weights, input, weights, biases, vectors, initial, states,
                            kept, operands, mask, zoneout, zoneout_masks, candidates, projection);
     layer.d_states = sequences(d_states, packed);
     layer.d_final = pointers(d_final);
@@ -131,7 +131,7 @@ class Cell {
   }
 
  private:
-  Layer layer_of(const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed, bool round_weights,
+  Layer layer_of(const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed, bool round_weights, bool bfloat16_weights,
                  const Addresses& input, const Addresses& weights, const Addresses& biases, const Addresses& vectors,
                  const Addresses& initial, const Addresses& states, Address kept, const Addresses& operands, Address mask, double zoneout,
                  const Addresses& zoneout_masks, const Addresses& candidates, const Addresses& projection) const {
@@ -144,6 +144,7 @@ class Cell {
     layer.projected = sizes.at(4);
     layer.reverse = reverse;
     layer.round_weights = round_weights;
+    layer.bfloat16_weights = bfloat16_weights;
     layer.threads = threads;
     layer.active = pointer<const std::int64_t>(active);
     layer.order = pointer<const std::int64_t>(order);
@@ -174,10 +175,10 @@ class Cell {
 class Stream {
  public:
   Stream(const Cell& cell, bool is_double, const std::vector<std::ptrdiff_t>& sizes, int threads, const Addresses& weights,
-         const Addresses& biases, const Addresses& vectors, const Addresses& initial, double zoneout, Address projection, bool round_weights) {
+         const Addresses& biases, const Addresses& vectors, const Addresses& initial, double zoneout, Address projection, bool round_weights, bool bfloat16_weights) {
     const std::vector<std::ptrdiff_t> all{1, sizes.at(0), sizes.at(1), sizes.at(2), sizes.at(3)};
     const Addresses states(3 * cell.plan_.states), none{0, 0, 0}, operands(cell.plan_.operand_phase.size());
-    const Layer layer = cell.layer_of(all, false, threads, 0, 0, false, round_weights, none, weights, biases, vectors, initial, states, 0,
+    const Layer layer = cell.layer_of(all, false, threads, 0, 0, false, round_weights, bfloat16_weights, none, weights, biases, vectors, initial, states, 0,
                                       operands, 0, zoneout, {}, {}, {projection, 0});
     for (int s = 0; s < cell.plan_.states; ++s) bytes_.push_back(layer.batch * layer.width(s) * (is_double ? 8 : 4));
     stepping_ = cell.isa_.stream(layer, is_double);
@@ -214,18 +215,18 @@ NB_MODULE(_engine, module) {
                     const std::vector<std::vector<int>>&, recurra::Address>(),
            "isa"_a, "fingerprint"_a, "states"_a, "slots"_a, "kept"_a, "phases"_a, "vectors"_a, "operand_phase"_a,
            "products"_a, "entry"_a = 0)
-      .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a, "round_weights"_a,
+      .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a, "round_weights"_a, "bfloat16_weights"_a,
            "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "final"_a, "states"_a, "kept"_a,
            "operands"_a, "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "projection"_a)
-      .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a, "round_weights"_a,
+      .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a, "round_weights"_a, "bfloat16_weights"_a,
            "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "states"_a, "kept"_a, "operands"_a,
            "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "projection"_a, "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a,
            "d_biases"_a, "d_vectors"_a, "d_initial"_a, "d_projection"_a);
   nb::class_<recurra::Stream>(module, "Stream")
       .def(nb::init<const recurra::Cell&, bool, const std::vector<std::ptrdiff_t>&, int, const recurra::Addresses&,
-                    const recurra::Addresses&, const recurra::Addresses&, const recurra::Addresses&, double, recurra::Address, bool>(),
+                    const recurra::Addresses&, const recurra::Addresses&, const recurra::Addresses&, double, recurra::Address, bool, bool>(),
            "cell"_a, "is_double"_a, "sizes"_a, "threads"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "zoneout"_a, "projection"_a = 0,
-           "round_weights"_a = false, nb::keep_alive<1, 2>())
+           "round_weights"_a = false, "bfloat16_weights"_a = false, nb::keep_alive<1, 2>())
       .def("step", &recurra::Stream::step, "input"_a, "output"_a)
       .def("read", &recurra::Stream::read, "state"_a, "to"_a)
       .def("write", &recurra::Stream::write, "state"_a, "source"_a);

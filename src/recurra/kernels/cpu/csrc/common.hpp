@@ -94,6 +94,13 @@ template <class T> inline Width width_for(const Layer& layer, std::ptrdiff_t row
   return rows <= kFewRows && sizeof(T) == 4 ? Width::kNarrow : Width::kRounded;
 }
 
+// One vector of columns, of which a matrix holds the first element at an offset.
+template <class T>
+Column<T> column_of(const Layer& layer, const void* matrix, std::ptrdiff_t element, int width, std::ptrdiff_t offset) {
+  const Column<T> first{matrix, width, offset, layer.bfloat16_weights};
+  return {first.at(element), width, offset, layer.bfloat16_weights};
+}
+
 // The order in which a thread takes its groups: to and fro, so that the weights at which one pass ends, which are still in
 // the cache, are those with which the next begins.
 class Turns {

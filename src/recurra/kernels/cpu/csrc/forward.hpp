@@ -188,8 +188,8 @@ template <class T> class Forward {
         if (product.source != first.source || product.index != first.index || product.phase != first.phase) continue;
         for (int block = group.begin; block < group.begin + group.blocks; ++block) {
           const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
-          const T* weights = static_cast<T*>(layer_.weights[product.matrix]) + (product.gate * layer_.hidden + unit) * terms;
-          columns.push_back({weights, lanes(layer_.hidden, block, W), product.slot * padded_ + unit});
+          columns.push_back(column_of<T>(layer_, layer_.weights[product.matrix], (product.gate * layer_.hidden + unit) * terms,
+                                         lanes(layer_.hidden, block, W), product.slot * padded_ + unit));
         }
       }
       T* const after = cut(columns, terms, width_of(source), panel, segment.strips);
@@ -214,8 +214,7 @@ template <class T> class Forward {
     std::vector<Column<T>> columns;
     for (int block = local.projected.begin; block < local.projected.end; ++block) {
       const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
-      const T* weights = static_cast<T*>(layer_.weight_hr) + unit * terms;
-      columns.push_back({weights, lanes(layer_.projected, block, W), unit});
+      columns.push_back(column_of<T>(layer_, layer_.weight_hr, unit * terms, lanes(layer_.projected, block, W), unit));
     }
     local.projection.clear();
     T* panel = workspace_.at<T>(projection_) + depth(width_, terms) * local.projected.begin * W;

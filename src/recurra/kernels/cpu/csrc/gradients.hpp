@@ -7,8 +7,10 @@ namespace recurra::RECURRA_ISA {
 
 // Rows whose part of the weights' gradients is summed at once; their sums are then added in order.
 constexpr int kSum = 128;
-// Sums that are added to a part of the gradients while it is in the second cache, and tiles of such a part.
+// Sums that are at most added to a part of the gradients while it is in the second cache, and tiles of such a part.
 constexpr int kSums = 2, kPart = 32;
+// What is multiplied must stay in the second cache beside it.
+constexpr std::size_t kPacked = std::size_t(5) << 18;
 // Rows of the input's gradient that are computed at once.
 constexpr int kInputRows = 48;
 
@@ -34,12 +36,13 @@ template <class T> class Gradients {
     input_panels_ = workspace_.count<T>(input_panels);
     d_bias_ = workspace_.count<T>(plan_.slots * padded_);
     const std::ptrdiff_t most = (blocks_ + threads_ - 1) / threads_ * W;
-    per_thread_ = std::max<std::size_t>(std::size_t(kSum) * kSums * (plan_.slots * (most + kTileRows) + kTileVectors * W),
+    while (sums_ > 1 && sums_ * kSum * plan_.slots * most * sizeof(T) > kPacked) --sums_;
+    per_thread_ = std::max<std::size_t>(std::size_t(kSum) * sums_ * (plan_.slots * (most + kTileRows) + kTileVectors * W),
                                         std::size_t(kInputRows) * input_blocks_ * W) +
                   kTileRows * kTileVectors * W;
     scratch_ = workspace_.count<T>(per_thread_ * threads_);
-    rows_.assign(threads_, std::vector<const T*>(std::max(kSum * kSums, kInputRows)));
-    masks_.assign(threads_, std::vector<const T*>(kSum * kSums));
+    rows_.assign(threads_, std::vector<const T*>(std::max(kSum * sums_, kInputRows)));
+    masks_.assign(threads_, std::vector<const T*>(kSum * sums_));
   }
 
   // Before the recurrence: pack a thread's part of weight_ih and clear its sums.
@@ -58,13 +61,13 @@ template <class T> class Gradients {
     const int units = static_cast<int>(std::min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
     const std::ptrdiff_t total = clock_.total();
     T* packed = scratch;
-    T* panels = packed + std::ptrdiff_t(kSum) * kSums * plan_.slots * (units + kTileRows);
+    T* panels = packed + std::ptrdiff_t(kSum) * sums_ * plan_.slots * (units + kTileRows);
     T* corner = scratch + per_thread_ - kTileRows * kTileVectors * W;
     std::ptrdiff_t j = 0;
     int r = 0;
     if (total == 0) clear(unit, units);
-    for (std::ptrdiff_t m = 0; m < total; m += kSum * kSums) {
-      const int many = static_cast<int>(std::min<std::ptrdiff_t>(kSum * kSums, total - m));
+    for (std::ptrdiff_t m = 0; m < total; m += kSum * sums_) {
+      const int many = static_cast<int>(std::min<std::ptrdiff_t>(kSum * sums_, total - m));
       for (int first = 0; first < many; first += kSum) {
         const int rows = std::min(kSum, many - first);
         const T* slots = static_cast<const T*>(layer_.kept) + (m + first) * row_ + unit;
@@ -144,8 +147,8 @@ template <class T> class Gradients {
   }
 
   // Where the rows from `first` on of a slot are packed.
-  static std::ptrdiff_t packed_at(int slot, int first, int units) {
-    return (std::ptrdiff_t(slot) * kSums + first / kSum) * kSum * (units + kTileRows);
+  std::ptrdiff_t packed_at(int slot, int first, int units) const {
+    return (std::ptrdiff_t(slot) * sums_ + first / kSum) * kSum * (units + kTileRows);
   }
 
   // packed[tile][row][unit of the tile]
@@ -306,9 +309,10 @@ template <class T> class Gradients {
         for (int v = 0; v < strip.vectors; ++v) {
           const int block = input_strip(piece).begin + v;
           if (block < share.begin || block >= share.end) continue;
-          const T* weights = static_cast<T*>(layer_.weights[0]) + product.gate * layer_.hidden * layer_.input_size + std::ptrdiff_t(block) * W;
-          pack_columns(strip, v, Column<T>{weights, lanes(layer_.input_size, block, W), 0}, static_cast<int>(layer_.hidden),
-                       layer_.input_size);
+          const Column<T> column = column_of<T>(layer_, layer_.weights[0],
+                                                product.gate * layer_.hidden * layer_.input_size + std::ptrdiff_t(block) * W,
+                                                lanes(layer_.input_size, block, W), 0);
+          pack_columns(strip, v, column, static_cast<int>(layer_.hidden), layer_.input_size);
         }
       }
     }
@@ -321,7 +325,7 @@ template <class T> class Gradients {
   Workspace& workspace_;
   const int blocks_, input_blocks_;
   const std::ptrdiff_t padded_, row_;
-  int threads_ = 1;
+  int threads_ = 1, sums_ = kSums;
   std::vector<std::vector<const T*>> rows_, masks_;  // of each thread
   std::size_t input_panels_ = 0, d_bias_ = 0, scratch_ = 0, per_thread_ = 0;
 };

@@ -8,11 +8,35 @@
 
 namespace recurra::RECURRA_ISA {
 
+// The first n of some numbers in bfloat16; the other lanes are zero.
+template <class T> RECURRA_INLINE Vec<T> widened([[maybe_unused]] const void* from, [[maybe_unused]] int n) {
+  Vec<T> wide = {};
+  if constexpr (sizeof(T) == 4) {
+    typedef std::uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
+    typedef std::uint32_t Unsigned __attribute__((vector_size(kVectorBytes)));
+    Halves halves = {};
+    std::memcpy(&halves, from, n * sizeof(std::uint16_t));
+    wide = (Vec<T>)(__builtin_convertvector(halves, Unsigned) << 16);
+  }
+  return wide;
+}
+
 // One vector of columns to be packed.
 template <class T> struct Column {
-  const T* weights;       // its first element
+  const void* weights;    // its first element
   int width;              // lanes that exist
   std::ptrdiff_t offset;  // in a row of the result
+  bool bfloat16 = false;  // what the elements are, else T
+
+  const void* at(std::ptrdiff_t element) const {
+    return static_cast<const char*>(weights) + element * std::ptrdiff_t(bfloat16 ? 2 : sizeof(T));
+  }
+  // The first n elements from one on.
+  RECURRA_INLINE Vec<T> get(std::ptrdiff_t element, int n) const {
+    if (bfloat16) return widened<T>(at(element), n);
+    const T* from = static_cast<const T*>(at(element));
+    return n == kWidth<T> ? load(from) : load_first(from, n);
+  }
 };
 
 // How the weights of a panel are held: as they are, rounded to bfloat16, or rounded and two terms to a lane. The sums of
@@ -113,8 +137,8 @@ template <class T> void pack_rows(const Strip<T>& strip, int v, const Column<T>&
   for (int k = 0; k < terms; k += W) {
     const int many = std::min(W, terms - k);
     Vec<T> square[W];
-    const T* from = column.weights + k;
-    if (many == W && column.width == W) {
+    if (many == W && column.width == W && !column.bfloat16) {
+      const T* from = static_cast<const T*>(column.weights) + k;
 #pragma GCC unroll 16
       for (int u = 0; u < W; ++u) square[u] = load(from + u * stride);
       transpose<T>(square);
@@ -126,7 +150,7 @@ template <class T> void pack_rows(const Strip<T>& strip, int v, const Column<T>&
       }
       continue;
     }
-    for (int u = 0; u < W; ++u) square[u] = u >= column.width ? Vec<T>{} : load_first(from + u * stride, many);
+    for (int u = 0; u < W; ++u) square[u] = u >= column.width ? Vec<T>{} : column.get(u * stride + k, many);
     transpose<T>(square);
     put(strip, to + depth(strip.width, k) * step, square, many);
   }
@@ -139,10 +163,7 @@ template <class T> void pack_columns(const Strip<T>& strip, int v, const Column<
   for (int k = 0; k < terms; k += 2) {
     const int many = std::min(2, terms - k);
     Vec<T> pair[2] = {};
-    for (int i = 0; i < many; ++i) {
-      const T* from = column.weights + (k + i) * stride;
-      pair[i] = column.width == kWidth<T> ? load(from) : load_first(from, column.width);
-    }
+    for (int i = 0; i < many; ++i) pair[i] = column.get((k + i) * stride, column.width);
     put(strip, to + depth(strip.width, k) * step, pair, many);
   }
 }
@@ -164,7 +185,7 @@ void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows
       } else {
         for (int v = 0; v < strip.vectors; ++v) {
           Column<T> part = strip.unpacked[v];
-          part.weights += k;
+          part.weights = part.at(k);
           pack_rows(strip, v, part, many, terms);
         }
       }
