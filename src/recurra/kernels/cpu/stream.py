@@ -12,7 +12,7 @@ from .run import whole
 __all__ = ["EngineStepping"]
 
 # Threads meet once a step, which costs as much as so many multiplications.
-_WORTH_A_THREAD = 400_000
+_WORTH_A_THREAD = 150_000
 
 
 class EngineStepping:
