@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, cast
@@ -39,6 +41,8 @@ class Processes:
             # The others wait while the first tokenises the text, which may take hours.
             patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
             self._accelerator = Accelerator(cpu=config.device == "cpu", kwargs_handlers=[unused, patient])
+            atexit.unregister(_leave)
+            atexit.register(_leave)
             self.device = cast(torch.device, self._accelerator.device)
             self.rank: int = self._accelerator.process_index
             self.world_size: int = self._accelerator.num_processes
@@ -88,6 +92,15 @@ class Processes:
         """Return when every process has come here."""
         if self._accelerator is not None:
             self._accelerator.wait_for_everyone()
+
+
+def _leave() -> None:
+    """End this process's part in the group before the interpreter goes."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        # A thread of gloo's that has yet to free the tensors of the last message needs the interpreter for it and
+        # aborts the process if it comes too late. It cannot be joined, for the reducer in C++ keeps the group up.
+        time.sleep(0.5)
 
 
 def find_device(name: str, key: str) -> torch.device:
