@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ __all__ = [
     "PROJECTABLE",
     "assert_agrees",
     "assert_close",
+    "each_instruction_set",
     "fused",
     "gradients",
     "leaves",
@@ -30,6 +32,8 @@ __all__ = [
     "with_leaves",
 ]
 
+# The fixture is in conftest.py.
+each_instruction_set = pytest.mark.parametrize("instruction_set", ["amx", "avx512", "avx2", "portable"], indirect=True)
 
 PROJECTABLE = [name for name, cell in CELLS.items() if trace(cell).h_only_in_products]
 

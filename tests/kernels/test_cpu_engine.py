@@ -23,6 +23,7 @@ from .engine_calls import (
     PROJECTABLE,
     assert_agrees,
     assert_close,
+    each_instruction_set,
     fused,
     gradients,
     leaves,
@@ -276,23 +277,6 @@ def test_float32_errors_are_no_larger_than_those_of_torch_nn(name: str) -> None:
 
 
 # ---- instruction sets
-
-
-@pytest.fixture
-def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
-    offered = compiled.engine().instruction_sets()
-    if request.param not in offered:
-        pytest.skip(f"this machine has no {request.param}")
-    monkeypatch.setenv("RECURRA_ISA", request.param)
-    compiled.instruction_set.cache_clear()
-    compiled.compiled.cache_clear()
-    yield request.param
-    monkeypatch.undo()
-    compiled.instruction_set.cache_clear()
-    compiled.compiled.cache_clear()
-
-
-each_instruction_set = pytest.mark.parametrize("instruction_set", ["avx512", "avx2", "portable"], indirect=True)
 
 
 @each_instruction_set

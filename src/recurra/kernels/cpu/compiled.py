@@ -31,6 +31,8 @@ def engine() -> ModuleType | None:
 def instruction_set() -> str | None:
     """The instruction set whose kernels run: the best of this machine, or what RECURRA_ISA names.
 
+    "amx" is "avx512" with products in bfloat16 on matrix tiles.
+
     Raises:
         ValueError: if this machine does not have the one that RECURRA_ISA names.
     """
@@ -115,7 +117,8 @@ def compiled(cell: Cell) -> CompiledCell | None:
     except ValueError:
         return None
     except KeyError:
-        entry = own.entry(the_plan, isa)
+        # What a cell computes beside its products is the same with matrix tiles.
+        entry = own.entry(the_plan, "avx512" if isa == "amx" else isa)
         if entry is None:
             return None
         run = module.Cell(**arguments, entry=entry)

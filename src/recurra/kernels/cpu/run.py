@@ -73,7 +73,8 @@ def _cell_of(call: LayerCall) -> CompiledCell:
 def run(call: LayerCall) -> LayerResult:
     """Run one layer; see `refusal` for what cannot be run.
 
-    In bfloat16 the weights are rounded to it, and so are the results; everything between is computed in float32.
+    In bfloat16 the weights are rounded to it, and so are the results; everything between is computed in float32. Where
+    the CPU has matrix tiles, which take both factors in bfloat16, what is multiplied with weights is rounded too.
     """
     if _dtype(call.input) != torch.bfloat16:
         return _run(call, False)

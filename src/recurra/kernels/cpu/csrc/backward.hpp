@@ -15,6 +15,7 @@ template <class T> class Backward {
         clock_(layer),
         zoneout_(layer),
         width_(width_for<T>(layer, layer.batch)),
+        tiled_(width_ == Width::kTiled),
         blocks_(blocks_of(layer.hidden, W)),
         projected_blocks_(blocks_of(layer.projected, W)),
         padded_(padded_units(layer.hidden)),
@@ -48,6 +49,8 @@ template <class T> class Backward {
       layer.input_size = whole.hidden;
       layer.hidden = whole.projected;
       layer.active = whole.active;
+      layer.round_weights = whole.round_weights;
+      layer.tiles = whole.tiles;
       layer.input = {whole.unprojected, 0, padded, true};
       layer.kept = whole.d_projected;
       layer.weights = {whole.weight_hr};
@@ -86,7 +89,8 @@ template <class T> class Backward {
         panels += depth(width_, layer_.hidden) * (to_projected(product) ? projected_blocks_ : blocks_) * W;
     panels_ = workspace_.count<T>(panels);
     if (layer_.projected > 0) {
-      projection_panels_ = workspace_.count<T>(layer_.projected * blocks_ * W);
+      projection_panels_ = workspace_.count<T>(std::max(layer_.projected, depth(width_, layer_.projected)) * blocks_ * W);
+      if (tiled_) projected_halves_ = workspace_.count<std::uint16_t>(Halves::size(layer_.batch, layer_.projected));
       d_carried_ = workspace_.count<T>(layer_.batch * projected_padded_);
       projection_gradients_.plan_memory(threads_);
     }
@@ -99,11 +103,14 @@ template <class T> class Backward {
     if (layer_.mask != nullptr) unmasked_ = workspace_.count<T>(layer_.batch * padded_);
     for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q)
       d_operands_[q] = workspace_.count<T>(layer_.batch * padded_);
+    for (int s = 0; tiled_ && s < plan_.slots; ++s)
+      if (last_phase(s) >= 0) slot_halves_[s] = workspace_.count<std::uint16_t>(2 * Halves::size(layer_.batch, layer_.hidden));
     gradients_.plan_memory(threads_);
     workspace_.take();
   }
 
   void work(int thread, Barrier& barrier) {
+    const UsesTiles uses(tiled_);
     Local local;
     local.share = share_of(blocks_, thread, threads_);
     local.projected_share = share_of(projected_blocks_, thread, threads_);
@@ -231,15 +238,32 @@ template <class T> class Backward {
     return panel;
   }
 
+  // The last phase before which a product that is not of the input is added to a slot; -1 if there is none.
+  int last_phase(int slot) const {
+    int last = -1;
+    for (const Product& product : plan_.products)
+      if (product.slot == slot && product.source != kInput) last = std::max(last, product.phase);
+    return last;
+  }
+
+  // For matrix tiles: gradients of a slot of step j in bfloat16. Two buffers, for a slower thread may still read the other.
+  Halves slot_halves(int slot, std::ptrdiff_t j) const {
+    const std::size_t one = Halves::size(layer_.batch, layer_.hidden);
+    return {workspace_.at<std::uint16_t>(slot_halves_[slot]) + (j % 2 != 0 ? one : 0), Halves::deep_for(layer_.hidden)};
+  }
+  Halves projected_halves() const {
+    return {workspace_.at<std::uint16_t>(projected_halves_), Halves::deep_for(layer_.projected)};
+  }
+
   T* slots_of(std::ptrdiff_t t) const { return static_cast<T*>(layer_.kept) + clock_.before(t) * row_; }
 
-  // Gradients of slots of step t, through the weights, to one source; added to what is there, or all there is.
-  void send(Local& local, const Group& group, const Target& target, std::ptrdiff_t t, T* to, std::ptrdiff_t row, bool add,
+  // Gradients of slots of step j, through the weights, to one source; added to what is there, or all there is.
+  void send(Local& local, const Group& group, const Target& target, std::ptrdiff_t j, T* to, std::ptrdiff_t row, bool add,
             const T* next = nullptr) {
-    const int n = clock_.rows(t);
+    const int n = clock_.rows(clock_.time(j));
     if (masked(layer_, plan_.products[target.products[0]])) {
       T* unmasked = workspace_.at<T>(unmasked_);
-      send_all(local, target, t, n, unmasked, row, false, next);
+      send_all(local, target, j, n, unmasked, row, false, next);
       for (int r = 0; r < n; ++r)
         for (int block = group.begin; block < group.begin + group.blocks; ++block) {
           const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
@@ -250,15 +274,21 @@ template <class T> class Backward {
         }
       return;
     }
-    send_all(local, target, t, n, to, row, add, next);
+    send_all(local, target, j, n, to, row, add, next);
   }
 
-  void send_all(Local& local, const Target& target, std::ptrdiff_t t, int n, T* to, std::ptrdiff_t row, bool add,
+  void send_all(Local& local, const Target& target, std::ptrdiff_t j, int n, T* to, std::ptrdiff_t row, bool add,
                 const T* next) {
     for (std::size_t i = 0; i < target.products.size(); ++i) {
-      const T* slots = slots_of(t) + plan_.products[target.products[i]].slot * padded_;
-      for (int r = 0; r < n; ++r) local.rows[r] = slots + r * row_;
+      const int slot = plan_.products[target.products[i]].slot;
       const std::vector<Strip<T>>& strips = target.strips[i];
+      if (tiled_) {
+        multiply<T>(strips.data(), static_cast<int>(strips.size()), static_cast<int>(layer_.hidden), slot_halves(slot, j), n,
+                    to, row, add || i > 0 ? to : nullptr, row, i + 1 == target.products.size() ? next : nullptr);
+        continue;
+      }
+      const T* slots = slots_of(clock_.time(j)) + slot * padded_;
+      for (int r = 0; r < n; ++r) local.rows[r] = slots + r * row_;
       multiply<T>(strips.data(), static_cast<int>(strips.size()), static_cast<int>(layer_.hidden), local.rows.data(), n, to,
                   row, add || i > 0 ? to : nullptr, row, i + 1 == target.products.size() ? next : nullptr);
     }
@@ -308,29 +338,33 @@ template <class T> class Backward {
           const Group& group = local.groups[turns[nth]];
           const Group& next = local.groups[turns.after(nth)];
           if (phase == plan_.phases - 1) {
-            if (j + 1 < layer_.steps) to_states(local, group, clock_.time(j + 1), &next);
+            if (j + 1 < layer_.steps) to_states(local, group, j + 1, &next);
             if (layer_.projected > 0) from_projection(local, group, t, n);
             if (zoneout_.on()) divide(local, group, t, n);
           }
           for (const Target& target : group.targets)
             if (target.source == kOperand && plan_.operand_phase[target.index] == phase)
-              send(local, group, target, t, workspace_.at<T>(d_operands_[target.index]), padded_, false);
+              send(local, group, target, j, workspace_.at<T>(d_operands_[target.index]), padded_, false);
           tile.blocks = group.blocks;
           tile.tail = group.tail;
           tile.unit = std::ptrdiff_t(group.begin) * W;
           tile.slots = slots_of(t) + tile.unit;
           reinterpret_cast<Pointwise<T>>(const_cast<void*>(functions_.backward[phase]))(tile);
+          for (int s = 0; tiled_ && s < plan_.slots; ++s)
+            if (last_phase(s) >= phase)
+              narrow_units<T>(slot_halves(s, j), [&](int r) { return slots_of(t) + s * padded_ + r * row_; }, group.begin,
+                              group.begin + group.blocks, layer_.hidden, n, no_mask<T>);
           if (phase == 0 && zoneout_.on()) rejoin(group, n);
         }
         barrier.wait();
       }
     }
     for (const Group& group : local.groups) {
-      if (layer_.steps > 0 && initial_wanted()) to_states(local, group, clock_.time(0));
+      if (layer_.steps > 0 && initial_wanted()) to_states(local, group, 0);
       for (int s = layer_.projected > 0 ? 1 : 0; s < plan_.states; ++s) give_initial(group, s, workspace_.at<T>(d_states_[s]), padded_);
     }
     for (const Group& group : local.projected) {
-      if (layer_.steps > 0 && initial_wanted()) to_states(local, group, clock_.time(0));
+      if (layer_.steps > 0 && initial_wanted()) to_states(local, group, 0);
       give_initial(group, 0, workspace_.at<T>(d_carried_), projected_padded_);
     }
     for (int block = local.share.begin; block < local.share.end; ++block)
@@ -358,7 +392,7 @@ template <class T> class Backward {
     T* carried = workspace_.at<T>(d_carried_);
     T* to = static_cast<T*>(layer_.d_projected) + clock_.before(t) * projected_padded_;
     for (const Group& group : local.projected) {
-      if (j + 1 < layer_.steps) to_states(local, group, clock_.time(j + 1));
+      if (j + 1 < layer_.steps) to_states(local, group, j + 1);
       for (int r = 0; r < n; ++r)
         for (int block = group.begin; block < group.begin + group.blocks; ++block) {
           const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
@@ -368,15 +402,23 @@ template <class T> class Backward {
           store(to + r * projected_padded_ + unit, d);
           store(carried + r * projected_padded_ + unit, Vec<T>{});
         }
+      if (tiled_)
+        narrow_units<T>(projected_halves(), [&](int r) { return to + r * projected_padded_; }, group.begin,
+                        group.begin + group.blocks, layer_.projected, n, no_mask<T>);
     }
   }
 
   // From there to h before the projection.
   void from_projection(Local& local, const Group& group, std::ptrdiff_t t, int n) {
     const T* from = static_cast<const T*>(layer_.d_projected) + clock_.before(t) * projected_padded_;
+    const int count = static_cast<int>(group.projection.size()), terms = static_cast<int>(layer_.projected);
+    T* to = workspace_.at<T>(d_states_[0]);
+    if (tiled_) {
+      multiply<T>(group.projection.data(), count, terms, projected_halves(), n, to, padded_, nullptr, 0);
+      return;
+    }
     for (int r = 0; r < n; ++r) local.rows[r] = from + r * projected_padded_;
-    multiply<T>(group.projection.data(), static_cast<int>(group.projection.size()), static_cast<int>(layer_.projected),
-                local.rows.data(), n, workspace_.at<T>(d_states_[0]), padded_, nullptr, 0);
+    multiply<T>(group.projection.data(), count, terms, local.rows.data(), n, to, padded_, nullptr, 0);
   }
 
   // With zoneout the gradient of a new state goes in part to its candidate and in part straight to the old state.
@@ -408,14 +450,14 @@ template <class T> class Backward {
   }
 
   // `next`: the group whose turn it is after this one.
-  void to_states(Local& local, const Group& group, std::ptrdiff_t t, const Group* next = nullptr) {
+  void to_states(Local& local, const Group& group, std::ptrdiff_t j, const Group* next = nullptr) {
     const T* panel = nullptr;
     if (next != nullptr && !next->targets.empty()) panel = next->targets[0].strips[0][0].panel;
     for (const Target& target : group.targets)
       if (to_projected(plan_.products[target.products[0]]))
-        send(local, group, target, t, workspace_.at<T>(d_carried_), projected_padded_, true);
+        send(local, group, target, j, workspace_.at<T>(d_carried_), projected_padded_, true);
       else if (target.source == kState)
-        send(local, group, target, t, workspace_.at<T>(d_states_[target.index]), padded_, true, panel);
+        send(local, group, target, j, workspace_.at<T>(d_states_[target.index]), padded_, true, panel);
   }
 
   const Layer& layer_;
@@ -424,6 +466,7 @@ template <class T> class Backward {
   const Clock clock_;
   const Zoneout<T> zoneout_;
   const Width width_;
+  const bool tiled_;
   const int blocks_, projected_blocks_;
   const std::ptrdiff_t padded_, projected_padded_, row_;
   int threads_ = 1;
@@ -432,6 +475,7 @@ template <class T> class Backward {
   Projection projection_;
   Gradients<T> projection_gradients_;
   std::size_t panels_ = 0, vectors_ = 0, d_vectors_ = 0, unmasked_ = 0, projection_panels_ = 0, d_carried_ = 0;
+  std::size_t slot_halves_[kMaxSlots] = {}, projected_halves_ = 0;
   std::size_t d_states_[kMaxStates] = {}, d_kept_[kMaxStates] = {}, d_operands_[kMaxOperands] = {};
 };
 

@@ -13,6 +13,11 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
+#if defined(RECURRA_X86) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace nb = nanobind;
 
@@ -46,9 +51,29 @@ std::vector<const Isa*> supported() {
   return found;
 }
 
+// AVX-512 with matrix tiles for products in bfloat16, which the system has to let a process use.
+constexpr const char* kTiles = "amx";
+
+bool has_tiles() {
+#if defined(RECURRA_X86) && defined(__linux__)
+  static const bool found = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (std::strcmp(supported().front()->name, "avx512") != 0) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    const bool tiles = (d >> 22 & 1) && (d >> 24 & 1);
+    if (!tiles || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return false;
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return found;
+#else
+  return false;
+#endif
+}
+
 const Isa& isa_named(const std::string& name) {
   for (const Isa* isa : supported())
-    if (name == isa->name) return *isa;
+    if (name == isa->name || (name == kTiles && has_tiles())) return *isa;
   throw std::invalid_argument("this machine does not run " + name);
 }
 
@@ -79,7 +104,7 @@ class Cell {
   // `entry` is the address of a CellEntry compiled elsewhere; 0 takes the one built in.
   Cell(const std::string& isa, const std::string& fingerprint, int states, int slots, int kept, int phases, int vectors,
        const std::vector<int>& operand_phase, const std::vector<std::vector<int>>& products, Address entry)
-      : isa_(isa_named(isa)) {
+      : isa_(isa_named(isa)), tiles_(isa == kTiles) {
     if (states > kMaxStates || kept > kMaxSlots || vectors > kMaxVectors || phases > kMaxPhases ||
         static_cast<int>(operand_phase.size()) > kMaxOperands)
       throw std::invalid_argument("a cell of this size is not provided for");
@@ -144,6 +169,7 @@ class Cell {
     layer.projected = sizes.at(4);
     layer.reverse = reverse;
     layer.round_weights = round_weights;
+    layer.tiles = tiles_;
     layer.bfloat16_weights = bfloat16_weights;
     layer.threads = threads;
     layer.active = pointer<const std::int64_t>(active);
@@ -167,6 +193,7 @@ class Cell {
   }
 
   const Isa& isa_;
+  const bool tiles_;
   CellPlan plan_;
   friend class Stream;
 };
@@ -205,6 +232,7 @@ NB_MODULE(_engine, module) {
 #endif
   module.def("instruction_sets", [] {
     std::vector<std::string> names;
+    if (recurra::has_tiles()) names.push_back(recurra::kTiles);
     for (const recurra::Isa* isa : recurra::supported()) names.push_back(isa->name);
     return names;
   });

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "layer.hpp"
-#include "pack.hpp"
 #include "team.hpp"
 #include "tile.hpp"
+#include "tiles.hpp"
 #include "workspace.hpp"
 
 namespace recurra::RECURRA_ISA {
@@ -91,6 +91,7 @@ constexpr std::ptrdiff_t kFewRows = 12;
 // How to hold weights that so many rows at a time are multiplied by.
 template <class T> inline Width width_for(const Layer& layer, std::ptrdiff_t rows) {
   if (!layer.round_weights) return Width::kWhole;
+  if (kTiled<T> && layer.tiles) return Width::kTiled;
   return rows <= kFewRows && sizeof(T) == 4 ? Width::kNarrow : Width::kRounded;
 }
 
@@ -114,6 +115,28 @@ class Turns {
   bool back_;
   std::size_t count_;
 };
+
+// Some units of n rows in bfloat16, of `size` units in all, times a mask for each row if there is one.
+template <class T, class Row, class Mask>
+void narrow_units(const Halves& to, const Row& row, int begin, int end, std::ptrdiff_t size, int n, const Mask& mask) {
+  constexpr int W = kWidth<T>;
+  const bool zeros = end == blocks_of(size, W) && end % 2 != 0;
+  for (int r = 0; r < n; ++r) {
+    const T* from = row(r);
+    const T* factors = mask(r);
+    for (int block = begin; block < end; ++block) {
+      const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+      const int width = lanes(size, block, W);
+      Vec<T> v = width == W ? load(from + unit) : load_first(from + unit, width);
+      if (factors != nullptr) v = v * load_first(factors + unit, width);
+      narrow<T>(to, r, unit, v);
+    }
+    // The other half of the last tile's row.
+    if (zeros) narrow<T>(to, r, std::ptrdiff_t(end) * W, Vec<T>{});
+  }
+}
+
+template <class T> const T* no_mask(int) { return nullptr; }
 
 // Cuts columns into strips; the panels lie one after another from `panel`.
 template <class T>

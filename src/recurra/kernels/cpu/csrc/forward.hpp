@@ -22,6 +22,7 @@ template <class T> class Forward {
         zoneout_(layer),
         keep_(keep),
         width_(width_for<T>(layer, layer.batch)),
+        tiled_(width_ == Width::kTiled),
         input_width_(keep ? width_ : width_for<T>(layer, clock_.total())),
         blocks_(blocks_of(layer.hidden, W)),
         projected_blocks_(blocks_of(layer.projected, W)),
@@ -41,10 +42,11 @@ template <class T> class Forward {
         alternating_[s] = workspace_.count<T>(2 * layer.batch * layer.width(s));
     if (layer.mask != nullptr) masked_ = workspace_.count<T>(2 * layer.batch * padded_);
     if (layer.projected > 0) {
-      projection_ = workspace_.count<T>(layer.hidden * projected_blocks_ * W);
+      projection_ = workspace_.count<T>(std::max(layer.hidden, depth(width_, layer.hidden)) * projected_blocks_ * W);
       projected_ = workspace_.count<T>(layer.batch * projected_padded_);
       if (layer.unprojected == nullptr) unprojected_ = workspace_.count<T>(layer.batch * padded_);
     }
+    if (tiled_) plan_halves();
     workspace_.take(keep);
     if (layer.kept) prefer_large_pages(layer.kept, clock_.total() * row_ * sizeof(T));
   }
@@ -96,22 +98,61 @@ template <class T> class Forward {
     std::vector<Group> groups;
     std::vector<Strip<T>> projection;
     std::vector<const T*> rows;
+    Halves input;
     std::vector<T*> unprojected;
     std::vector<T*> old_rows[kMaxStates], new_rows[kMaxStates];
   };
 
   // Whether a state's old value is still read when its new one is written, so that it cannot be renewed in its place.
-  bool alternates(int s) const {
-    if (zoneout_.on()) return true;
+  bool alternates(int s) const { return zoneout_.on() || multiplied(kState, s); }
+
+  bool multiplied(Source source, int index) const {
     for (const Product& product : plan_.products)
-      if (product.source == kState && product.index == s) return true;
+      if (product.source == source && product.index == index) return true;
     return false;
   }
 
+  // For matrix tiles: what is multiplied, in bfloat16. Of a state two buffers, of which a step reads one and writes the other.
+  void plan_halves() {
+    for (int s = 0; s < plan_.states; ++s)
+      if (multiplied(kState, s)) state_halves_[s] = workspace_.count<std::uint16_t>(2 * Halves::size(layer_.batch, layer_.width(s)));
+    for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q)
+      operand_halves_[q] = workspace_.count<std::uint16_t>(Halves::size(layer_.batch, layer_.hidden));
+    if (layer_.projected > 0) unprojected_halves_ = workspace_.count<std::uint16_t>(Halves::size(layer_.batch, layer_.hidden));
+    input_halves_ = workspace_.count<std::uint16_t>(std::max(1, layer_.threads) * Halves::size(ahead_, layer_.input_size));
+  }
+
+  Halves halves(std::size_t at, std::ptrdiff_t rows, std::ptrdiff_t terms, std::ptrdiff_t nth = 0) const {
+    return {workspace_.at<std::uint16_t>(at) + nth * Halves::size(rows, terms), Halves::deep_for(terms)};
+  }
+  // A state as left by step j.
+  Halves state_halves(int s, std::ptrdiff_t j) const { return halves(state_halves_[s], layer_.batch, layer_.width(s), j % 2 != 0); }
+  Halves operand_halves(std::size_t q) const { return halves(operand_halves_[q], layer_.batch, layer_.hidden); }
+  Halves unprojected_halves() const { return halves(unprojected_halves_, layer_.batch, layer_.hidden); }
+
+  // Some units of a state after step j, for the products of the next.
+  void narrow_state(int s, std::ptrdiff_t j, const std::vector<T*>& rows, int begin, int end, int n) const {
+    if (!tiled_ || !multiplied(kState, s)) return;
+    const bool mask = s == 0 && layer_.mask != nullptr;
+    narrow_units<T>(state_halves(s, j), [&](int r) { return rows[r]; }, begin, end, layer_.width(s), n,
+                    [&](int r) -> const T* { return mask ? clock_.template at<T>(layer_.mask, 0, r) : nullptr; });
+  }
+  Share share_of_state(const Local& local, int s) const { return s == 0 && layer_.projected > 0 ? local.projected : local.share; }
+
   void work(Local& local, int thread, Barrier& barrier) {
+    const UsesTiles uses(tiled_);
     if (!prepared_) prepare(local, thread);
     start(local);
-    if (layer_.mask != nullptr) {
+    if (tiled_) {
+      local.input = halves(input_halves_, ahead_, layer_.input_size, thread);
+      for (int s = 0; s < plan_.states; ++s)
+        for (int turn = 0; turn < 2; ++turn) {
+          const Share share = share_of_state(local, s);
+          narrow_state(s, turn, local.old_rows[s], share.begin, share.end, static_cast<int>(layer_.batch));
+        }
+      barrier.wait();
+    }
+    if (layer_.mask != nullptr && !tiled_) {
       for (const Group& group : local.groups)
         for (int turn = 0; turn < 2; ++turn) mask_rows(group, local.old_rows[0].data(), nullptr, masked_rows(turn), layer_.batch);
       barrier.wait();
@@ -226,7 +267,7 @@ template <class T> class Forward {
 
   // What this thread copies of a row of a state.
   void copy(const Local& local, int s, T* to, const T* from) const {
-    const Share share = s == 0 && layer_.projected > 0 ? local.projected : local.share;
+    const Share share = share_of_state(local, s);
     const std::ptrdiff_t unit = std::ptrdiff_t(share.begin) * W;
     const std::ptrdiff_t end = std::min<std::ptrdiff_t>(layer_.width(s), std::ptrdiff_t(share.end) * W);
     if (end > unit) std::memcpy(to + unit, from + unit, sizeof(T) * (end - unit));
@@ -272,10 +313,14 @@ template <class T> class Forward {
     }
     T* slots = slots_of(first, 0);
     const T* bias = layer_.bias_ih ? workspace_.at<T>(bias_) : nullptr;
+    if (tiled_) narrow_rows<T>(local.input, local.rows.data(), n, layer_.input_size);
     for (const Group& group : local.groups) {
       fill(group, slots, n, bias);
       for (const Segment& segment : group.segments)
-        if (segment.source == kInput)
+        if (segment.source == kInput && tiled_)
+          multiply<T>(segment.strips.data(), static_cast<int>(segment.strips.size()), segment.terms, local.input, n, slots,
+                      row_, bias, 0);
+        else if (segment.source == kInput)
           multiply<T>(segment.strips.data(), static_cast<int>(segment.strips.size()), segment.terms, local.rows.data(), n,
                       slots, row_, bias, 0);
     }
@@ -326,6 +371,12 @@ template <class T> class Forward {
         const Group& group = local.groups[turns[nth]];
         for (const Segment& segment : group.segments) {
           if (segment.source == kInput || segment.phase != phase) continue;
+          if (tiled_) {
+            const Halves from = segment.source == kOperand ? operand_halves(segment.index) : state_halves(segment.index, j + 1);
+            multiply<T>(segment.strips.data(), static_cast<int>(segment.strips.size()), segment.terms, from, n, slots, row_,
+                        slots, row_, first_panel(local.groups[turns.after(nth)], phase));
+            continue;
+          }
           const T* const* rows = local.old_rows[segment.index].data();
           if (segment.source == kOperand || segment.masked) {
             const T* base = segment.source == kOperand ? tile.operands[segment.index] : masked_rows(j + 1);
@@ -342,14 +393,25 @@ template <class T> class Forward {
         reinterpret_cast<Pointwise<T>>(const_cast<void*>(function))(tile);
         for (std::size_t q = 0; layer_.mask != nullptr && q < plan_.operand_phase.size(); ++q)
           if (plan_.operand_phase[q] == phase) mask_rows(group, nullptr, tile.operands[q], tile.operands[q], n);
+        const int end = group.begin + group.blocks;
+        for (std::size_t q = 0; tiled_ && q < plan_.operand_phase.size(); ++q)
+          if (plan_.operand_phase[q] == phase)
+            narrow_units<T>(operand_halves(q), [&](int r) { return tile.operands[q] + r * padded_; }, group.begin, end,
+                            layer_.hidden, n, no_mask<T>);
         if (phase + 1 < plan_.phases) continue;
         if (zoneout_.on()) zone_out(local, group, t, n);
-        if (layer_.mask != nullptr) mask_rows(group, local.new_rows[0].data(), nullptr, masked_rows(j), n);
+        if (tiled_ && layer_.projected > 0)
+          narrow_units<T>(unprojected_halves(), [&](int r) { return local.unprojected[r]; }, group.begin, end, layer_.hidden, n,
+                          no_mask<T>);
+        for (int s = layer_.projected > 0 ? 1 : 0; s < plan_.states; ++s)
+          narrow_state(s, j, local.new_rows[s], group.begin, end, n);
+        if (layer_.mask != nullptr && !tiled_) mask_rows(group, local.new_rows[0].data(), nullptr, masked_rows(j), n);
       }
       barrier.wait();
     }
     if (layer_.projected > 0) {
       project(local, n);
+      narrow_state(0, j, local.new_rows[0], local.projected.begin, local.projected.end, n);
       barrier.wait();
     }
     for (int s = 0; s < plan_.states; ++s) {
@@ -377,9 +439,13 @@ template <class T> class Forward {
   // The new h from h before the projection.
   void project(Local& local, int n) {
     T* to = workspace_.at<T>(projected_);
-    for (int r = 0; r < n; ++r) local.rows[r] = local.unprojected[r];
-    multiply<T>(local.projection.data(), static_cast<int>(local.projection.size()), static_cast<int>(layer_.hidden),
-                local.rows.data(), n, to, projected_padded_, nullptr, 0);
+    const int count = static_cast<int>(local.projection.size()), terms = static_cast<int>(layer_.hidden);
+    if (tiled_) {
+      multiply<T>(local.projection.data(), count, terms, unprojected_halves(), n, to, projected_padded_, nullptr, 0);
+    } else {
+      for (int r = 0; r < n; ++r) local.rows[r] = local.unprojected[r];
+      multiply<T>(local.projection.data(), count, terms, local.rows.data(), n, to, projected_padded_, nullptr, 0);
+    }
     for (int r = 0; r < n; ++r) copy(local, 0, local.new_rows[0][r], to + r * projected_padded_);
   }
 
@@ -442,7 +508,9 @@ template <class T> class Forward {
   const Clock clock_;
   const Zoneout<T> zoneout_;
   const bool keep_;
-  const Width width_, input_width_;
+  const Width width_;
+  const bool tiled_;
+  const Width input_width_;
   const int blocks_, projected_blocks_;
   const std::ptrdiff_t padded_, projected_padded_, row_;
   std::ptrdiff_t ahead_;
@@ -451,6 +519,7 @@ template <class T> class Forward {
   bool prepared_ = false;
   std::size_t panels_, block_, bias_, vectors_, slots_, operands_[kMaxOperands] = {}, alternating_[kMaxStates] = {}, masked_ = 0;
   std::size_t projection_ = 0, projected_ = 0, unprojected_ = 0;
+  std::size_t state_halves_[kMaxStates] = {}, operand_halves_[kMaxOperands] = {}, unprojected_halves_ = 0, input_halves_ = 0;
 };
 
 }  // namespace recurra::RECURRA_ISA

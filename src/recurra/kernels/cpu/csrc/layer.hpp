@@ -48,6 +48,7 @@ struct Layer {
   bool reverse = false;
   // Whether weights are rounded to bfloat16 as they are packed; sums and everything else stay as they are.
   bool round_weights = false;
+  bool tiles = false;  // whether products with rounded weights run on matrix tiles
   bool bfloat16_weights = false;  // those of all matrices, as they lie in memory
   int threads = 1;
   // With lengths: rows of each step that count, and where the rows, sorted by falling length, lie in memory.

@@ -39,12 +39,21 @@ template <class T> struct Column {
   }
 };
 
-// How the weights of a panel are held: as they are, rounded to bfloat16, or rounded and two terms to a lane. The sums of
-// the last two are the same; the last reads half as much memory and computes more.
-enum class Width { kWhole, kRounded, kNarrow };
+// How the weights of a panel are held: as they are, rounded to bfloat16, rounded and two terms to a lane, or so and with
+// zeros to the end of the last matrix tile. The sums of the second and the third are the same; the third reads half as
+// much memory and computes more.
+enum class Width { kWhole, kRounded, kNarrow, kTiled };
 
 // Elements of memory that so many terms of one lane take.
-inline std::ptrdiff_t depth(Width width, std::ptrdiff_t terms) { return width == Width::kNarrow ? (terms + 1) / 2 : terms; }
+inline std::ptrdiff_t depth(Width width, std::ptrdiff_t terms) {
+  if (width == Width::kTiled) return (terms + 31) / 32 * 16;
+  return width == Width::kNarrow ? (terms + 1) / 2 : terms;
+}
+
+// Where a term lies, of which every one that shares a lane with another is even.
+inline std::ptrdiff_t place(Width width, std::ptrdiff_t term) {
+  return width == Width::kNarrow || width == Width::kTiled ? term / 2 : term;
+}
 
 // A strip of up to kTileVectors columns of vectors, for `terms` terms of the sums.
 template <class T> struct Strip {
@@ -129,6 +138,14 @@ template <class T> RECURRA_INLINE void put(const Strip<T>& strip, T* to, const V
   }
 }
 
+// Zeros after the terms of a column that fill a matrix tile.
+template <class T> void fill_tile(const Strip<T>& strip, int v, int terms) {
+  if (strip.width != Width::kTiled) return;
+  const std::ptrdiff_t step = strip.vectors * kWidth<T>;
+  for (std::ptrdiff_t k = depth(Width::kNarrow, terms); k < depth(Width::kTiled, terms); ++k)
+    store(strip.panel + v * kWidth<T> + k * step, Vec<T>{});
+}
+
 // panel[k][v] = the vector whose lane u is column.weights[u * stride + k]: rows of a matrix become columns.
 template <class T> void pack_rows(const Strip<T>& strip, int v, const Column<T>& column, int terms, std::ptrdiff_t stride) {
   constexpr int W = kWidth<T>;
@@ -146,14 +163,15 @@ template <class T> void pack_rows(const Strip<T>& strip, int v, const Column<T>&
 #pragma GCC unroll 16
         for (int i = 0; i < W; ++i) store(to + (k + i) * step, square[i]);
       } else {
-        put(strip, to + depth(strip.width, k) * step, square, W);
+        put(strip, to + place(strip.width, k) * step, square, W);
       }
       continue;
     }
     for (int u = 0; u < W; ++u) square[u] = u >= column.width ? Vec<T>{} : column.get(u * stride + k, many);
     transpose<T>(square);
-    put(strip, to + depth(strip.width, k) * step, square, many);
+    put(strip, to + place(strip.width, k) * step, square, many);
   }
+  fill_tile(strip, v, terms);
 }
 
 // panel[k][v] = the vector at column.weights + k * stride: rows stay rows.
@@ -164,8 +182,9 @@ template <class T> void pack_columns(const Strip<T>& strip, int v, const Column<
     const int many = std::min(2, terms - k);
     Vec<T> pair[2] = {};
     for (int i = 0; i < many; ++i) pair[i] = column.get((k + i) * stride, column.width);
-    put(strip, to + depth(strip.width, k) * step, pair, many);
+    put(strip, to + place(strip.width, k) * step, pair, many);
   }
+  fill_tile(strip, v, terms);
 }
 
 // rows[r] times the strips, added to `source` (or to nothing) and written to c. `next` is the panel that will be read
