@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..call import LayerCall
 from .compiled import compiled, engine
-from .run import whole
+from .layer_run import whole
 
 __all__ = ["EngineStepping"]
 
