@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -139,15 +139,7 @@ class LayerRun:
         self.states = [make((*self.input.shape[:-1], directions * width)) for width in self.widths[:wanted]]
         self.final = [torch.empty_like(state) for state in self.initial]
         if self.keep:
-            shape = kept_shape(
-                self.cell.plan,
-                directions,
-                self.rows.total,
-                self.hidden,
-                zoneout=bool(self.call.zoneout),
-                projected=self.projected > 0,
-            )
-            self.kept = self.input.new_empty(shape) if kept is None else kept
+            self.kept = self.input.new_empty(self._kept_shape()) if kept is None else kept
         self.again()
         return [*self.states[: wanted if self.call.all_states else 1], *self.final]
 
@@ -225,12 +217,55 @@ class LayerRun:
         unprojected = places[operands] if self.projected else 0
         return places[0], places[plan.kept : candidates], places[candidates:operands], unprojected
 
-    def backward(self, d_states: list[Tensor | None], d_final: list[Tensor | None], needs: Sequence[bool]) -> list[Any]:
-        """Gradients of input, initial states and each direction's weights, in that order; None where not needed."""
+    def _kept_shape(self) -> tuple[int, int, int, int]:
+        return kept_shape(
+            self.cell.plan,
+            len(self.weights),
+            self.rows.total,
+            self.hidden,
+            zoneout=bool(self.call.zoneout),
+            projected=self.projected > 0,
+        )
+
+    def resume(self, states: Sequence[Tensor], kept: Tensor) -> None:
+        """Take in what an earlier run of the same call gave and kept.
+
+        Raises:
+            RuntimeError: if it has not the size that the engine would read.
+        """
+        directions, values, rows, padded = self._kept_shape()
+        sizes = [(*self.input.shape[:-1], directions * width) for width in self.widths]
+        fits = kept.shape == (directions, values, kept.shape[2], padded) and kept.shape[2] >= rows
+        if not fits or [tuple(state.shape) for state in states] != sizes:
+            raise RuntimeError("what was kept of a layer's run is not of this layer")
+        if any(tensor.dtype != self.input.dtype for tensor in (kept, *states)):
+            raise RuntimeError("what was kept of a layer's run differs from it in dtype")
+        self.states = [_dense(state) for state in states]
+        self.kept = kept.contiguous()
+
+    def backward(
+        self,
+        d_states: list[Tensor | None],
+        d_final: list[Tensor | None],
+        needs: Sequence[bool],
+        *,
+        spend: bool = True,
+        memory_format: torch.memory_format = torch.preserve_format,
+    ) -> list[Any]:
+        """Gradients of input, initial states and each direction's weights, in that order; None where not needed.
+
+        Args:
+            d_states: gradients of the outputs.
+            d_final: gradients of the final states.
+            needs: for each gradient whether it is needed.
+            spend: whether what was kept may be used up, which takes less memory.
+            memory_format: of the input's gradient.
+        """
         cell, directions = self.call.cell, len(self.weights)
         like = self.input
         used = self.cell.used
-        make = torch.empty_like if self.rows.order is None and "input" in used else torch.zeros_like
+        fresh = torch.empty_like if self.rows.order is None and "input" in used else torch.zeros_like
+        make = partial(fresh, memory_format=memory_format)
         d_input = make(like) if needs[0] else None
         d_initial = [
             torch.empty_like(state) if need else None
@@ -252,14 +287,21 @@ class LayerRun:
         d_projected = None
         if self.projected:
             d_projected = like.new_empty((self.rows.total, padded_units(self.projected)))
+        work = None
+        if not spend:
+            work = like.new_empty((self.rows.total, self.cell.plan.kept, padded_units(self.hidden)))
         for direction in range(directions):
             found = d_weights[direction]
+            arguments = self._arguments(direction)
+            arguments["saved"] = 0
+            if work is not None:
+                arguments |= {"saved": arguments["kept"], "kept": work.data_ptr()}
             # The second direction's part is added to the first's.
             part = d_input if direction == 0 or d_input is None else make(like)
             sequences = [_sequence(d, direction * w) for d, w in zip(d_states, self.widths, strict=False)]
             sequences += [[0, 0, 0]] * (len(cell.states) - len(d_states))
             self.cell.run.backward(
-                **self._arguments(direction),
+                **arguments,
                 d_states=[number for three in sequences for number in three],
                 d_final=[_part(d, direction) for d in d_final],
                 d_input=_sequence(part if "input" in used else None),

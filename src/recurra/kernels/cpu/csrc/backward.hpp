@@ -28,6 +28,7 @@ template <class T> class Backward {
   bool run(int threads) {
     threads_ = std::max(1, std::min(threads, blocks_));
     plan_memory();
+    if (layer_.saved != nullptr) prefer_large_pages(layer_.kept, clock_.total() * row_ * sizeof(T));
     return run_team(threads_, [&](int thread, Barrier& barrier) { work(thread, barrier); });
   }
 
@@ -257,6 +258,16 @@ template <class T> class Backward {
 
   T* slots_of(std::ptrdiff_t t) const { return static_cast<T*>(layer_.kept) + clock_.before(t) * row_; }
 
+  // What was kept of a step, just before it is turned into gradients, which then finds it in the first cache.
+  void fetch(const Group& group, std::ptrdiff_t t, int n) {
+    const std::ptrdiff_t unit = std::ptrdiff_t(group.begin) * W;
+    const T* saved = static_cast<const T*>(layer_.saved) + clock_.before(t) * row_ + unit;
+    T* slots = slots_of(t) + unit;
+    for (int r = 0; r < n; ++r)
+      for (int value = 0; value < plan_.kept; ++value)
+        std::memcpy(slots + r * row_ + value * padded_, saved + r * row_ + value * padded_, sizeof(T) * group.blocks * W);
+  }
+
   // Gradients of slots of step j, through the weights, to one source; added to what is there, or all there is.
   void send(Local& local, const Group& group, const Target& target, std::ptrdiff_t j, T* to, std::ptrdiff_t row, bool add,
             const T* next = nullptr) {
@@ -341,6 +352,7 @@ template <class T> class Backward {
             if (j + 1 < layer_.steps) to_states(local, group, j + 1, &next);
             if (layer_.projected > 0) from_projection(local, group, t, n);
             if (zoneout_.on()) divide(local, group, t, n);
+            if (layer_.saved != nullptr) fetch(group, t, n);
           }
           for (const Target& target : group.targets)
             if (target.source == kOperand && plan_.operand_phase[target.index] == phase)

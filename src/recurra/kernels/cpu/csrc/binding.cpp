@@ -138,7 +138,7 @@ class Cell {
                 const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
                 const Addresses& candidates, const Addresses& projection, const Addresses& d_states, const Addresses& d_final, const Addresses& d_input,
                 const Addresses& d_weights, const Addresses& d_biases, const Addresses& d_vectors,
-                const Addresses& d_initial, const Addresses& d_projection) const {
+                const Addresses& d_initial, const Addresses& d_projection, Address saved) const {
     Layer layer = layer_of(sizes, reverse, threads, active, order, packed, round_weights, bfloat16_weights, input, weights, biases, vectors, initial, states,
                            kept, operands, mask, zoneout, zoneout_masks, candidates, projection);
     layer.d_states = sequences(d_states, packed);
@@ -151,6 +151,7 @@ class Cell {
     layer.d_initial = pointers(d_initial);
     layer.d_weight_hr = pointer(d_projection.at(0));
     layer.d_projected = pointer(d_projection.at(1));
+    layer.saved = pointer(saved);
     nb::gil_scoped_release released;
     isa_.backward(layer, is_double);
   }
@@ -249,7 +250,7 @@ NB_MODULE(_engine, module) {
       .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a, "round_weights"_a, "bfloat16_weights"_a,
            "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "states"_a, "kept"_a, "operands"_a,
            "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "projection"_a, "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a,
-           "d_biases"_a, "d_vectors"_a, "d_initial"_a, "d_projection"_a);
+           "d_biases"_a, "d_vectors"_a, "d_initial"_a, "d_projection"_a, "saved"_a);
   nb::class_<recurra::Stream>(module, "Stream")
       .def(nb::init<const recurra::Cell&, bool, const std::vector<std::ptrdiff_t>&, int, const recurra::Addresses&,
                     const recurra::Addresses&, const recurra::Addresses&, const recurra::Addresses&, double, recurra::Address, bool, bool>(),

@@ -79,7 +79,9 @@ struct Layer {
   // With zoneout, for the way back: each new state before old values were put back, (N, padded).
   std::vector<void*> candidates;
 
-  // The way back only. Gradients of what was given out, nullptr for none; and where those of what came in go.
+  // The way back only. What was kept, where it is to stay as it is: `kept` is then memory to work in.
+  const void* saved = nullptr;
+  // Gradients of what was given out, nullptr for none; and where those of what came in go.
   std::vector<Sequence> d_states;
   std::vector<void*> d_final;
   Sequence d_input;
