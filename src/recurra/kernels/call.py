@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,6 +71,17 @@ class LayerCall:
     zoneout_masks: tuple[Tensor, ...] = ()
     all_states: bool = False
     batch_sizes: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> LayerCall:
+        """The same call in another dtype."""
+        mask = self.recurrent_mask
+        return replace(
+            self,
+            input=self.input.to(dtype),
+            states=tuple(state.to(dtype) for state in self.states),
+            weights=tuple({name: weight.to(dtype) for name, weight in d.items()} for d in self.weights),
+            recurrent_mask=None if mask is None else mask.to(dtype),
+        )
 
     @property
     def bias(self) -> bool:

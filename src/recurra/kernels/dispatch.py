@@ -11,7 +11,7 @@ from .call import LayerCall, LayerResult
 from .cpu import run as cpu_engine
 from .packing import run_padded
 
-__all__ = ["BACKENDS", "allows", "backend", "note", "record_backends", "run_eagerly"]
+__all__ = ["BACKENDS", "allows", "backend", "engine_runs", "note", "record_backends", "run_eagerly"]
 
 # In order of preference; the reference, which refuses nothing, is last.
 BACKENDS = {module.name: module for module in (cpu_engine, torch_fused, reference)}
@@ -59,6 +59,11 @@ def note(name: str) -> None:
     record = _record.get()
     if record is not None:
         record.append(name)
+
+
+def engine_runs(call: LayerCall) -> bool:
+    """Whether the fused CPU engine is the backend that runs a layer."""
+    return allows(cpu_engine.name) and cpu_engine.refusal(call) is None
 
 
 def run_eagerly(call: LayerCall) -> LayerResult:

@@ -1,6 +1,7 @@
 """One layer as one operator, so that torch.compile and torch.export see a call and not a loop over time.
 
-The operator's backward runs the layer again inside: nothing but its inputs has to be saved in the compiled graph.
+The operator's backward runs the layer again inside: nothing but its inputs has to be saved in the compiled graph. Where
+the fused CPU engine trains, the operator of training_op.py, whose backward does not, takes its place.
 """
 
 from __future__ import annotations
@@ -11,37 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cells import CELLS, Cell
-from .call import LayerCall, LayerResult, autocast_dtype, check_range, weight_names
+from . import training_op
+from .call import LayerCall, LayerResult, autocast_dtype, check_range
 from .dispatch import run_eagerly
+from .flat_call import flatten, key_of, register, unflatten
+from .recompute import gradients_by_running_again
 from .torch_fused import widens_autocast
 
 __all__ = ["key_of", "register", "run_layer"]
-
-# Operators take strings, not cells. A key says class and options, so it is the same in every process.
-_CELLS: dict[str, Cell] = {}
-
-
-def key_of(cell: Cell) -> str:
-    """The string by which the operators know a cell."""
-    return f"{type(cell).__module__}.{type(cell).__qualname__}:{cell!r}"
-
-
-def register(cell: Cell) -> str:
-    """Make a cell known to the operators, and return its key."""
-    key = key_of(cell)
-    _CELLS[key] = cell
-    return key
-
-
-for _cell in CELLS.values():
-    register(_cell)
-
-
-def _cell_of(key: str) -> Cell:
-    if key not in _CELLS:
-        raise RuntimeError(f"{key} is not registered here; construct a recurra.Recurrent with this cell first.")
-    return _CELLS[key]
 
 
 def run_layer(call: LayerCall) -> LayerResult:
@@ -52,55 +30,14 @@ def run_layer(call: LayerCall) -> LayerResult:
     """
     if not torch.compiler.is_compiling():
         return run_eagerly(call)
+    if training_op.applies(call):
+        return training_op.run(call)
     narrow = autocast_dtype(call.input)
-    dtype = narrow or call.input.dtype
-    mask = call.recurrent_mask
-    results = torch.ops.recurra.layer(
-        key_of(call.cell),
-        call.input.to(dtype),
-        [state.to(dtype) for state in call.states],
-        [tensor.to(dtype) for direction in call.weights for tensor in direction.values()],
-        call.lengths,
-        None if mask is None else mask.to(dtype),
-        call.zoneout,
-        list(call.zoneout_masks),
-        call.all_states,
-        call.bias,
-        call.projection,
-    )
+    results = torch.ops.recurra.layer(*flatten(call if narrow is None else call.to(narrow)))
     if narrow is not None and widens_autocast(call):
         results = [result.to(call.input.dtype) for result in results]
     wanted = len(results) - len(call.states)
     return LayerResult(tuple(results[:wanted]), tuple(results[wanted:]))
-
-
-def _call(
-    cell: str,
-    input: Tensor,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    lengths: Tensor | None,
-    recurrent_mask: Tensor | None,
-    zoneout: float,
-    zoneout_masks: Sequence[Tensor],
-    all_states: bool,
-    bias: bool,
-    projection: bool,
-) -> LayerCall:
-    the_cell = _cell_of(cell)
-    names = weight_names(the_cell, bias, projection)
-    directions = [weights[start : start + len(names)] for start in range(0, len(weights), len(names))]
-    return LayerCall(
-        the_cell,
-        input,
-        tuple(states),
-        tuple(dict(zip(names, direction, strict=True)) for direction in directions),
-        lengths,
-        recurrent_mask,
-        zoneout,
-        tuple(zoneout_masks),
-        all_states,
-    )
 
 
 @torch.library.custom_op("recurra::layer", mutates_args=())
@@ -117,7 +54,7 @@ def _layer(
     bias: bool,
     projection: bool,
 ) -> list[Tensor]:
-    call = _call(
+    call = unflatten(
         cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
     )
     if lengths is not None and lengths.device.type == "cpu":
@@ -164,22 +101,10 @@ def _layer_backward(
     bias: bool,
     projection: bool,
 ) -> list[Tensor]:
-    # An operator's body runs below autograd, which has to be let in again before anything is recorded.
-    below = torch._C._SetExcludeDispatchKeyGuard
-    keys = torch._C.DispatchKey
-    with below(keys.AutogradFunctionality, False), below(keys.ADInplaceOrView, False), torch.enable_grad():
-        leaves = [tensor.detach().requires_grad_() for tensor in (input, *states, *weights)]
-        call = _call(
-            cell, leaves[0], leaves[1 : 1 + len(states)], leaves[1 + len(states) :], lengths, recurrent_mask,
-            zoneout, zoneout_masks, all_states, bias, projection,
-        )  # fmt: skip
-        result = run_eagerly(call)
-        results = [*result.outputs, *result.final]
-        # Without a step the outputs are empty and depend on nothing.
-        used = [(value, g) for value, g in zip(results, gradients, strict=True) if value.requires_grad]
-        found = torch.autograd.grad([v for v, _ in used], leaves, [g for _, g in used], allow_unused=True)
-    # Compiled code relies on the strides that the fake kernel promised, whatever those of the input are.
-    return [leaf.new_zeros(leaf.shape) if g is None else g.contiguous() for leaf, g in zip(leaves, found, strict=True)]
+    call = unflatten(
+        cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
+    )
+    return gradients_by_running_again(call, gradients)
 
 
 @_layer_backward.register_fake

@@ -18,7 +18,18 @@ from .compiled import CompiledCell, compiled, engine
 from .layer_run import LayerRun
 from .rows import Rows
 
-__all__ = ["available", "name", "refusal", "run"]
+__all__ = [
+    "alike",
+    "available",
+    "compiles",
+    "computes",
+    "name",
+    "ready",
+    "refusal",
+    "refused_options",
+    "result_dtype",
+    "run",
+]
 
 name = "cpu"
 
@@ -32,13 +43,23 @@ def available(cell: Cell, input: Tensor) -> str | None:
         return "it runs on the CPU"
     if engine() is None:
         return "this installation was built without it"
-    if _dtype(input) not in (torch.float32, torch.float64, torch.bfloat16):
+    if not computes(input):
         return "it computes in float32, float64 and bfloat16"
     if transformed() or torch.jit.is_tracing() or type(input) not in (Tensor, torch.nn.Parameter):
         return "it has no rule for transformed, traced or fake tensors"
     if compiled(cell) is None:
         return f"there is no compiled code for {cell!r}"
     return None
+
+
+def compiles(cell: Cell) -> bool:
+    """Whether there is compiled code for a cell."""
+    return engine() is not None and compiled(cell) is not None
+
+
+def computes(input: Tensor) -> bool:
+    """Whether it computes in the dtype that a layer on this input computes in."""
+    return _dtype(input) in (torch.float32, torch.float64, torch.bfloat16)
 
 
 def _dtype(input: Tensor) -> torch.dtype:
@@ -51,17 +72,30 @@ def refusal(call: LayerCall) -> str | None:
     reason = available(call.cell, call.input)
     if reason is not None:
         return reason
-    if call.projection and (call.recurrent_mask is not None or call.zoneout):
+    masked = call.recurrent_mask is not None
+    reason = refused_options(call.cell, call.projection, masked, bool(call.zoneout))
+    if reason is not None:
+        return reason
+    return None if alike(call) else "input, states and weights differ in dtype or device"
+
+
+def refused_options(cell: Cell, projection: bool, masked: bool, zoneout: bool) -> str | None:
+    """Why no layer of a cell that it has compiled runs with a projection, recurrent dropout or zoneout, or None."""
+    if projection and (masked or zoneout):
         return "it has no recurrent dropout or zoneout on a projected h"
-    if call.recurrent_mask is not None and not _cell_of(call).maskable:
+    the_cell = compiled(cell)
+    if masked and (the_cell is None or not the_cell.maskable):
         return "its recurrent dropout acts on states that weight_hh alone multiplies"
-    dtype = call.input.dtype
+    return None
+
+
+def alike(call: LayerCall) -> bool:
+    """Whether all tensors are on the CPU, in dtypes that may meet; works on those of a compiler too."""
     masks = [] if call.recurrent_mask is None else [call.recurrent_mask]
     others = [*call.states, *masks, *(weight for direction in call.weights for weight in direction.values())]
-    allowed = (torch.float32, torch.bfloat16) if autocast_dtype(call.input) is not None else (dtype,)
-    if any(tensor.dtype not in allowed or not tensor.is_cpu for tensor in others):
-        return "input, states and weights differ in dtype or device"
-    return None
+    narrow = autocast_dtype(call.input) is not None
+    allowed = (torch.float32, torch.bfloat16) if narrow else (call.input.dtype,)
+    return call.input.is_cpu and all(tensor.dtype in allowed and tensor.is_cpu for tensor in others)
 
 
 def _cell_of(call: LayerCall) -> CompiledCell:
@@ -78,17 +112,32 @@ def run(call: LayerCall) -> LayerResult:
     """
     if _dtype(call.input) != torch.bfloat16:
         return _run(call, False)
-    dtype = call.input.dtype if widens_autocast(call) else torch.bfloat16
+    result = _run(_wide(call), True)
+    dtype = result_dtype(call, narrow=True)
+    return LayerResult(tuple(value.to(dtype) for value in result.outputs), tuple(v.to(dtype) for v in result.final))
+
+
+def result_dtype(call: LayerCall, narrow: bool) -> torch.dtype:
+    """What outputs and final states are rounded to; `narrow`: whether the layer computes in bfloat16."""
+    return torch.bfloat16 if narrow and not widens_autocast(call) else call.input.dtype
+
+
+def ready(call: LayerCall) -> LayerRun:
+    """The run of a layer that `refusal` does not refuse, for a caller who sees to its way back."""
+    narrow = _dtype(call.input) == torch.bfloat16
+    return _ready(_wide(call) if narrow else call, narrow, keep=True)
+
+
+def _wide(call: LayerCall) -> LayerCall:
+    """In float32, but for matrices that the engine reads as they are."""
     mask = call.recurrent_mask
-    wide = replace(
+    return replace(
         call,
         input=call.input.float(),
         states=tuple(state.float() for state in call.states),
         weights=_widened(call.weights),
         recurrent_mask=None if mask is None else mask.float(),
     )
-    result = _run(wide, True)
-    return LayerResult(tuple(value.to(dtype) for value in result.outputs), tuple(v.to(dtype) for v in result.final))
 
 
 def _widened(weights: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], ...]:
@@ -102,17 +151,21 @@ def _widened(weights: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor]
 
 
 def _run(call: LayerCall, round_weights: bool) -> LayerResult:
-    the_cell = _cell_of(call)
-    rows = Rows.of(call)
-    threads = _threads(rows.batch, call.weights[0]["weight_hh"].shape[0] // the_cell.gates, the_cell)
     tensors = []
     if torch.is_grad_enabled():
         tensors = [call.input, *call.states, *(weight for direction in call.weights for weight in direction.values())]
     keep = any(tensor.requires_grad for tensor in tensors)
-    layer_run = LayerRun(call, the_cell, rows, threads, round_weights=round_weights, keep=keep)
+    layer_run = _ready(call, round_weights, keep)
     results = _Layer.apply(layer_run, *tensors) if keep else layer_run.forward()
     wanted = len(results) - len(call.states)
     return LayerResult(tuple(results[:wanted]), tuple(results[wanted:]))
+
+
+def _ready(call: LayerCall, round_weights: bool, keep: bool) -> LayerRun:
+    the_cell = _cell_of(call)
+    rows = Rows.of(call)
+    threads = _threads(rows.batch, call.weights[0]["weight_hh"].shape[0] // the_cell.gates, the_cell)
+    return LayerRun(call, the_cell, rows, threads, round_weights=round_weights, keep=keep)
 
 
 def _threads(batch: int, hidden: int, the_cell: CompiledCell) -> int:

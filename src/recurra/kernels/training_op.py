@@ -1,0 +1,269 @@
+"""One layer as an operator that keeps what its way back needs, so that a compiled training step runs it once.
+
+It stands in a graph where the fused CPU engine is to train the layer. Another backend may be forced by the time that
+the graph runs, or the engine be missing where a stored graph is loaded: then what is kept is empty and the operator of
+the way back runs the layer again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .call import LayerCall, LayerResult, autocast_dtype, check_range
+from .cpu import run as engine
+from .cpu.generator.plan import Plan, plan
+from .cpu.layer_run import kept_shape
+from .dispatch import engine_runs, note, run_eagerly
+from .flat_call import cell_of, flatten, key_of, leaves_of, unflatten
+from .recompute import gradients_by_running_again
+
+__all__ = ["applies", "run"]
+
+# Missing in the oldest torch that is supported, where exported graphs then hold this operator, which is as right.
+_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+_plan = lru_cache(maxsize=256)(plan)
+
+
+def applies(call: LayerCall) -> bool:
+    """Whether a layer that is being compiled will be trained on the fused CPU engine, as far as can be known then.
+
+    An exported graph is for inference and keeps nothing.
+    """
+    if _exporting() or not torch.is_grad_enabled() or not any(leaf.requires_grad for leaf in leaves_of(call)):
+        return False
+    if not (engine.alike(call) and engine.computes(call.input)):
+        return False
+    masked = call.recurrent_mask is not None
+    # Branched on, for a probability that changed between calls is a symbol.
+    if call.zoneout:
+        return _offered(key_of(call.cell), call.projection, masked, True)
+    return _offered(key_of(call.cell), call.projection, masked, False)
+
+
+@torch.compiler.assume_constant_result
+def _offered(key: str, projection: bool, masked: bool, zoneout: bool) -> bool:
+    cell = cell_of(key)
+    return engine.compiles(cell) and engine.refused_options(cell, projection, masked, zoneout) is None
+
+
+def run(call: LayerCall) -> LayerResult:
+    """The layer as this operator, where it `applies`."""
+    count = len(call.states)
+    outputs = count if call.all_states else 1
+    results = torch.ops.recurra.layer_training(*flatten(call), autocast_dtype(call.input) is not None)
+    return LayerResult(tuple(results[:outputs]), tuple(results[outputs : outputs + count]))
+
+
+def _autocast(on: bool) -> torch.autocast:
+    """The autocast under which the graph was made; the graph itself runs without it, or under another."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=on)
+
+
+def _narrow(call: LayerCall, autocast: bool) -> bool:
+    return autocast or call.input.dtype == torch.bfloat16
+
+
+def _extra(call: LayerCall, autocast: bool) -> tuple[int, torch.dtype]:
+    """From which state on each one of every step is kept beside the outputs, and the dtype of all that is kept.
+
+    What is rounded on its way out is kept whole.
+    """
+    narrow = _narrow(call, autocast)
+    inside = torch.float32 if narrow else call.input.dtype
+    rounded = engine.result_dtype(call, narrow) != inside
+    return 0 if rounded else len(call.states) if call.all_states else 1, inside
+
+
+def _kept(call: LayerCall, inside: torch.dtype) -> Tensor:
+    """Memory for what the engine keeps, for all rows: how many count is only known when the graph runs."""
+    steps, batch = call.input.shape[:2]
+    hidden = call.weights[0]["weight_hh"].shape[0] // len(call.cell.gates)
+    the_plan: Plan = _plan(call.cell)
+    shape = kept_shape(
+        the_plan, len(call.weights), steps * batch, hidden, zoneout=bool(call.zoneout), projected=call.projection
+    )
+    return call.input.new_empty(shape, dtype=inside)
+
+
+def _sequences(call: LayerCall, states: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Memory for each state of every step."""
+    steps, directions = call.input.shape[:2], len(call.weights)
+    return [call.input.new_empty((*steps, directions * state.shape[2]), dtype=dtype) for state in states]
+
+
+@torch.library.custom_op("recurra::layer_training", mutates_args=())
+def _layer_training(
+    cell: str,
+    input: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    lengths: Tensor | None,
+    recurrent_mask: Tensor | None,
+    zoneout: float,
+    zoneout_masks: Sequence[Tensor],
+    all_states: bool,
+    bias: bool,
+    projection: bool,
+    autocast: bool,
+) -> list[Tensor]:
+    """Outputs, final states, the states of every step that the way back needs beside the outputs, what the engine
+    kept, and whether it was the engine that ran.
+    """
+    call = unflatten(
+        cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
+    )
+    start, inside = _extra(call, autocast)
+    kept = _kept(call, inside)
+    with _autocast(autocast):
+        ran = engine_runs(call)
+        if ran:
+            note(engine.name)
+            layer_run = engine.ready(call)
+            dtype = engine.result_dtype(call, _narrow(call, autocast))
+            results = [result.to(dtype) for result in layer_run.forward(kept)]
+            extra = layer_run.states[start:]
+        else:
+            if lengths is not None and lengths.device.type == "cpu":
+                # While compiling their values could not be looked at.
+                check_range(lengths, input.shape[0])
+            result = run_eagerly(call)
+            # An operator may not return its own input, which the final state of an empty sequence is.
+            final = [tensor.clone(memory_format=torch.contiguous_format) for tensor in result.final]
+            results = [*(tensor.contiguous() for tensor in result.outputs), *final]
+            extra = _sequences(call, call.states[start:], inside)
+    return [*results, *extra, kept, torch.tensor(ran)]
+
+
+@_layer_training.register_fake
+def _(
+    cell: str,
+    input: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    lengths: Tensor | None,
+    recurrent_mask: Tensor | None,
+    zoneout: float,
+    zoneout_masks: Sequence[Tensor],
+    all_states: bool,
+    bias: bool,
+    projection: bool,
+    autocast: bool,
+) -> list[Tensor]:
+    call = unflatten(
+        cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
+    )
+    start, inside = _extra(call, autocast)
+    dtype = engine.result_dtype(call, _narrow(call, autocast))
+    outputs = _sequences(call, states if all_states else states[:1], dtype)
+    final = [state.new_empty(state.shape, dtype=dtype) for state in states]
+    extra = _sequences(call, states[start:], inside)
+    return [*outputs, *final, *extra, _kept(call, inside), input.new_empty((), dtype=torch.bool)]
+
+
+@torch.library.custom_op("recurra::layer_training_backward", mutates_args=())
+def _layer_training_backward(
+    gradients: Sequence[Tensor | None],
+    recorded: Sequence[Tensor],
+    kept: Tensor,
+    ran: Tensor,
+    needs: Sequence[bool],
+    cell: str,
+    input: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    lengths: Tensor | None,
+    recurrent_mask: Tensor | None,
+    zoneout: float,
+    zoneout_masks: Sequence[Tensor],
+    all_states: bool,
+    bias: bool,
+    projection: bool,
+    autocast: bool,
+) -> list[Tensor]:
+    """Those gradients of input, initial states and weights that are needed."""
+    call = unflatten(
+        cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
+    )
+    with _autocast(autocast):
+        if bool(ran):
+            layer_run = engine.ready(call)
+            layer_run.resume(recorded, kept)
+            given = [None if g is None else g.to(kept.dtype) for g in gradients]
+            outputs = len(given) - len(states)
+            # What was kept may be wanted again: this graph's inputs are not the operator's to change.
+            found = layer_run.backward(
+                given[:outputs], given[outputs:], needs, spend=False, memory_format=torch.contiguous_format
+            )
+        else:
+            found = gradients_by_running_again(call, gradients)
+    return [gradient.to(leaf.dtype) for gradient, leaf, need in zip(found, leaves_of(call), needs, strict=True) if need]
+
+
+@_layer_training_backward.register_fake
+def _(
+    gradients: Sequence[Tensor | None],
+    recorded: Sequence[Tensor],
+    kept: Tensor,
+    ran: Tensor,
+    needs: Sequence[bool],
+    cell: str,
+    input: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    lengths: Tensor | None,
+    recurrent_mask: Tensor | None,
+    zoneout: float,
+    zoneout_masks: Sequence[Tensor],
+    all_states: bool,
+    bias: bool,
+    projection: bool,
+    autocast: bool,
+) -> list[Tensor]:
+    leaves = (input, *states, *weights)
+    return [leaf.new_empty(leaf.shape) for leaf, need in zip(leaves, needs, strict=True) if need]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, *flags = inputs
+    outputs = len(states) if flags[0] else 1
+    results, kept = outputs + len(states), output[outputs + len(states) :]
+    ctx.mark_non_differentiable(*kept)
+    ctx.set_materialize_grads(False)
+    # The states of every step are outputs and those kept beside them, or only the latter where outputs are rounded.
+    recorded = [*output[:outputs], *kept[:-2]][-len(states) :]
+    ctx.save_for_backward(*recorded, *kept[-2:], input, *states, *weights, *zoneout_masks, lengths, recurrent_mask)
+    ctx.results = results
+    ctx.sizes = (len(states), len(weights), len(zoneout_masks))
+    ctx.options = (cell, zoneout, flags)
+
+
+def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
+    n_states, n_weights, n_masks = ctx.sizes
+    cell, zoneout, flags = ctx.options
+    saved = iter(ctx.saved_tensors)
+
+    def take(count: int) -> list[Tensor]:
+        return [next(saved) for _ in range(count)]
+
+    recorded, (kept, ran), (input,) = take(n_states), take(2), take(1)
+    states, weights, masks = take(n_states), take(n_weights), take(n_masks)
+    lengths, recurrent_mask = take(2)
+    _, input_needs, state_needs, weight_needs, *_ = ctx.needs_input_grad
+    needs = [input_needs, *state_needs, *weight_needs]
+    found = iter(
+        torch.ops.recurra.layer_training_backward(
+            gradients[: ctx.results], recorded, kept, ran, needs, cell, input, states, weights, lengths,
+            recurrent_mask, zoneout, masks, *flags,
+        )
+    )  # fmt: skip
+    d_input, *others = [next(found) if need else None for need in needs]
+    flat = (None, d_input, others[:n_states], others[n_states:], None, None, None, [None] * n_masks)
+    return *flat, *(None for _ in flags)
+
+
+_layer_training.register_autograd(_backward, setup_context=_save)
