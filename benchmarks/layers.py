@@ -8,7 +8,8 @@ records and the gradients of input and parameters. Cells that torch.nn lacks are
 products (LSTM, GRU or RNN). With `--against recurra` the rival is recurra's own LSTM, GRU or RNN instead, its time
 scaled to the cell's number of products: what the equations of a cell cost beside its products. With `--bfloat16` both
 compute in it, but recurra as a rival of itself in float32. Prints medians, the median of the rounds' ratios (the
-rival's over recurra's), and recurra's share of the multiply-add peak measured on the same threads.
+rival's over recurra's), and recurra's share of the multiply-add peak measured on the same threads; before them that
+peak, and how fast the threads read memory, which bounds a few rows.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import recurra
 from recurra.kernels.cpu.compiled import compiled, engine, instruction_set
 
 SHAPES = ["1,100,128", "1,100,512", "16,64,256", "32,128,512", "64,35,650", "64,128,1024"]
+# In the first, the second and the third cache of most machines.
+MEMORY = [16, 512, 8192]
 # The built-in with as many products a step.
 BUILT_IN = {4: nn.LSTM, 3: nn.GRU, 1: nn.RNN}
 
@@ -124,6 +127,8 @@ def main() -> None:
     peak = module.peak(isa) * options.threads
     print(describe())
     print(f"instruction set {isa}; multiply-add peak of {options.threads} threads {peak:.0f} GFLOP/s in float32")
+    speeds = [f"{kilobytes} KiB {module.reading(isa, 1024 * kilobytes, options.threads):.0f}" for kilobytes in MEMORY]
+    print(f"reading again and again, each of {options.threads} threads its own: {', '.join(speeds)} GB/s in all")
     print(f"| cell | B,T,H | | {options.against}, ms | recurra, ms | ratio | of the peak |")
     print("|---|---|---|---|---|---|---|")
     for name in options.cells:

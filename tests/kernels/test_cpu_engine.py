@@ -298,6 +298,12 @@ def test_on_every_instruction_set_a_row_does_not_depend_on_the_others(instructio
             assert same_bits(tensors_of(fused(rows_of(call, range(count)))), [part[:, :count] for part in whole])
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_reading_memory_is_measured_in_gigabytes_a_second(threads: int) -> None:
+    speed = compiled.engine().reading(compiled.instruction_set(), 1 << 14, threads)
+    assert 0.001 < speed < 1e6
+
+
 def test_an_instruction_set_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECURRA_ISA", "mmx")
     compiled.instruction_set.cache_clear()

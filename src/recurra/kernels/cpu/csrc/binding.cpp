@@ -238,6 +238,7 @@ NB_MODULE(_engine, module) {
     return names;
   });
   module.def("peak", [](const std::string& isa) { return recurra::isa_named(isa).peak(); }, "isa"_a);
+  module.def("reading", [](const std::string& isa, std::size_t bytes, int threads) { return recurra::isa_named(isa).reading(bytes, recurra::allowed_threads(threads)); }, "isa"_a, "bytes"_a, "threads"_a);
   module.def("padded_units", &recurra::padded_units, "hidden"_a);
   nb::class_<recurra::Cell>(module, "Cell")
       .def(nb::init<const std::string&, const std::string&, int, int, int, int, int, const std::vector<int>&,

@@ -67,12 +67,41 @@ double peak() {
   return best;
 }
 
+// Memory that each thread reads again and again, in GB/s of all threads: what no step on weights of that size can exceed.
+double reading(std::size_t bytes, int threads) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::size_t kAtOnce = 8;
+  const std::size_t count = std::max<std::size_t>(1, bytes / (kAtOnce * kVectorBytes)) * kAtOnce * kWidth<float>;
+  const std::size_t turns = std::max<std::size_t>(2, (std::size_t(1) << 26) / (count * sizeof(float)));
+  Workspace workspace;
+  const std::size_t at = workspace.count<float>(count * threads);
+  workspace.take(true);
+  std::memset(workspace.at<float>(at), 0, count * threads * sizeof(float));
+  double best = 0.0;
+  for (int attempt = 0; attempt < 5; ++attempt) {
+    const auto began = Clock::now();
+    const bool done = run_team(threads, [&](int thread, Barrier&) {
+      const float* from = workspace.at<float>(at) + thread * count;
+      Vec<float> sums[kAtOnce] = {};
+      for (std::size_t turn = 0; turn < turns; ++turn)
+        for (std::size_t i = 0; i < count; i += kAtOnce * kWidth<float>) {
+#pragma GCC unroll 8
+          for (std::size_t v = 0; v < kAtOnce; ++v) sums[v] = sums[v] + load(from + i + v * kWidth<float>);
+        }
+      for (Vec<float>& sum : sums) RECURRA_HIDE(sum);
+    });
+    const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
+    if (done) best = std::max(best, double(turns) * threads * count * sizeof(float) / seconds / 1e9);
+  }
+  return best;
+}
+
 }  // namespace
 
 #define RECURRA_TEXT_OF(name) #name
 #define RECURRA_TEXT(name) RECURRA_TEXT_OF(name)
 
 extern const Isa kIsa;
-const Isa kIsa{RECURRA_TEXT(RECURRA_ISA), find, forward, backward, stream, peak};
+const Isa kIsa{RECURRA_TEXT(RECURRA_ISA), find, forward, backward, stream, peak, reading};
 
 }  // namespace recurra::RECURRA_ISA

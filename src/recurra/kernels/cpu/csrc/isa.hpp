@@ -25,6 +25,7 @@ struct Isa {
   // The layer's weights are read now; its states are taken from `initial`.
   std::unique_ptr<Stepping> (*stream)(const Layer&, bool is_double);
   double (*peak)();
+  double (*reading)(std::size_t bytes, int threads);
 };
 
 }  // namespace recurra
