@@ -1,10 +1,13 @@
 // Threads that work on one layer together: OpenMP's, which torch has started already, and a barrier between them.
 #pragma once
 
+#if defined(_OPENMP)
 #include <omp.h>
+#endif
 
 #include <atomic>
 #include <thread>
+#include <vector>
 
 #include "vec.hpp"
 
@@ -62,6 +65,7 @@ template <class Work> bool run_team(int threads, const Work& work) {
     return true;
   }
   bool done = true;
+#if defined(_OPENMP)
 #pragma omp parallel num_threads(threads)
   {
     if (omp_get_num_threads() == threads) {
@@ -71,6 +75,13 @@ template <class Work> bool run_team(int threads, const Work& work) {
       done = false;
     }
   }
+#else
+  // For tools that do not see how OpenMP's own threads wait for one another, such as the thread sanitizer.
+  std::vector<std::thread> others;
+  for (int thread = 1; thread < threads; ++thread) others.emplace_back([&, thread] { work(thread, barrier); });
+  work(0, barrier);
+  for (std::thread& other : others) other.join();
+#endif
   return done;
 }
 
