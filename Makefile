@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint types clean
+.PHONY: install demo test lint types neon clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +29,10 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+# docs/development.md says what it looks for and what it needs.
+neon: install
+	$(BIN)/python -m tests.kernels.neon
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache
