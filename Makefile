@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint types neon clean
+.PHONY: install demo test lint types sanitize neon clean
 
 install: $(VENV)/.installed
 
@@ -30,7 +30,10 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-# docs/development.md says what it looks for and what it needs.
+# docs/development.md says what these two look for and what they need.
+sanitize: install
+	$(BIN)/python -m tests.kernels.sanitize
+
 neon: install
 	$(BIN)/python -m tests.kernels.neon
 

@@ -10,6 +10,10 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if defined(RECURRA_FENCED)
+#include <sanitizer/asan_interface.h>
+#include <utility>
+#endif
 
 namespace recurra {
 
@@ -30,6 +34,9 @@ class Workspace {
   template <class T> std::size_t count(std::size_t elements) {
     const std::size_t at = size_;
     size_ += (elements * sizeof(T) + 127) / 64 * 64;
+#if defined(RECURRA_FENCED)
+    gaps_.push_back({at + elements * sizeof(T), size_});
+#endif
     return at;
   }
 
@@ -47,6 +54,14 @@ class Workspace {
       kept.size = whole;
     }
     memory_ = kept.memory;
+#if defined(RECURRA_FENCED)
+    // To the address sanitizer all parts are one piece of memory, which it is told to guard between them; and what is
+    // read before it is written shall be NaN, not what an earlier call may have left.
+    ASAN_UNPOISON_MEMORY_REGION(memory_, kept.size);
+    std::memset(memory_, 0xff, size_);
+    for (const auto& [begin, end] : gaps_) ASAN_POISON_MEMORY_REGION(memory_ + begin, end - begin);
+    ASAN_POISON_MEMORY_REGION(memory_ + size_, kept.size - size_);
+#endif
   }
 
   template <class T> T* at(std::size_t offset) const { return reinterpret_cast<T*>(memory_ + offset); }
@@ -65,6 +80,9 @@ class Workspace {
   }
 
   std::size_t size_ = 0;
+#if defined(RECURRA_FENCED)
+  std::vector<std::pair<std::size_t, std::size_t>> gaps_;
+#endif
   char* memory_ = nullptr;
   Kept own_;
 };
