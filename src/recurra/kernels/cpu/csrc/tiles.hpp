@@ -73,11 +73,14 @@ struct Sums {
   std::ptrdiff_t from_step;
 };
 
-#define RECURRA_BEGIN(tile, column, row)                                                                  \
-  if (sums.from != nullptr)                                                                               \
-    _tile_loadd(tile, reinterpret_cast<const char*>(sums.from + (column)) + (row) * sums.from_step, sums.from_step); \
-  else                                                                                                    \
-    _tile_zero(tile)
+#define RECURRA_BEGIN(tile, column, row)                                                                               \
+  do {                                                                                                                 \
+    if (sums.from == nullptr) {                                                                                        \
+      _tile_zero(tile);                                                                                                \
+    } else {                                                                                                           \
+      _tile_loadd(tile, reinterpret_cast<const char*>(sums.from + (column)) + (row) * sums.from_step, sums.from_step); \
+    }                                                                                                                  \
+  } while (false)
 #define RECURRA_END(tile, column, row) \
   _tile_stored(tile, reinterpret_cast<char*>(sums.to + (column)) + (row) * sums.to_step, sums.to_step)
 
