@@ -1,11 +1,13 @@
 """The configuration of a run: one strict tree of sections, the same in YAML, at the command line, in a run directory.
 
-An unknown key is an error that names the nearest known one; every field's description is its manual entry.
+Each task has a schema of its own, chosen by the key `task`; what all tasks share is `RunConfig`. An unknown key is an
+error that names the nearest known one; every field's description is its manual entry.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,10 +19,14 @@ from .errors import ConfigError
 
 __all__ = [
     "CONFIG_VERSION",
+    "TASKS",
     "Config",
     "DataConfig",
     "LoggingConfig",
     "ModelConfig",
+    "RunConfig",
+    "Section",
+    "StreamTrainingConfig",
     "TokenizerConfig",
     "TrainingConfig",
     "load_config",
@@ -30,6 +36,9 @@ __all__ = [
 ]
 
 CONFIG_VERSION = 1
+
+TASKS = {"language-model": (".config", "Config"), "translation": (".config_translation", "TranslationConfig")}
+"""The systems that can be trained, each with the module and class of its schema."""
 
 
 class Section(BaseModel):
@@ -114,11 +123,6 @@ class TrainingConfig(Section):
     max_minutes: float | None = Field(
         None, gt=0, description="Stop after so many minutes of training (null: no bound)."
     )
-    batch_size: int = Field(32, ge=1, description="Streams that are read side by side on one device (32).")
-    sequence_length: int = Field(64, ge=1, description="Steps of truncated backpropagation through time (64 tokens).")
-    vary_sequence_length: bool = Field(
-        False, description="Draw the length anew each step, as AWD-LSTM does, with the learning rate in step (false)."
-    )
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are added up for one step (1).")
     optimizer: Literal["adamw", "adam", "sgd", "nt-asgd"] = Field("adamw", description="Optimiser (adamw).")
     learning_rate: float = Field(2e-3, gt=0, description="Largest learning rate (0.002).")
@@ -140,8 +144,6 @@ class TrainingConfig(Section):
     )
     plateau_patience: int = Field(1, ge=0, description="Evaluations without a better loss before plateau triggers (1).")
     clip_norm: float | None = Field(1.0, gt=0, description="Largest norm of the gradient (1; null: no clipping).")
-    ar: float = Field(0.0, ge=0, description="Activation regularisation, the weight of |h|^2 (Merity 2017) (0).")
-    tar: float = Field(0.0, ge=0, description="Temporal activation regularisation, of |h_t - h_t-1|^2 (0).")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of forward and backward (fp32).")
     evaluate_every: int | None = Field(None, ge=1, description="Steps between evaluations (null: once an epoch).")
     patience: int | None = Field(
@@ -161,6 +163,18 @@ class TrainingConfig(Section):
         return self
 
 
+class StreamTrainingConfig(TrainingConfig):
+    """Training on one long text, cut into streams."""
+
+    batch_size: int = Field(32, ge=1, description="Streams that are read side by side on one device (32).")
+    sequence_length: int = Field(64, ge=1, description="Steps of truncated backpropagation through time (64 tokens).")
+    vary_sequence_length: bool = Field(
+        False, description="Draw the length anew each step, as AWD-LSTM does, with the learning rate in step (false)."
+    )
+    ar: float = Field(0.0, ge=0, description="Activation regularisation, the weight of |h|^2 (Merity 2017) (0).")
+    tar: float = Field(0.0, ge=0, description="Temporal activation regularisation, of |h_t - h_t-1|^2 (0).")
+
+
 class LoggingConfig(Section):
     every_steps: int = Field(50, ge=1, description="Steps between lines of metrics.jsonl (50).")
     tensorboard: bool = Field(True, description="Write TensorBoard events (true).")
@@ -168,14 +182,23 @@ class LoggingConfig(Section):
     progress: bool = Field(True, description="Show progress on stderr (true).")
 
 
-class Config(Section):
+class RunConfig(Section):
+    """What the configuration of every task has."""
+
     version: int = Field(CONFIG_VERSION, description="Version of this file's format.")
+    task: str = Field(description="The system that is trained.")
+    training: TrainingConfig = TrainingConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+
+class Config(RunConfig):
+    """The configuration of a language model."""
+
     task: Literal["language-model"] = Field("language-model", description="The system that is trained.")
     data: DataConfig = DataConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig()
-    logging: LoggingConfig = LoggingConfig()
+    training: StreamTrainingConfig = StreamTrainingConfig()
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -207,8 +230,11 @@ def parse_assignment(text: str) -> dict[str, Any]:
     return tree
 
 
-def load_config(path: str | Path | None = None, overrides: Iterable[Mapping[str, Any]] = ()) -> Config:
+def load_config(path: str | Path | None = None, overrides: Iterable[Mapping[str, Any]] = ()) -> Any:
     """Read a YAML configuration (or start from the defaults) and lay nested overrides over it, the last one winning.
+
+    Returns:
+        The configuration in the schema of its `task`; where none is named, that of a language model.
 
     Raises:
         ConfigError: if the file is missing, is not YAML, was written by a newer version, or has a wrong key or value.
@@ -237,16 +263,28 @@ def load_config(path: str | Path | None = None, overrides: Iterable[Mapping[str,
         raise ConfigError(
             f"{source}: has format version {version}, but this recurra reads up to {CONFIG_VERSION}; upgrade recurra."
         )
+    schema = _schema(tree.get("task", "language-model"), source)
     try:
-        return Config.model_validate(tree)
+        return schema.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error)}") from error
+        raise ConfigError(f"{source}: {_explain(error, schema)}") from error
 
 
-def save_config(config: Config, path: str | Path) -> None:
+def save_config(config: RunConfig, path: str | Path) -> None:
     """Write the complete, resolved configuration as YAML."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     Path(path).write_text(text, encoding="utf-8")
+
+
+def _schema(task: Any, source: str) -> type[RunConfig]:
+    if task not in TASKS:
+        guess = nearest(str(task), TASKS)
+        hint = f"did you mean {guess}?" if guess else f"known are {', '.join(TASKS)}."
+        raise ConfigError(f"{source}: task: there is no system {task}; {hint}")
+    module, name = TASKS[task]
+    # A task's schema builds on this module, so it is looked up only when it is asked for.
+    schema: type[RunConfig] = getattr(importlib.import_module(module, __package__), name)
+    return schema
 
 
 def _is_float(text: str) -> bool:
@@ -265,10 +303,10 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _known_part(location: tuple[int | str, ...]) -> list[str]:
+def _known_part(location: tuple[int | str, ...], schema: type[RunConfig]) -> list[str]:
     """The keys of a place in the configuration, without what pydantic adds for each kind of value that it tried."""
     keys: list[str] = []
-    model: Any = Config
+    model: Any = schema
     for part in location:
         fields = getattr(model, "model_fields", {})
         keys.append(str(part))
@@ -278,12 +316,12 @@ def _known_part(location: tuple[int | str, ...]) -> list[str]:
     return keys
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, schema: type[RunConfig]) -> str:
     first = error.errors()[0]
-    where = ".".join(_known_part(first["loc"]))
+    where = ".".join(_known_part(first["loc"], schema))
     if first["type"] == "extra_forbidden":
         *sections, key = [str(part) for part in first["loc"]]
-        model: type[BaseModel] = Config
+        model: type[BaseModel] = schema
         for section in sections:
             model = model.model_fields[section].annotation  # type: ignore[assignment]
         guess = nearest(key, model.model_fields)

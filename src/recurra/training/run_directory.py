@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, load_config, save_config
+from ..config import RunConfig, load_config, save_config
 from ..errors import ConfigError, RunError
 
 __all__ = ["CONFIG", "METRICS", "WEIGHTS", "discard_run", "open_run", "read_run"]
@@ -33,7 +33,7 @@ CHANGEABLE = frozenset(
 )
 
 
-def open_run(run_dir: Path, config: Config, *, resume: bool) -> None:
+def open_run(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
     """Make the folder and write its config.yaml, or check that the run in it can go on under `config`.
 
     Raises:
@@ -68,7 +68,7 @@ def discard_run(run_dir: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def read_run(run_dir: Path) -> Config:
+def read_run(run_dir: Path) -> Any:
     """The configuration of the run in a folder.
 
     Raises:
@@ -84,10 +84,10 @@ def read_run(run_dir: Path) -> Config:
     return load_config(run_dir / CONFIG)
 
 
-def _check_unchanged(old: Config, new: Config, run_dir: Path) -> None:
+def _check_unchanged(old: RunConfig, new: RunConfig, run_dir: Path) -> None:
     before, after = dict(_leaves(old.model_dump(mode="json"))), dict(_leaves(new.model_dump(mode="json")))
     for key, value in after.items():
-        if key in CHANGEABLE or key.startswith("logging."):
+        if key in CHANGEABLE or key.startswith(("logging.", "decoding.")):
             continue
         if before.get(key) != value:
             raise ConfigError(

@@ -1,0 +1,214 @@
+"""The configuration of a translation system."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from .config import RunConfig, Section, TokenizerConfig, TrainingConfig
+
+__all__ = [
+    "DecodingConfig",
+    "ParallelDataConfig",
+    "TranslationConfig",
+    "TranslationModelConfig",
+    "TranslationTokenizerConfig",
+    "TranslationTrainingConfig",
+]
+
+
+class ParallelDataConfig(Section):
+    source: str | None = Field(None, description="Sentences to translate from, one a line; .gz is read too (null).")
+    target: str | None = Field(None, description="Their translations, line by line (null).")
+    pairs: str | None = Field(None, description="Both in one .tsv or .jsonl file, in place of two files (null).")
+    valid_source: str | None = Field(None, description="Sentences to validate on (null).")
+    valid_target: str | None = Field(None, description="Their translations (null).")
+    valid_pairs: str | None = Field(None, description="Both in one .tsv or .jsonl file (null).")
+    columns: tuple[int, int] = Field((1, 2), description="Columns of source and target in a .tsv file, from 1 (1, 2).")
+    keys: tuple[str, str] = Field(
+        ("source", "target"), description="Keys of source and target in a .jsonl file (source, target)."
+    )
+    validation_fraction: float = Field(
+        0.1, gt=0.0, lt=1.0, description="Share of the pairs held out when there is no validation file (0.1)."
+    )
+    empty_lines: Literal["error", "drop"] = Field(
+        "error", description="What becomes of a pair with an empty side: an error, or dropped and counted (error)."
+    )
+    max_length: int = Field(100, ge=1, description="Training pairs with more tokens on a side are dropped (100).")
+    max_length_ratio: float | None = Field(
+        None, ge=1, description="Training pairs whose longer side has more than so many times the shorter's (null)."
+    )
+    toy: Literal["none", "reverse", "copy"] = Field(
+        "none", description="Made-up pairs instead of files: a row of letters reversed, or copied (none)."
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        for name in ("", "valid_"):
+            source, target, pairs = (getattr(self, f"{name}{key}") for key in ("source", "target", "pairs"))
+            if (source is None) != (target is None):
+                given, missing = ("source", "target") if target is None else ("target", "source")
+                raise ValueError(f"{name}{given} is given without {name}{missing}")
+            if source is not None and pairs is not None:
+                raise ValueError(f"{name}pairs holds both sides; leave out {name}source and {name}target, or it")
+        return self
+
+
+class TranslationTokenizerConfig(TokenizerConfig):
+    joint: bool = Field(
+        True, description="One vocabulary for both languages, learnt from both; false: one for each (true)."
+    )
+
+
+class TranslationModelConfig(Section):
+    cell: str = Field("gru", description="A cell listed by `recurra cells`, or FILE.py:CLASS for your own (gru).")
+    embedding_size: int = Field(256, ge=1, description="Units of an embedded token, and of the readout (256).")
+    hidden_size: int = Field(256, ge=1, description="Units of each decoder layer and each encoder direction (256).")
+    encoder_layers: int = Field(1, ge=1, description="Layers of the encoder (1).")
+    decoder_layers: int = Field(2, ge=1, description="Layers of the decoder (2).")
+    bidirectional: bool = Field(True, description="Read the source in both directions (true).")
+    reverse_source: bool = Field(False, description="Read the source backwards (Sutskever et al. 2014) (false).")
+    decoder: Literal["luong", "bahdanau", "conditional", "stacked"] = Field(
+        "stacked",
+        description="Where the decoder attends: after all layers (luong), before the first (bahdanau), between two "
+        "cells of one step (conditional), or after the first layer (stacked) (stacked).",
+    )
+    attention: Literal["none", "additive", "concat", "dot", "general", "local", "local-monotonic", "multi-head"] = (
+        Field("additive", description="How source positions are weighed; none: a fixed context (additive).")
+    )
+    attention_size: int | None = Field(
+        None, ge=1, description="Units of additive or multi-head attention; null: hidden_size (null)."
+    )
+    attention_heads: int = Field(4, ge=1, description="Heads of multi-head attention (4).")
+    attention_window: int = Field(5, ge=1, description="Source positions that local attention sees on a side (5).")
+    input_feeding: bool = Field(
+        False, description="Feed the readout into the next step (Luong et al. 2015); for luong, step by step (false)."
+    )
+    coverage: bool = Field(
+        False, description="Let additive attention know what was attended before (See et al. 2017) (false)."
+    )
+    fixed_context: Literal["initial", "every-step"] = Field(
+        "every-step",
+        description="Without attention: the context sets the first state alone (Sutskever et al. 2014), or also enters "
+        "every step (Cho et al. 2014) (every-step).",
+    )
+    bridge: Literal["none", "copy", "dense", "mean"] = Field(
+        "dense",
+        description="The decoder's first state: zero, the encoder's last, a layer of it, or of the mean (dense).",
+    )
+    tied: Literal["none", "decoder", "all"] = Field(
+        "all", description="One matrix for target embedding and output, and for the source embedding too (all)."
+    )
+    layer_norm: bool = Field(
+        False, description="Layer normalisation of annotations, decoder layers and readout (Ba et al. 2016) (false)."
+    )
+    embedding_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of whole words dropped (0).")
+    input_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout on embedded words, both sides (0).")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout between layers, one mask a sequence (0).")
+    annotation_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout on what the encoder gives (0).")
+    output_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout before the output layer (0).")
+    weight_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Dropout on the recurrent weights of layers run as one call (0)."
+    )
+    forget_bias: float | None = Field(1.0, description="Initial bias of the forget gate; null: as torch.nn (1).")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.decoder == "stacked" and self.decoder_layers < 2 and self.attention != "none":
+            raise ValueError("decoder stacked attends between layers, so decoder_layers must be at least 2")
+        if self.input_feeding and (self.decoder != "luong" or self.attention == "none"):
+            raise ValueError("input_feeding is for decoder luong with attention; the others feed the context by design")
+        if self.coverage and self.attention not in ("additive", "concat"):
+            raise ValueError(f"coverage is for additive or concat attention, not for {self.attention}")
+        if self.attention == "dot" and self.annotation_size != self.hidden_size:
+            raise ValueError(
+                f"attention dot needs annotations of hidden_size {self.hidden_size}, but they have "
+                f"{self.annotation_size}; set bidirectional to false or attention to general"
+            )
+        if self.attention == "multi-head" and self.inner_size % self.attention_heads:
+            raise ValueError(f"attention_heads {self.attention_heads} does not divide the {self.inner_size} units")
+        return self
+
+    @property
+    def annotation_size(self) -> int:
+        """Units of what the encoder gives for each source token."""
+        return self.hidden_size * (2 if self.bidirectional else 1)
+
+    @property
+    def inner_size(self) -> int:
+        """Units inside the attention."""
+        return self.attention_size or self.hidden_size
+
+
+class TranslationTrainingConfig(TrainingConfig):
+    batch_tokens: int = Field(
+        2048, ge=1, description="Most tokens of a batch on its longer side, padding included (2048)."
+    )
+    label_smoothing: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the target spread evenly over the vocabulary (Szegedy et al. 2016) (0.1).",
+    )
+    scheduled_sampling: float = Field(
+        0.0, ge=0, lt=1, description="Share of target words fed from the model's own guesses (Bengio et al. 2015) (0)."
+    )
+    coverage_loss: float = Field(
+        0.0, ge=0, description="Weight of the loss on attending to the same place again (See et al. 2017) (0)."
+    )
+    select_by: Literal["loss", "bleu", "chrf", "exact", "length_ratio"] = Field(
+        "loss", description="What validation measures the best weights and patience by (loss)."
+    )
+    translate_valid: int | None = Field(
+        500, ge=0, description="Validation sentences translated at each evaluation; null: all, 0: none (500)."
+    )
+    samples: int = Field(3, ge=0, description="Of these, how many are shown in the log with their alignment (3).")
+
+    @model_validator(mode="after")
+    def _translates(self) -> Self:
+        if self.select_by != "loss" and self.translate_valid == 0:
+            raise ValueError(f"select_by {self.select_by} needs translations; set translate_valid above 0")
+        return self
+
+
+class DecodingConfig(Section):
+    beam: int = Field(5, ge=1, description="Hypotheses kept side by side; 1 is greedy (5).")
+    length_penalty: float = Field(
+        1.0,
+        ge=0,
+        description="Exponent alpha of ((5 + length) / 6)^alpha, which divides log-probability (Wu 2016) (1).",
+    )
+    coverage_penalty: float = Field(
+        0.0, ge=0, description="Weight beta of the penalty on source words not attended to (Wu et al. 2016) (0)."
+    )
+    max_source_length: int = Field(
+        1000, ge=1, description="Tokens of a line that are read; the rest is cut off with a warning (1000)."
+    )
+    max_length_ratio: float = Field(
+        2.0, gt=0, description="Longest translation in tokens over the source's, 10 more being allowed (2)."
+    )
+    batch_size: int = Field(32, ge=1, description="Sentences translated side by side (32).")
+    replace_unknown: bool = Field(
+        True,
+        description="Write the attended source word in place of <unk> (Jean et al. 2015; Luong et al. 2015) (true).",
+    )
+
+
+class TranslationConfig(RunConfig):
+    """The configuration of a translation system."""
+
+    task: Literal["translation"] = Field("translation", description="The system that is trained.")
+    data: ParallelDataConfig = ParallelDataConfig()
+    tokenizer: TranslationTokenizerConfig = TranslationTokenizerConfig()
+    model: TranslationModelConfig = TranslationModelConfig()
+    training: TranslationTrainingConfig = TranslationTrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+
+    @model_validator(mode="after")
+    def _tying(self) -> Self:
+        if self.model.tied == "all" and not self.tokenizer.joint and self.data.toy == "none":
+            raise ValueError(
+                "model.tied all needs one vocabulary: set tokenizer.joint to true or model.tied to decoder"
+            )
+        return self
