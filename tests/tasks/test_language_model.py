@@ -25,8 +25,8 @@ from recurra.data.batching import StreamBatches
 from recurra.data.token_stream import TokenStream
 from recurra.errors import ConfigError, DataError, RunError
 from recurra.models.language_model import LanguageModel
-from recurra.tasks import language_model
 from recurra.tasks.language_model import LanguageModelTask, TokenBatch, load_model, train
+from recurra.training import run_weights
 from recurra.training.checkpoint import load_checkpoint, unpack
 from recurra.training.logging import read_metrics
 from recurra.training.processes import Processes
@@ -344,7 +344,7 @@ def test_a_full_disk_at_the_end_leaves_the_best_checkpoint(tmp_path: Path, monke
 
     settings = config(write_text(tmp_path), training={"max_steps": 3})
     with monkeypatch.context() as patch:
-        patch.setattr(language_model, "save_tensors", full)
+        patch.setattr(run_weights, "save_tensors", full)
         with pytest.raises(RunError, match=r"model\.safetensors: could not be written"):
             train(settings, tmp_path / "run")
     assert train(settings, tmp_path / "run", resume=True).steps == 3

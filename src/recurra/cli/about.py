@@ -105,7 +105,7 @@ def _run(directory: Path) -> dict[str, Any]:
 
     from ..data.tokenizer import Tokenizer
     from ..models.language_model import LanguageModel
-    from ..tasks.language_model import model_settings
+    from ..tasks.own_cell import model_settings
     from ..training.logging import read_metrics
     from ..training.run_directory import METRICS, read_run
 

@@ -2,56 +2,35 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import cells
-from ..config import Config, ModelConfig
+from ..config import Config
 from ..data.batching import StreamBatches
 from ..data.text import expand_paths, read_text
 from ..data.token_stream import TokenStream, prepare
 from ..data.tokenizer import Tokenizer
-from ..errors import ConfigError, DataError, RecurraError, RunError
+from ..errors import DataError, RunError
 from ..models.language_model import LanguageModel, detach_state
-from ..training.checkpoint import load_checkpoint, save_tensors, sync_folder, unpack
-from ..training.logging import perplexity, preparation
-from ..training.loop import Trainer
+from ..training.logging import preparation
 from ..training.processes import Processes
 from ..training.randomness import seed_everything
-from ..training.run_directory import CONFIG, WEIGHTS, discard_run, open_run, read_run
-from ..training.task import Evaluation, Loss
+from ..training.run_directory import CONFIG, read_run
+from ..training.run_weights import read_weights
+from ..training.task import Evaluation, Loss, Task
+from .own_cell import model_settings
 from .stream_likelihood import stream_nats
+from .training_run import TrainingResult, train_run
 
-__all__ = ["LanguageModelTask", "TrainingResult", "load_model", "model_settings", "prepare_task", "train"]
+__all__ = ["LanguageModelTask", "TrainingResult", "load_model", "prepare_task", "train"]
 
 TOKENIZER = "tokenizer.json"
-
-
-class TrainingResult(NamedTuple):
-    """How a training ended.
-
-    Attributes:
-        best_loss, perplexity: of the best weights on the validation text, nats per token.
-        steps, seconds: optimiser steps and training time, earlier parts of a resumed run included.
-        stopped_because: max_steps, max_epochs, max_minutes, patience or interrupted.
-    """
-
-    best_loss: float
-    perplexity: float
-    steps: int
-    seconds: float
-    stopped_because: str
-    run_dir: Path
 
 
 class TokenBatch(NamedTuple):
@@ -165,31 +144,11 @@ def train(config: Config, run_dir: Path, *, resume: bool = False) -> TrainingRes
         ConfigError: if the configuration cannot be used, or is not that of the run to be resumed.
         DataError: if the text is missing, not UTF-8, empty or too short.
     """
-    processes = Processes(config.training)
-    cell_file, config = _own_cell(config)
-    if processes.is_main:
-        open_run(run_dir, config, resume=resume)
-        if cell_file is not None and not (run_dir / cell_file.name).exists():
-            shutil.copyfile(cell_file, run_dir / cell_file.name)
-    try:
-        task = prepare_task(config, run_dir, processes)
-    except RecurraError:
-        # A run that could not begin must not stand in the way of the corrected command.
-        if processes.is_main and not resume:
-            discard_run(run_dir)
-        raise
-    outcome = Trainer(task, run_dir, config.training, config.logging, processes).run(resume=resume)
-    if processes.is_main:
-        _write_best(run_dir, config)
-    processes.wait()
-    return TrainingResult(
-        outcome.best_loss,
-        perplexity(outcome.best_loss),
-        outcome.steps,
-        outcome.seconds,
-        outcome.stopped_because,
-        run_dir,
-    )
+    return train_run(config, run_dir, prepare_task, _metadata, resume=resume)
+
+
+def _metadata(task: Task) -> dict[str, str]:
+    return {"vocab_size": str(cast(LanguageModel, task.model).vocab_size)}
 
 
 def prepare_task(config: Config, run_dir: Path, processes: Processes) -> LanguageModelTask:
@@ -249,93 +208,10 @@ def load_model(run_dir: str | Path) -> tuple[Config, Tokenizer, LanguageModel]:
     tokenizer = Tokenizer.load(run_dir / TOKENIZER)
     model = LanguageModel(tokenizer.vocab_size, model_settings(config, run_dir))
     try:
-        model.load_state_dict(_weights(run_dir))
+        model.load_state_dict(read_weights(run_dir))
     except RuntimeError as error:
         raise RunError(f"{run_dir}: the weights do not fit {CONFIG} and {TOKENIZER}; one was changed.") from error
     return config, tokenizer, model.eval()
-
-
-def _own_cell(config: Config) -> tuple[Path | None, Config]:
-    """The file of the user's own cell, if any, and the configuration that names it as it lies in the run directory.
-
-    Raises:
-        ConfigError: if there is no such cell.
-    """
-    path, _, class_name = config.model.cell.rpartition(":")
-    if not path.endswith(".py"):
-        return None, config
-    file = Path(path)
-    if file.name != path or file.is_file():
-        try:
-            cells.get(config.model.cell)
-        except ValueError as error:
-            raise ConfigError(f"model.cell: {error}") from error
-    model = config.model.model_copy(update={"cell": f"{file.name}:{class_name}"})
-    return (file if file.is_file() else None), config.model_copy(update={"model": model})
-
-
-def model_settings(config: Config, run_dir: Path) -> ModelConfig:
-    """The `model` section with the user's own cell found in the run directory."""
-    path, _, class_name = config.model.cell.rpartition(":")
-    if not path.endswith(".py"):
-        return config.model
-    return config.model.model_copy(update={"cell": f"{run_dir / path}:{class_name}"})
-
-
-def _weights(run_dir: Path) -> dict[str, Tensor]:
-    path = run_dir / WEIGHTS
-    problem = f"{WEIGHTS} is not there yet"
-    if path.is_file():
-        try:
-            with safe_open(path, "pt") as file:
-                written_at = (file.metadata() or {}).get("step")
-            # A training that was resumed and cut off has found better ones since.
-            if written_at is None or _best_step(run_dir) <= int(written_at):
-                return load_file(path)
-            problem = f"{WEIGHTS} is older than the best checkpoint"
-        except (OSError, SafetensorError) as error:
-            problem = f"{WEIGHTS} is damaged ({error})"
-    checkpoint = load_checkpoint(run_dir / "checkpoints", ("best", "last", "previous"))
-    if checkpoint is None:
-        raise RunError(f"{run_dir}: {problem} and there is no checkpoint; train it, or resume its training.")
-    print(f"{run_dir}: {problem}; using checkpoints/{checkpoint.path.name} instead.", file=sys.stderr, flush=True)
-    return dict(unpack(checkpoint.tensors, checkpoint.state)["model"])
-
-
-def _best_step(run_dir: Path) -> int:
-    """The step of the best checkpoint; 0 if there is none, or none that can be read."""
-    try:
-        best = load_checkpoint(run_dir / "checkpoints", ("best",))
-    except RunError:
-        return 0
-    return 0 if best is None else int(best.state["step"])
-
-
-def _write_best(run_dir: Path, config: Config) -> None:
-    """Write model.safetensors from the best checkpoint, aside and renamed."""
-    best = load_checkpoint(run_dir / "checkpoints", ("best",))
-    if best is None:
-        return
-    state = unpack(best.tensors, best.state)
-    metadata = {
-        "format": "pt",
-        "task": "language-model",
-        "vocab_size": str(len(state["model"]["output_bias"])),
-        "cell": config.model.cell,
-        "step": str(state["step"]),
-        "loss": repr(state["loss"]),
-    }
-    aside = run_dir / f".{WEIGHTS}"
-    try:
-        save_tensors(aside, state["model"], metadata)
-        aside.replace(run_dir / WEIGHTS)
-        sync_folder(run_dir)
-    except (OSError, SafetensorError) as error:
-        aside.unlink(missing_ok=True)
-        raise RunError(
-            f"{run_dir / WEIGHTS}: could not be written ({error}); make room and run again with --resume, the weights "
-            "are in checkpoints/best."
-        ) from error
 
 
 def _prepare(config: Config, run_dir: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,31 @@ class RunLog:
         if self.config.progress:
             self._show(record, seconds_left)
 
+    def show_samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Say samples on stderr, and keep them in samples.jsonl and among TensorBoard's texts.
+
+        Raises:
+            RunError: if the disk is full or cannot be written.
+        """
+        if not samples:
+            return
+        path = self.run_dir / "samples.jsonl"
+        try:
+            # A resumed run writes again what came after its checkpoint.
+            kept = [record for record in read_metrics(path) if record["step"] < step]
+            lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
+            lines += [json.dumps({"step": step, **sample}, ensure_ascii=False) + "\n" for sample in samples]
+            aside = path.with_name(f".{path.name}")
+            aside.write_text("".join(lines), encoding="utf-8")
+            aside.replace(path)
+            if self._events is not None:
+                for index, sample in enumerate(samples):
+                    self._events.add_text(f"sample {index + 1}", "    " + sample["text"].replace("\n", "\n    "), step)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        for sample in samples:
+            self.say(sample["text"])
+
     def _unwritable(self, error: OSError) -> RunError:
         return RunError(
             f"{self.run_dir}: the log could not be written ({error.strerror or error}); make room and resume."
@@ -214,6 +239,14 @@ def _progress_bar() -> Progress:
     )
 
 
+_MEASURES = {
+    "bleu": "BLEU {:.2f}",
+    "chrf": "chrF {:.2f}",
+    "exact": "{:.2%} exact",
+    "length_ratio": "length ratio {:.3f}",
+}
+
+
 def _summary(record: dict[str, Any]) -> str:
     loss = "validation loss" if record["kind"] == "valid" else "loss"
     parts = [f"epoch {record['epoch']}", f"{loss} {record['loss']:.4f}"]
@@ -221,6 +254,9 @@ def _summary(record: dict[str, Any]) -> str:
         parts.append(f"perplexity {record['perplexity']:.2f}")
     if record.get("bits_per_character") is not None:
         parts.append(f"{record['bits_per_character']:.3f} bits/char")
+    for name, form in _MEASURES.items():
+        if record.get(name) is not None:
+            parts.append(form.format(record[name]))
     if record.get("tokens_per_second"):
         parts.append(f"{record['tokens_per_second']:,.0f} tokens/s")
     return ", ".join(parts)

@@ -35,14 +35,16 @@ class Outcome(NamedTuple):
     """How a training ended.
 
     Attributes:
-        best_loss: the lowest validation loss, nats per token.
-        best_step: the step that had it; its weights are in checkpoints/best.
+        best_loss: the validation loss of the best weights, nats per token.
+        best_step: the step that had them; they are in checkpoints/best.
+        best_metrics: what else the task measured of them.
         steps, seconds: optimiser steps and training time, earlier parts of a resumed run included.
         stopped_because: max_steps, max_epochs, max_minutes, patience or interrupted.
     """
 
     best_loss: float
     best_step: int
+    best_metrics: dict[str, float]
     steps: int
     seconds: float
     stopped_because: str
@@ -73,7 +75,7 @@ class Trainer:
         self.step = 0
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
-        self.best_loss, self.best_step = math.inf, 0
+        self.best_loss, self.best_step, self.best_criterion = math.inf, 0, math.inf
         self._parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self._on_cpu = processes.device.type == "cpu"
         self._reset_sums()
@@ -109,7 +111,8 @@ class Trainer:
         finally:
             if self._log is not None:
                 self._log.close()
-        return Outcome(self.best_loss, self.best_step, self.step, self.seconds, reason)
+        metrics = {entry["step"]: entry["metrics"] for entry in self.history}.get(self.best_step, {})
+        return Outcome(self.best_loss, self.best_step, metrics, self.step, self.seconds, reason)
 
     @property
     def seconds(self) -> float:
@@ -280,25 +283,29 @@ class Trainer:
         with self._averaged(), torch.no_grad():
             with self.processes.autocast():
                 evaluation = self.task.evaluate()
-            sums = torch.tensor(evaluation, dtype=self._nats.dtype, device=self.processes.device)
+            sums = torch.tensor(evaluation[:3], dtype=self._nats.dtype, device=self.processes.device)
             nats, tokens, characters = self.processes.sum(sums).tolist()
             loss = nats / tokens
             if not math.isfinite(loss):
                 raise self._not_finite("validation loss")
-            self.history.append({"step": self.step, "loss": loss})
-            if loss < self.best_loss:
-                self.best_loss, self.best_step = loss, self.step
+            criterion = loss if evaluation.criterion is None else evaluation.criterion
+            metrics = dict(evaluation.metrics)
+            self.history.append({"step": self.step, "loss": loss, "criterion": criterion, "metrics": metrics})
+            if criterion < self.best_criterion:
+                self.best_loss, self.best_step, self.best_criterion = loss, self.step, criterion
                 if self.processes.is_main:
                     state = {"model": self.task.model.state_dict(), "step": self.step, "loss": loss}
                     save_checkpoint(self.checkpoints, "best", *pack(state))
         self.model.train()
         if self._log is not None:
             record = self._record(epoch, "valid", loss, tokens, characters)
-            record |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "seconds": self.seconds}
+            record |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "seconds": self.seconds, **metrics}
+            record |= {} if evaluation.criterion is None else {"criterion": criterion}
             self._log.write(record)
-        self.schedule.evaluated(loss)
+            self._log.show_samples(self.step, evaluation.samples)
+        self.schedule.evaluated(criterion)
         if isinstance(self.optimizer, NTASGD) and not self.optimizer.averaging:
-            losses = [entry["loss"] for entry in self.history]
+            losses = [entry["criterion"] for entry in self.history]
             if non_monotonic(losses, self.config.nt_asgd_patience):
                 self.optimizer.start_averaging()
         self._evaluated_at = self.step
@@ -341,7 +348,7 @@ class Trainer:
                 "epoch": self.epoch,
                 "seconds": self.seconds,
                 "history": self.history,
-                "best": [self.best_loss, self.best_step],
+                "best": [self.best_loss, self.best_step, self.best_criterion],
                 "metrics_size": self._log.position,
                 "model": self.task.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -373,8 +380,10 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
-        self.step, self.epoch, self.history = state["step"], state["epoch"], state["history"]
-        self.best_loss, self.best_step = state["best"]
+        self.step, self.epoch = state["step"], state["epoch"]
+        # Checkpoints of before there were other measures hold losses alone.
+        self.history = [{"criterion": entry["loss"], "metrics": {}} | entry for entry in state["history"]]
+        self.best_loss, self.best_step, self.best_criterion = [*state["best"], state["best"][0]][:3]
         self._seconds = self._agreed_seconds = state["seconds"]
         self._saved_at, self._saved_clock = self.step, self._clock
         self._evaluated_at = self.history[-1]["step"] if self.history else -1

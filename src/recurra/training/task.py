@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -28,11 +28,21 @@ class Loss(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Sums over this process's share of the validation data; no `characters`: 0."""
+    """What an evaluation found.
+
+    Attributes:
+        nats, tokens, characters: sums over this process's share of the validation data; no characters: 0.
+        metrics: what else was measured, of all processes' shares together.
+        criterion: what the best weights are chosen by, the lower the better, on all processes the same; None: the loss.
+        samples: what the model makes of some of the data, each a mapping that JSON can hold, with `text` for people.
+    """
 
     nats: float
     tokens: int
     characters: int = 0
+    metrics: Mapping[str, float] = {}
+    criterion: float | None = None
+    samples: Sequence[Mapping[str, Any]] = ()
 
 
 class Task(Protocol):
