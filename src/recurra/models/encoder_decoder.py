@@ -1,0 +1,109 @@
+"""An encoder and a decoder put together: P(target | source), and one step of it for decoding."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config_translation import TranslationModelConfig
+from ..layers.regularize import locked_mask
+from .decoder import DecoderState, make_decoder
+from .encoder import Encoder, locked
+
+__all__ = ["EncoderDecoder", "EncoderDecoderOutput"]
+
+
+class EncoderDecoderOutput(NamedTuple):
+    """Logits (T, B, V), attention weights (T, B, S) or None, and the decoder's state after the last step."""
+
+    logits: Tensor
+    weights: Tensor | None
+    state: DecoderState
+
+
+class EncoderDecoder(nn.Module):
+    """P(next target token | source, target tokens so far) (Sutskever et al., Cho et al. 2014; Bahdanau et al. 2015).
+
+    Args:
+        source_size, target_size: numbers of source and target tokens; the same where all embeddings are tied.
+        config: the `model` section.
+
+    Raises:
+        ConfigError: if the cell is not known or a section's values do not fit together.
+        ValueError: if embeddings of different vocabularies are to be tied.
+    """
+
+    def __init__(self, source_size: int, target_size: int, config: TranslationModelConfig) -> None:
+        super().__init__()
+        if config.tied == "all" and source_size != target_size:
+            raise ValueError(f"vocabularies of {source_size} and {target_size} tokens cannot share an embedding")
+        self.config = config
+        self.source_size = source_size
+        self.target_size = target_size
+        width = config.embedding_size
+        self.target_embedding = nn.Embedding(target_size, width)
+        self.source_embedding = None if config.tied == "all" else nn.Embedding(source_size, width)
+        self.encoder = Encoder(config)
+        self.decoder = make_decoder(config)
+        self.output = nn.Linear(width, target_size, bias=False) if config.tied == "none" else None
+        self.output_bias = nn.Parameter(torch.empty(target_size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal embeddings and output weights of deviation E^-1/2, so that first logits lie near zero; no bias.
+
+        The readout is within +-1, and a row's product with it has then a deviation below one.
+        """
+        deviation = self.config.embedding_size**-0.5
+        for module in (self.target_embedding, self.source_embedding, self.output):
+            if module is not None:
+                nn.init.normal_(module.weight, std=deviation)
+        nn.init.zeros_(self.output_bias)
+
+    def forward(self, source: Tensor, lengths: Tensor, target: Tensor) -> EncoderDecoderOutput:
+        """Predict the token after each of `target`, the source being known (teacher forcing).
+
+        Args:
+            source: (S, B) int64; what lies beyond a length is not looked at.
+            lengths: (B,) int64 on the CPU, of the sources.
+            target: (T, B) int64, what stands before each token that is to be predicted.
+        """
+        return self.step(target, self.encode(source, lengths))
+
+    def encode(self, source: Tensor, lengths: Tensor) -> DecoderState:
+        """Read sources; the decoder's state before its first step. Arguments as in `forward`."""
+        if self.config.reverse_source:
+            source = reverse(source, lengths)
+        embedding = self.target_embedding if self.source_embedding is None else self.source_embedding
+        encoded = self.encoder(self._embed(embedding, source), lengths)
+        if self.config.reverse_source:
+            # In the order of the text again, so that attention weights are those of its words.
+            encoded = encoded._replace(annotations=reverse(encoded.annotations, lengths))
+        return self.decoder.initial_state(encoded)
+
+    def step(self, tokens: Tensor, state: DecoderState) -> EncoderDecoderOutput:
+        """Go on by T tokens (T, B) from a state."""
+        output = self.decoder(self._embed(self.target_embedding, tokens), state)
+        features = locked(output.features, self.config.output_dropout, self.training)
+        weight = self.target_embedding.weight if self.output is None else self.output.weight
+        return EncoderDecoderOutput(F.linear(features, weight, self.output_bias), output.weights, output.state)
+
+    def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
+        # Undoes the small deviation that the output layer wants of a shared matrix (Vaswani et al. 2017, section 3.4).
+        embedded = embedding(tokens) * self.config.embedding_size**0.5
+        config = self.config
+        if self.training and config.embedding_dropout:
+            kept = locked_mask(embedded, config.embedding_dropout, (embedding.num_embeddings, 1))
+            embedded = embedded * kept[tokens]
+        return locked(embedded, config.input_dropout, self.training)
+
+
+def reverse(steps: Tensor, lengths: Tensor) -> Tensor:
+    """Each row's first `lengths` steps backwards, what follows them in its place: (S, B, ...)."""
+    places = torch.arange(steps.shape[0], device=steps.device).unsqueeze(1)
+    ends = lengths.to(steps.device)
+    index = torch.where(places < ends, ends - 1 - places, places)
+    return steps.gather(0, index.view(*index.shape, *[1] * (steps.dim() - 2)).expand_as(steps))
