@@ -25,7 +25,7 @@ from typing import IO
 from ..config import nearest
 from ..errors import DataError
 
-__all__ = ["PIECE_SIZE", "Progress", "cut_point", "expand_paths", "read_text", "spool_standard_input"]
+__all__ = ["PIECE_SIZE", "Progress", "cut_point", "expand_paths", "read_lines", "read_text", "spool_standard_input"]
 
 PIECE_SIZE = 1 << 20
 """Most characters in a piece of text."""
@@ -151,6 +151,18 @@ def read_text(
     if blank:
         names = ", ".join(_name(path) for path in files[:3]) + (", ..." if len(files) > 3 else "")
         raise DataError(f"{names or 'The input'}: there is no text to read, the input is empty; give a file with text.")
+
+
+def read_lines(path: str | Path) -> Iterator[str]:
+    """Yield the lines of one file without their line ends, as `read_text` reads them; empty ones too.
+
+    Raises:
+        DataError: if the file cannot be read, is not UTF-8 (the byte and line are named), or is a damaged gzip file.
+    """
+    rest = ""
+    for part in _lines(Path(path), lambda position: None):
+        *lines, rest = (rest + part).split("\n")
+        yield from lines
 
 
 def cut_point(text: str, size: int) -> int:

@@ -14,7 +14,7 @@ from ..errors import DataError
 from .tokenizer import Decoder, IdArray, Normalization, Tokenizer
 from .words import LIBRARY_HAN, LIBRARY_WORD, count_bounded, han_pattern, joins_tightly, word_pattern
 
-__all__ = ["WordTokenizer", "library_tokenizer", "split", "train"]
+__all__ = ["WordTokenizer", "join", "library_tokenizer", "split", "train"]
 
 _UNKNOWN = "<unk>"
 _MOST_WORDS = 500_000
@@ -91,6 +91,11 @@ def split(text: str) -> list[str]:
     if not text.isascii() and han_pattern().search(text):
         text = han_pattern().sub(r" \g<0> ", text)
     return word_pattern().findall(text)
+
+
+def join(words: Sequence[str]) -> str:
+    """The text of words and symbols, spaced as `WordTokenizer.decode` spaces them."""
+    return "".join(map(_Decoder(words).push, range(len(words))))
 
 
 def train(pieces: Iterable[str], config: TokenizerConfig) -> WordTokenizer:

@@ -1,0 +1,296 @@
+"""Pairs of sentences: read from two files, a TSV or JSON lines, tokenised, filtered by length, kept and batched."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError, RunError
+from .sentences import SentenceTokenizer
+from .text import expand_paths, read_lines
+
+__all__ = ["Pair", "ParallelCorpus", "read_pairs"]
+
+
+class Pair(NamedTuple):
+    """A sentence and its translation."""
+
+    source: str
+    target: str
+
+
+def read_pairs(
+    source: str | None,
+    target: str | None,
+    pairs: str | None,
+    *,
+    columns: tuple[int, int] = (1, 2),
+    keys: tuple[str, str] = ("source", "target"),
+    empty: str = "error",
+) -> tuple[list[Pair], int]:
+    """Read pairs from two files aligned by line, or both sides from one .tsv or .jsonl file (.gz too).
+
+    Args:
+        source, target: files of one sentence a line.
+        pairs: a file of both, in their place.
+        columns: of a TSV, from 1.
+        keys: of JSON lines.
+        empty: "error", or "drop" pairs with an empty side.
+
+    Returns:
+        The pairs, and how many were dropped for an empty side.
+
+    Raises:
+        DataError: if a file cannot be read or is not UTF-8, the files have not as many lines, or a line is empty, has
+            too few columns, or is not the JSON that it should be; file and line are named.
+    """
+    if pairs is not None:
+        places = _both_sides(pairs, columns, keys)
+    elif source is not None and target is not None:
+        places = _aligned(source, target)
+    else:
+        raise DataError("No pairs of sentences were named; give a source and a target file, or one of pairs.")
+    kept, dropped = [], 0
+    for pair, place, partner in places:
+        bare = Pair(pair.source.strip(), pair.target.strip())
+        if bare.source and bare.target:
+            kept.append(bare)
+        elif empty == "drop":
+            dropped += 1
+        else:
+            where = partner if bare.source else place
+            raise DataError(
+                f"{where}: there is no sentence in this line; remove the pair or set data.empty_lines=drop."
+            )
+    if not kept:
+        raise DataError(f"{pairs or source}: there is no pair of sentences in it; give a file with text.")
+    return kept, dropped
+
+
+def _file(name: str) -> Path:
+    found = expand_paths([name])
+    if len(found) != 1:
+        raise DataError(f"{name}: this names {len(found)} files, and lines are paired file by file; name one file.")
+    return found[0]
+
+
+def _aligned(source: str, target: str) -> Iterator[tuple[Pair, str, str]]:
+    files = _file(source), _file(target)
+    sides = [read_lines(file) for file in files]
+    line = 0
+    while True:
+        line += 1
+        one, other = (next(side, None) for side in sides)
+        if one is None and other is None:
+            return
+        if one is None or other is None:
+            (longer, rest), shorter = ((source, sides[0]), target) if other is None else ((target, sides[1]), source)
+            count = line + sum(1 for _ in rest)
+            raise DataError(
+                f"{longer}:{line}: this line has no partner: {shorter} has {line - 1} lines and {longer} has {count}; "
+                "the two files must be aligned line by line."
+            )
+        yield Pair(one, other), f"{source}:{line}", f"{target}:{line}"
+
+
+def _both_sides(name: str, columns: tuple[int, int], keys: tuple[str, str]) -> Iterator[tuple[Pair, str, str]]:
+    file = _file(name)
+    plain = name.lower().removesuffix(".gz")
+    if not plain.endswith((".tsv", ".jsonl", ".txt")):
+        raise DataError(f"{name}: pairs are read from .tsv or .jsonl files (or .gz of these); rename or convert it.")
+    as_json = plain.endswith(".jsonl")
+    for line, text in enumerate(read_lines(file), start=1):
+        place = f"{name}:{line}"
+        yield (_from_json(text, keys, place) if as_json else _from_columns(text, columns, place)), place, place
+
+
+def _from_columns(text: str, columns: tuple[int, int], place: str) -> Pair:
+    cells = text.split("\t")
+    if not text.strip():
+        return Pair("", "")
+    if len(cells) < max(columns):
+        raise DataError(
+            f"{place}: has {len(cells)} columns, but the sentences are in columns {columns[0]} and {columns[1]}; mend "
+            "the line or set data.columns."
+        )
+    return Pair(*(cells[column - 1] for column in columns))
+
+
+def _from_json(text: str, keys: tuple[str, str], place: str) -> Pair:
+    if not text.strip():
+        return Pair("", "")
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{place}: is not one JSON object ({error}); mend the line.") from error
+    values: list[Any] = [tree.get(key) if isinstance(tree, dict) else None for key in keys]
+    for key, value in zip(keys, values, strict=True):
+        if not isinstance(value, str):
+            raise DataError(f"{place}: there is no text under the key {key!r}; mend the line or set data.keys.")
+    return Pair(*values)
+
+
+class ParallelCorpus:
+    """Tokenised pairs, each side one row of ids with the place where each sentence begins.
+
+    Args:
+        source, target: ids of all sentences one after another, without ends.
+        source_starts, target_starts: (pairs + 1,), where each sentence begins; the last is the number of ids.
+        characters: of all targets, a line end each included.
+        fingerprint: of the tokenizers that made it.
+    """
+
+    def __init__(
+        self,
+        source: npt.NDArray[np.uint32],
+        source_starts: npt.NDArray[np.int64],
+        target: npt.NDArray[np.uint32],
+        target_starts: npt.NDArray[np.int64],
+        characters: int = 0,
+        fingerprint: str = "",
+    ) -> None:
+        self.source, self.source_starts = source, source_starts
+        self.target, self.target_starts = target, target_starts
+        self.characters = characters
+        self.fingerprint = fingerprint
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair], source: SentenceTokenizer, target: SentenceTokenizer) -> ParallelCorpus:
+        """Tokenise pairs."""
+        sides = [
+            _joined(tokenizer.encode(sentence) for sentence in side)
+            for tokenizer, side in ((source, [p.source for p in pairs]), (target, [p.target for p in pairs]))
+        ]
+        characters = sum(len(target.tokenizer.normalize(pair.target)) + 1 for pair in pairs)
+        return cls(*sides[0], *sides[1], characters, fingerprint(source, target))
+
+    def __len__(self) -> int:
+        return len(self.source_starts) - 1
+
+    @property
+    def source_lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each source, without its end."""
+        return np.diff(self.source_starts)
+
+    @property
+    def target_lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each target, without its end."""
+        return np.diff(self.target_starts)
+
+    def pair(self, index: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+        """The ids of one pair."""
+        source = self.source[self.source_starts[index] : self.source_starts[index + 1]]
+        return source, self.target[self.target_starts[index] : self.target_starts[index + 1]]
+
+    def kept(self, max_length: int, max_ratio: float | None) -> tuple[ParallelCorpus, dict[str, int]]:
+        """The pairs that are short enough and of like enough lengths, and how many were dropped for each reason.
+
+        Args:
+            max_length: most tokens on a side.
+            max_ratio: most that the longer side may have over the shorter; None: any.
+        """
+        one, other = self.source_lengths, self.target_lengths
+        long = np.maximum(one, other) > max_length
+        blank = np.minimum(one, other) == 0
+        unlike = np.zeros_like(long)
+        if max_ratio is not None:
+            unlike = ~long & ~blank & (np.maximum(one, other) > max_ratio * np.minimum(one, other))
+        dropped = {
+            "too_long": int(long.sum()),
+            "unlike_lengths": int(unlike.sum()),
+            "no_tokens": int((blank & ~long).sum()),
+        }
+        keep = np.flatnonzero(~(long | unlike | blank))
+        if len(keep) == len(self):
+            return self, dropped
+        if not len(keep):
+            raise DataError(
+                f"All {len(self)} training pairs were dropped for their lengths ({_reasons(dropped)}); raise "
+                "data.max_length or data.max_length_ratio."
+            )
+        chosen = [self.pair(int(index)) for index in keep]
+        sides = [_joined(pair[side] for pair in chosen) for side in (0, 1)]
+        share = len(sides[1][0]) / max(len(self.target), 1)
+        return ParallelCorpus(*sides[0], *sides[1], round(self.characters * share), self.fingerprint), dropped
+
+    def save(self, path: Path) -> None:
+        """Write the corpus, aside and renamed.
+
+        Raises:
+            RunError: if it cannot be written.
+        """
+        aside = path.with_name(f".{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(aside, "wb") as file:
+                np.savez(
+                    file,
+                    source=self.source,
+                    source_starts=self.source_starts,
+                    target=self.target,
+                    target_starts=self.target_starts,
+                    characters=np.int64(self.characters),
+                    fingerprint=np.array(self.fingerprint),
+                )
+            aside.replace(path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise RunError(
+                f"{path}: the tokenised pairs cannot be written ({error.strerror}); free space or choose another place."
+            ) from error
+
+    @classmethod
+    def open(cls, path: Path) -> ParallelCorpus:
+        """Read what `save` wrote.
+
+        Raises:
+            RunError: if it is missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                parts = {name: file[name] for name in file.files}
+            return cls(
+                parts["source"], parts["source_starts"], parts["target"], parts["target_starts"],
+                int(parts["characters"]), str(parts["fingerprint"]),
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise RunError(f"{path}: the tokenised pairs cannot be read ({error}); prepare them again.") from error
+
+
+def fingerprint(source: SentenceTokenizer, target: SentenceTokenizer) -> str:
+    """Equal for tokenizers of both sides that do the same."""
+    return f"{source.tokenizer.fingerprint} {target.tokenizer.fingerprint}"
+
+
+def describe_dropped(dropped: dict[str, int], total: int) -> str:
+    """One sentence on the pairs that were left out; empty where none was."""
+    return (
+        f"{sum(dropped.values()):,} of {total:,} training pairs are left out: {_reasons(dropped)}."
+        if any(dropped.values())
+        else ""
+    )
+
+
+_REASONS = {
+    "empty": "with an empty side",
+    "too_long": "longer than data.max_length",
+    "unlike_lengths": "beyond data.max_length_ratio",
+    "no_tokens": "without tokens on a side",
+}
+
+
+def _reasons(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {_REASONS[name]}" for name, count in dropped.items() if count)
+
+
+def _joined(rows: Iterable[Any]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    kept = [np.asarray(row, np.uint32) for row in rows]
+    starts = np.zeros(len(kept) + 1, np.int64)
+    np.cumsum([len(row) for row in kept], out=starts[1:])
+    return (np.concatenate(kept) if kept else np.empty(0, np.uint32)), starts

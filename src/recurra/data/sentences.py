@@ -1,0 +1,79 @@
+"""Single sentences as tokens and back, for systems that read or write a sentence at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..config import TokenizerConfig
+from .tokenizer import IdArray, Tokenizer
+from .tokenizer_word import join, split
+
+__all__ = ["SentenceTokenizer"]
+
+
+class SentenceTokenizer:
+    """A `Tokenizer` applied to sentences, which have no line end of their own.
+
+    Subword tokenizers keep a space with the word after it, so a sentence is read as if a space stood before it: its
+    first word has then the same tokens as anywhere else.
+
+    Args:
+        tokenizer: trained by `train`, or loaded.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._start = _start(tokenizer.kind)
+
+    @classmethod
+    def train(cls, sentences: Iterable[str], config: TokenizerConfig) -> SentenceTokenizer:
+        """Learn a vocabulary; see `Tokenizer.train`."""
+        start = _start(config.kind)
+        return cls(Tokenizer.train((f"{start}{sentence}\n" for sentence in sentences), config))
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    @property
+    def eos_id(self) -> int:
+        """The token that ends a sentence, and stands before the first of a target."""
+        return self.tokenizer.eos_id
+
+    @property
+    def unk_id(self) -> int | None:
+        """The token of what the vocabulary lacks, if there is such a thing."""
+        return self.tokenizer.unk_id
+
+    def encode(self, sentence: str) -> IdArray:
+        """The ids of a sentence, without an end; line ends inside it are spaces."""
+        return self.tokenizer.encode(self._start + " ".join(sentence.split()))
+
+    def decode(self, ids: Sequence[int], unknown: Mapping[int, str] | None = None) -> str:
+        """The text of ids, without spaces at its ends.
+
+        Args:
+            ids: without the end.
+            unknown: for places in `ids`, what is written there in place of an unknown token.
+        """
+        if not unknown:
+            return self.tokenizer.decode(ids).strip()
+        texts = [unknown.get(place, self.piece(token)) for place, token in enumerate(ids)]
+        return (join(texts) if self.tokenizer.kind == "word" else "".join(texts)).strip()
+
+    def pieces(self, sentence: str) -> list[str]:
+        """The text of each token of `encode(sentence)`, unknown ones as they stand in the sentence."""
+        text = self.tokenizer.normalize(self._start + " ".join(sentence.split()))
+        if self.tokenizer.kind == "word":
+            return split(text)
+        if self.tokenizer.kind == "character":
+            return list(text)
+        return [self.piece(int(token)) for token in self.tokenizer.encode_normalized(text)]
+
+    def piece(self, token: int) -> str:
+        """The text of one token, as it stands in a sentence; loose bytes are U+FFFD."""
+        return self.tokenizer.token_bytes(token).decode("utf-8", "replace")
+
+
+def _start(kind: str) -> str:
+    return " " if kind in ("bpe", "unigram") else ""
