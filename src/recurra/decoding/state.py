@@ -1,6 +1,7 @@
 """The recurrent state while decoding: rows of a batch taken apart and put together again.
 
-A state is what `recurra.Recurrent` carries: a tensor, or nested tuples and lists of tensors, each (layers, B, H).
+A state is what `recurra.Recurrent` carries, or a system round it: a tensor, or nested tuples and lists of tensors, each
+with the batch as second dimension, such as (layers, B, H); None, where a system has no such part, stays None.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def join_states(states: Sequence[State]) -> State:
 
 def _map(function: Callable[[list[Tensor]], Tensor], states: Sequence[State]) -> State:
     first = states[0]
+    if first is None:
+        return None
     if isinstance(first, Tensor):
         return function(list(states))
     parts = [_map(function, each) for each in zip(*states, strict=True)]

@@ -1,0 +1,266 @@
+"""Beam search over output sequences, many searches in one batch; every system that writes sequences shares it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from .constraints import Constraints, Progress
+from .hypothesis import Hypothesis, Step, length_penalty
+from .state import State, select_rows
+
+__all__ = ["BeamOptions", "beam_search"]
+
+Select = Callable[[State, Tensor], State]
+
+
+@dataclass(frozen=True)
+class BeamOptions:
+    """How a beam is kept and its hypotheses are ranked.
+
+    Attributes:
+        beam: K, hypotheses that are gone on with.
+        n_best: how many are given out; at most K.
+        length_penalty: alpha of `recurra.decoding.hypothesis.length_penalty`.
+        coverage_penalty: beta of beta * sum_i log(min(sum_j w_ij, 1)), which is added to the score for source positions
+            i that hypothesis j's steps have attended to too little (Wu et al. 2016, equation 14).
+
+    Raises:
+        ConfigError: if a value is out of its range.
+    """
+
+    beam: int = 5
+    n_best: int = 1
+    length_penalty: float = 1.0
+    coverage_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.beam < 1:
+            raise ConfigError(f"beam must be at least 1, not {self.beam}.")
+        if not 1 <= self.n_best <= self.beam:
+            raise ConfigError(f"n_best must be from 1 to the beam's {self.beam}, not {self.n_best}.")
+        if not 0 <= self.length_penalty < math.inf or not 0 <= self.coverage_penalty < math.inf:
+            raise ConfigError("length_penalty and coverage_penalty must be 0 or more.")
+
+
+class _Beams(NamedTuple):
+    """The live hypotheses of b searches: totals (b, K), tokens (b, K, t), weights (b, K, t, S) or None."""
+
+    totals: Tensor
+    tokens: Tensor
+    weights: Tensor | None
+
+
+@torch.inference_mode()
+def beam_search(
+    step: Step,
+    state: State,
+    eos: int,
+    options: BeamOptions,
+    constraints: Sequence[Constraints],
+    source_lengths: Sequence[int] | None = None,
+    select: Select = select_rows,
+) -> list[list[Hypothesis]]:
+    """Find the outputs of highest score for each of B searches.
+
+    In each step the 2K best continuations of a search's live hypotheses are taken: those among the first K that end are
+    finished, and the first K that do not end live on. A search stops when no live hypothesis can still come among the
+    n_best: log-probabilities only fall, so what a live one can reach at best is its own over the penalty of the
+    greatest length. With a beam that holds every sequence the result is that of trying them all. An output at its
+    greatest length is ended with the probability that the model gives the end there, so every log-probability is that
+    of a whole output.
+
+    Searches do not know of one another: which others share the batch changes nothing but the rounding of the model.
+
+    Args:
+        step: reads one token a row.
+        state: B rows, before the first step, which reads `eos`.
+        eos: the end.
+        options: beam and penalties.
+        constraints: of each search.
+        source_lengths: positions of each source that the coverage penalty looks at; None: all.
+        select: picks rows of a state.
+
+    Returns:
+        For each search up to n_best hypotheses, the best first; fewer where the constraints allow no more.
+    """
+    width = options.beam
+    found: list[list[Hypothesis]] = [[] for _ in constraints]
+    going = list(range(len(constraints)))
+    if not going:
+        return found
+    state = select(state, torch.arange(len(going)).repeat_interleave(width))
+    beams = _first(len(going), width)
+    last = torch.full((len(going) * width,), eos)
+    while going:
+        output = step(last, state)
+        log_probabilities = output.log_probabilities.cpu().unflatten(0, (len(going), width))
+        _constrain(log_probabilities, beams, [constraints[search] for search in going], eos)
+        weights = beams.weights
+        if output.weights is not None:
+            new = output.weights.cpu().unflatten(0, (len(going), width)).unsqueeze(2)
+            weights = new if weights is None else torch.cat([weights, new], dim=2)
+        totals, origins, tokens = _candidates(log_probabilities, beams, [constraints[s] for s in going], width)
+        kept: list[int] = []
+        picked: list[list[int]] = []
+        for index, search in enumerate(going):
+            alive: list[int] = []
+            for rank, (total, origin, token) in enumerate(
+                zip(totals[index], origins[index], tokens[index], strict=True)
+            ):
+                if total == -math.inf:
+                    break
+                if token != eos:
+                    if len(alive) < width:
+                        alive.append(rank)
+                elif rank < width or constraints[search].required:
+                    attended = None if weights is None else weights[index, origin]
+                    length = None if source_lengths is None else source_lengths[search]
+                    row = beams.tokens[index, origin].tolist()
+                    found[search].append(_finish(row, total, attended, length, options))
+            found[search] = _best(found[search], options.n_best)
+            best_alive = max((totals[index][rank] for rank in alive), default=-math.inf)
+            if not _settled(found[search], best_alive, constraints[search], options):
+                kept.append(index)
+                # An unused place of the beam holds a hypothesis that can never be chosen.
+                picked.append(alive + [-1] * (width - len(alive)))
+        if not kept:
+            break
+        beams, rows = _advance(beams, weights, kept, picked, totals, origins, tokens, width)
+        state = select(output.state, rows)
+        last = beams.tokens[:, :, -1].flatten()
+        going = [going[index] for index in kept]
+    return found
+
+
+def _first(searches: int, width: int) -> _Beams:
+    totals = torch.full((searches, width), -math.inf, dtype=torch.float64)
+    # All rows of a search are equal at first; one stands for them.
+    totals[:, 0] = 0.0
+    return _Beams(totals, torch.empty((searches, width, 0), dtype=torch.int64), None)
+
+
+def _constrain(log_probabilities: Tensor, beams: _Beams, constraints: Sequence[Constraints], eos: int) -> None:
+    length = beams.tokens.shape[2]
+    for index, each in enumerate(constraints):
+        if each.only_lengths and each.min_length <= length < each.max_length:
+            continue
+        for place in range(log_probabilities.shape[1]):
+            if beams.totals[index, place] > -math.inf:
+                each.apply(log_probabilities[index, place], beams.tokens[index, place].tolist(), eos)
+
+
+def _candidates(
+    log_probabilities: Tensor, beams: _Beams, constraints: Sequence[Constraints], width: int
+) -> tuple[list[list[float]], list[list[int]], list[list[int]]]:
+    """For each search the best continuations in order: totals, places in the beam that they go on from, tokens."""
+    searches, _, vocabulary = log_probabilities.shape
+    # A hypothesis gives at most 2K of its search's 2K best.
+    values, tokens = log_probabilities.topk(min(2 * width, vocabulary), dim=-1)
+    sums = beams.totals.unsqueeze(-1) + values.double()
+    best, flat = sums.flatten(1).topk(min(2 * width, sums.shape[1] * sums.shape[2]), dim=-1)
+    origins = flat // values.shape[-1]
+    chosen = tokens.flatten(1).gather(1, flat)
+    totals, places, words = best.tolist(), origins.tolist(), chosen.tolist()
+    for index in range(searches):
+        if constraints[index].required:
+            own = totals[index], places[index], words[index]
+            banked = _by_progress(log_probabilities[index], beams, index, constraints[index], width, own)
+            totals[index], places[index], words[index] = banked
+    return totals, places, words
+
+
+def _by_progress(
+    log_probabilities: Tensor,
+    beams: _Beams,
+    index: int,
+    constraint: Constraints,
+    width: int,
+    plain: tuple[list[float], list[int], list[int]],
+) -> tuple[list[float], list[int], list[int]]:
+    """Share the beam out by how much of what is required is met (Post & Vilar 2018, dynamic beam allocation).
+
+    Beside the best continuations, each hypothesis is continued by what would bring it on; the candidates that have met
+    most come first in each round over the numbers of tokens met.
+    """
+    candidates = {(o, t): total for total, o, t in zip(*plain, strict=True)}
+    rows = beams.tokens[index].tolist()
+    for place, row in enumerate(rows):
+        if beams.totals[index, place] == -math.inf:
+            continue
+        for token in Progress.of(row, constraint.required).following:
+            total = float(beams.totals[index, place]) + float(log_probabilities[place, token])
+            candidates.setdefault((place, token), total)
+    banks: dict[int, list[tuple[float, int, int]]] = {}
+    for (place, token), total in candidates.items():
+        if total > -math.inf:
+            met = Progress.of([*rows[place], token], constraint.required).met
+            banks.setdefault(met, []).append((total, place, token))
+    queues = [sorted(banks[met], key=lambda each: (-each[0], each[1:])) for met in sorted(banks, reverse=True)]
+    ordered: list[tuple[float, int, int]] = []
+    while len(ordered) < 2 * width and any(queues):
+        for queue in queues:
+            if queue:
+                ordered.append(queue.pop(0))
+    totals, places, tokens = zip(*ordered, strict=True) if ordered else ((), (), ())
+    return list(totals), list(places), list(tokens)
+
+
+def _finish(
+    tokens: list[int], total: float, weights: Tensor | None, source_length: int | None, options: BeamOptions
+) -> Hypothesis:
+    score = total / length_penalty(len(tokens) + 1, options.length_penalty)
+    if weights is not None and source_length is not None:
+        weights = weights[:, :source_length]
+    if options.coverage_penalty and weights is not None:
+        attended = weights.double().sum(0).clamp(min=torch.finfo(torch.float32).tiny, max=1.0)
+        score += options.coverage_penalty * float(attended.log().sum())
+    return Hypothesis(tokens, total, score, weights)
+
+
+def _best(hypotheses: list[Hypothesis], count: int) -> list[Hypothesis]:
+    return sorted(hypotheses, key=lambda each: -each.score)[:count]
+
+
+def _settled(found: list[Hypothesis], best_alive: float, constraint: Constraints, options: BeamOptions) -> bool:
+    """Whether no live hypothesis can come among the best any more."""
+    if best_alive == -math.inf:
+        return True
+    if len(found) < options.n_best:
+        return False
+    reachable = best_alive / length_penalty(constraint.max_length + 1, options.length_penalty)
+    return found[-1].score >= reachable
+
+
+def _advance(
+    beams: _Beams,
+    weights: Tensor | None,
+    kept: list[int],
+    picked: list[list[int]],
+    totals: list[list[float]],
+    origins: list[list[int]],
+    tokens: list[list[int]],
+    width: int,
+) -> tuple[_Beams, Tensor]:
+    """The beams of the searches that go on, and the rows of the old batch that they come from."""
+
+    def taken(table: Sequence[Sequence[float]], missing: float) -> list[list[float]]:
+        return [
+            [missing if rank < 0 else table[index][rank] for rank in ranks]
+            for index, ranks in zip(kept, picked, strict=True)
+        ]
+
+    new_totals = torch.tensor(taken(totals, -math.inf), dtype=torch.float64)
+    places = torch.tensor(taken(origins, 0), dtype=torch.int64)
+    words = torch.tensor(taken(tokens, 0), dtype=torch.int64)
+    rows = (torch.tensor(kept).unsqueeze(1) * width + places).flatten()
+    history = beams.tokens.flatten(0, 1)[rows].unflatten(0, (len(kept), width))
+    history = torch.cat([history, words.unsqueeze(-1)], dim=-1)
+    attended = None if weights is None else weights.flatten(0, 1)[rows].unflatten(0, (len(kept), width))
+    return _Beams(new_totals, history, attended), rows

@@ -1,0 +1,91 @@
+"""Writing outputs token by token without a search: the likeliest token of each step, or one that is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .beam_search import Select
+from .constraints import Constraints
+from .hypothesis import Hypothesis, Step
+from .sampling import SamplingOptions, sample
+from .state import State, select_rows
+
+__all__ = ["write_outputs"]
+
+
+@torch.inference_mode()
+def write_outputs(
+    step: Step,
+    state: State,
+    eos: int,
+    constraints: Sequence[Constraints],
+    *,
+    sampling: SamplingOptions | None = None,
+    generators: Sequence[torch.Generator] | None = None,
+    source_lengths: Sequence[int] | None = None,
+    select: Select = select_rows,
+) -> list[Hypothesis]:
+    """Write one output a row; rows that have ended leave the batch.
+
+    Args:
+        step: reads one token a row.
+        state: B rows, before the first step, which reads `eos`.
+        eos: the end.
+        constraints: of each row.
+        sampling: how tokens are drawn; None: the likeliest is taken.
+        generators: for drawing, one a row; a row's draws depend on its own alone.
+        source_lengths: positions of each source, to which attention weights are cut; None: all.
+        select: picks rows of a state.
+
+    Returns:
+        For each row its output; the score is the log-probability.
+    """
+    rows = list(range(len(constraints)))
+    tokens: list[list[int]] = [[] for _ in rows]
+    totals = [0.0] * len(rows)
+    attended: list[list[Tensor]] = [[] for _ in rows]
+    last = torch.full((len(rows),), eos)
+    while rows:
+        output = step(last, state)
+        log_probabilities = output.log_probabilities.cpu()
+        weights = None if output.weights is None else output.weights.cpu()
+        allowed = log_probabilities.clone()
+        for index, row in enumerate(rows):
+            constraint = constraints[row]
+            if not constraint.only_lengths or not constraint.min_length <= len(tokens[row]) < constraint.max_length:
+                constraint.apply(allowed[index], tokens[row], eos)
+        if sampling is None:
+            chosen = allowed.argmax(dim=-1)
+        else:
+            assert generators is not None
+            chosen = sample(allowed, [generators[row] for row in rows], sampling)
+        gained = log_probabilities.gather(1, chosen.unsqueeze(1)).squeeze(1).double().tolist()
+        going = []
+        for index, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
+            totals[row] += gained[index]
+            if weights is not None:
+                attended[row].append(weights[index])
+            if token != eos:
+                tokens[row].append(token)
+                going.append(index)
+        if not going:
+            break
+        if len(going) < len(rows):
+            keep = torch.tensor(going)
+            rows = [rows[index] for index in going]
+            state, last = select(output.state, keep), chosen[keep]
+        else:
+            state, last = output.state, chosen
+    return [
+        Hypothesis(tokens[row], totals[row], totals[row], _joined(attended[row], source_lengths, row))
+        for row in range(len(constraints))
+    ]
+
+
+def _joined(weights: list[Tensor], source_lengths: Sequence[int] | None, row: int) -> Tensor | None:
+    if not weights:
+        return None
+    return torch.stack(weights)[:, : None if source_lengths is None else source_lengths[row]]

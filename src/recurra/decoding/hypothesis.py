@@ -1,0 +1,56 @@
+"""What a search over output sequences works with: one step of a model, and the hypotheses that it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .state import State
+
+__all__ = ["Hypothesis", "Step", "StepOutput", "length_penalty"]
+
+
+class StepOutput(NamedTuple):
+    """What one step gives for N rows.
+
+    Attributes:
+        log_probabilities: (N, V) of the next token.
+        state: after the step.
+        weights: (N, S), where the step attended, or None.
+    """
+
+    log_probabilities: Tensor
+    state: State
+    weights: Tensor | None = None
+
+
+Step = Callable[[Tensor, State], StepOutput]
+"""Read one token a row, (N,) int64, from a state of N rows."""
+
+
+class Hypothesis(NamedTuple):
+    """A whole output.
+
+    Attributes:
+        tokens: without the end.
+        log_probability: natural logarithm of P(tokens and end), in nats.
+        score: what hypotheses are ranked by.
+        weights: (tokens + 1, S) on the CPU, where each step attended, the end's included; None without attention.
+    """
+
+    tokens: list[int]
+    log_probability: float
+    score: float
+    weights: Tensor | None = None
+
+
+def length_penalty(length: int, alpha: float) -> float:
+    """((5 + length) / 6)^alpha, by which a log-probability is divided (Wu et al. 2016, equation 14).
+
+    Args:
+        length: in tokens, the end included.
+        alpha: 0 leaves log-probabilities as they are; 1 comes close to the mean a token.
+    """
+    return float(((5.0 + length) / 6.0) ** alpha)

@@ -1,0 +1,243 @@
+"""Beam search against trying every sequence, and against a plain search that never stops early."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from recurra.decoding.beam_search import BeamOptions, beam_search
+from recurra.decoding.constraints import Constraints, Progress
+from recurra.decoding.greedy import write_outputs
+from recurra.decoding.hypothesis import Hypothesis, StepOutput, length_penalty
+from recurra.decoding.sampling import SamplingOptions, sample_generators
+from recurra.errors import ConfigError
+
+EOS, V, S = 0, 4, 3
+
+
+class Tables:
+    """A model whose next token depends on the search, the step and the last two tokens; it attends at random too."""
+
+    def __init__(self, searches: int, steps: int, seed: int, sharpness: float = 1.5) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        shape = (searches, steps + 1, V, V, V)
+        self.logs = (sharpness * torch.randn(shape, generator=generator, dtype=torch.float64)).log_softmax(-1)
+        self.weights = torch.rand((*shape[:-1], S), generator=generator, dtype=torch.float64).softmax(-1)
+        self.rows_seen: list[int] = []
+
+    def state(self, searches: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(1, N, 3): search, step, the token before the last; and a part that is not there."""
+        return torch.tensor([[[search, 0, EOS] for search in searches]]), None  # type: ignore[return-value]
+
+    def step(self, tokens: Tensor, state: Any) -> StepOutput:
+        self.rows_seen.append(len(tokens))
+        search, step, before = state[0][0].unbind(-1)
+        new = torch.stack([search, step + 1, tokens], dim=-1).unsqueeze(0)
+        place = (search, step, before, tokens)
+        return StepOutput(self.logs[place], (new, None), self.weights[place])
+
+    def score(self, search: int, tokens: Sequence[int], options: BeamOptions) -> tuple[float, float]:
+        """Log-probability and score of a whole output."""
+        before, last, total, attended = EOS, EOS, 0.0, torch.zeros(S, dtype=torch.float64)
+        for step, token in enumerate([*tokens, EOS]):
+            total += float(self.logs[search, step, before, last, token])
+            attended += self.weights[search, step, before, last]
+            before, last = last, token
+        coverage = float(attended.clamp(max=1).log().sum())
+        return total, total / length_penalty(
+            len(tokens) + 1, options.length_penalty
+        ) + options.coverage_penalty * coverage
+
+    def all_outputs(self, search: int, longest: int, options: BeamOptions) -> list[tuple[float, tuple[int, ...]]]:
+        outputs = itertools.chain.from_iterable(itertools.product(range(1, V), repeat=n) for n in range(longest + 1))
+        scored = [(self.score(search, tokens, options)[1], tokens) for tokens in outputs]
+        return sorted(scored, key=lambda each: -each[0])
+
+
+def plain_search(model: Tables, search: int, longest: int, options: BeamOptions) -> list[tuple[float, list[int]]]:
+    """The beam search of the textbook for one output, taken to the greatest length."""
+    alive: list[tuple[float, list[int]]] = [(0.0, [])]
+    found = []
+    for step in range(longest + 1):
+        candidates = []
+        for total, tokens in alive:
+            history = [EOS, EOS, *tokens]
+            logs = model.logs[search, step, history[-2], history[-1]]
+            allowed = [EOS] if step == longest else range(V)
+            candidates += [(total + float(logs[token]), [*tokens, token]) for token in allowed]
+        candidates.sort(key=lambda each: -each[0])
+        for _, tokens in candidates[: options.beam]:
+            if tokens[-1] == EOS:
+                found.append((model.score(search, tokens[:-1], options)[1], tokens[:-1]))
+        alive = [each for each in candidates[: 2 * options.beam] if each[1][-1] != EOS][: options.beam]
+    return sorted(found, key=lambda each: -each[0])[: options.n_best]
+
+
+def limits(count: int, longest: int, **options: Any) -> list[Constraints]:
+    return [Constraints(longest, **options)] * count
+
+
+@pytest.mark.parametrize("penalties", [(0.0, 0.0), (1.0, 0.0), (0.6, 0.3), (2.0, 0.0)])
+def test_a_beam_that_holds_everything_finds_what_trying_everything_finds(penalties: tuple[float, float]) -> None:
+    longest, searches = 4, 5
+    options = BeamOptions(V**longest, 7, *penalties)
+    for seed in range(3):
+        model = Tables(searches, longest, seed)
+        found = beam_search(model.step, model.state(range(searches)), EOS, options, limits(searches, longest))
+        for search, hypotheses in enumerate(found):
+            expected = model.all_outputs(search, longest, options)[:7]
+            assert [tuple(each.tokens) for each in hypotheses] == [tokens for _, tokens in expected]
+            for each, (score, tokens) in zip(hypotheses, expected, strict=True):
+                assert each.score == pytest.approx(score, rel=1e-12)
+                assert each.log_probability == pytest.approx(model.score(search, tokens, options)[0], rel=1e-12)
+                assert each.weights is not None and each.weights.shape == (len(tokens) + 1, S)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_narrow_beams_find_what_a_search_without_early_stopping_finds(width: int, alpha: float) -> None:
+    longest, searches = 8, 6
+    options = BeamOptions(width, width, alpha)
+    stopped_early = False
+    for seed in range(6):
+        model = Tables(searches, longest, seed)
+        found = beam_search(model.step, model.state(range(searches)), EOS, options, limits(searches, longest))
+        stopped_early |= sum(model.rows_seen) < searches * width * (longest + 1)
+        for search, hypotheses in enumerate(found):
+            expected = plain_search(model, search, longest, options)
+            assert [each.tokens for each in hypotheses] == [tokens for _, tokens in expected]
+    assert stopped_early or alpha == 3.0
+
+
+def test_who_else_is_searched_for_changes_nothing() -> None:
+    longest, searches = 7, 6
+    options = BeamOptions(3, 2)
+    model = Tables(searches, longest, 4)
+    constraints = [Constraints(longest - search % 3, min_length=search % 2) for search in range(searches)]
+    together = beam_search(model.step, model.state(range(searches)), EOS, options, constraints)
+    for chosen in ([3], [5, 0], [2, 4, 1]):
+        apart = beam_search(model.step, model.state(chosen), EOS, options, [constraints[index] for index in chosen])
+        for index, hypotheses in zip(chosen, apart, strict=True):
+            assert [(each.tokens, each.score) for each in hypotheses] == [
+                (each.tokens, each.score) for each in together[index]
+            ]
+    assert beam_search(model.step, model.state([0]), EOS, options, []) == []
+
+
+def permitted(tokens: Sequence[int], constraint: Constraints) -> bool:
+    """The constraints read again, on a whole output."""
+    row = tuple(tokens)
+
+    def holds(sequence: tuple[int, ...]) -> bool:
+        return any(row[i : i + len(sequence)] == sequence for i in range(len(row)))
+
+    runs = [row[i : i + constraint.no_repeat] for i in range(len(row) - constraint.no_repeat + 1)]
+    return (
+        constraint.min_length <= len(row) <= constraint.max_length
+        and row[: len(constraint.prefix)] == constraint.prefix
+        and not any(holds(each) for each in constraint.banned)
+        and all(holds(each) for each in constraint.required)
+        and (not constraint.no_repeat or len(set(runs)) == len(runs))
+    )
+
+
+CONSTRAINTS = [
+    Constraints(4, min_length=3),
+    Constraints(4, prefix=(2, 3)),
+    Constraints(4, banned=((1,), (2, 3), (3, 2, 2))),
+    Constraints(4, no_repeat=1),
+    Constraints(4, no_repeat=2, min_length=2),
+    Constraints(4, required=((2,),)),
+    Constraints(4, required=((3, 1), (2,)), banned=((1, 1),)),
+    Constraints(4, required=((3, 3, 1, 2),)),
+    Constraints(0),
+]
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=str)
+def test_constraints_leave_the_best_of_what_they_permit(constraint: Constraints) -> None:
+    options = BeamOptions(V**4, 4)
+    model = Tables(3, 4, 9)
+    found = beam_search(model.step, model.state(range(3)), EOS, options, [constraint] * 3)
+    for search, hypotheses in enumerate(found):
+        everything = model.all_outputs(search, 4, options)
+        expected = [tokens for _, tokens in everything if permitted(tokens, constraint)][:4]
+        assert [tuple(each.tokens) for each in hypotheses] == expected
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_what_is_required_is_there_with_a_narrow_beam(width: int) -> None:
+    constraint = Constraints(6, required=((3, 1), (2, 2)))
+    model = Tables(8, 6, 1, sharpness=4.0)
+    found = beam_search(model.step, model.state(range(8)), EOS, BeamOptions(width), [constraint] * 8)
+    assert all(hypotheses and permitted(hypotheses[0].tokens, constraint) for hypotheses in found)
+
+
+def test_progress_counts_tokens_met_and_tells_what_would_bring_it_on() -> None:
+    required = ((1, 2, 3), (4,))
+    assert Progress.of([], required) == Progress(0, 4, (1, 4))
+    assert Progress.of([4, 1, 2], required) == Progress(3, 1, (3, 1))
+    assert Progress.of([1, 1, 2, 3, 4], required) == Progress(4, 0, ())
+
+
+@pytest.mark.parametrize("constraint", [CONSTRAINTS[0], CONSTRAINTS[3], CONSTRAINTS[6], Constraints(6)], ids=str)
+def test_greedy_takes_the_likeliest_token_of_each_step(constraint: Constraints) -> None:
+    model = Tables(5, 6, 2)
+    found = write_outputs(model.step, model.state(range(5)), EOS, [constraint] * 5, source_lengths=[2] * 5)
+    for search, each in enumerate(found):
+        assert permitted(each.tokens, constraint)
+        assert each.log_probability == pytest.approx(model.score(search, each.tokens, BeamOptions())[0], rel=1e-12)
+        assert each.weights is not None and each.weights.shape == (len(each.tokens) + 1, 2)
+        if constraint.only_lengths and not constraint.min_length:
+            history, token = [EOS, EOS], -1
+            while token != EOS and len(history) < 8:
+                token = int(model.logs[search, len(history) - 2, history[-2], history[-1]].argmax())
+                history.append(token)
+            assert each.tokens == [token for token in history[2:] if token != EOS]
+
+
+def test_drawn_outputs_have_their_probabilities() -> None:
+    model = Tables(1, 3, 7)
+    count = 4000
+    drawn = write_outputs(
+        model.step, model.state([0] * count), EOS, limits(count, 3),
+        sampling=SamplingOptions(), generators=sample_generators(5, count),
+    )  # fmt: skip
+    seen = [tuple(each.tokens) for each in drawn]
+    # Outputs at the greatest length end whatever the end's probability, so only shorter ones are compared.
+    for length in range(3):
+        for tokens in itertools.product(range(1, V), repeat=length):
+            p = math.exp(model.score(0, tokens, BeamOptions())[0])
+            deviation = math.sqrt(p * (1 - p) / count)
+            assert abs(seen.count(tokens) / count - p) < 5 * deviation + 1e-9
+    again = write_outputs(
+        model.step, model.state([0] * 3), EOS, limits(3, 3),
+        sampling=SamplingOptions(), generators=sample_generators(5, count)[:3],
+    )  # fmt: skip
+    assert [each.tokens for each in again] == [each.tokens for each in drawn[:3]]
+
+
+def test_length_penalty_is_wus() -> None:
+    assert length_penalty(1, 0.7) == 1.0 and length_penalty(7, 1.0) == 2.0 and length_penalty(9, 0.0) == 1.0
+    assert isinstance(Hypothesis([1], -1.0, -1.0), tuple)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (BeamOptions, {"beam": 0}, "beam must be at least 1"),
+        (BeamOptions, {"beam": 2, "n_best": 3}, "n_best must be"),
+        (BeamOptions, {"length_penalty": -1.0}, "0 or more"),
+        (Constraints, {"max_length": 3, "min_length": 4}, "least length 4"),
+        (Constraints, {"max_length": 3, "prefix": (1, 2), "required": ((1, 2),)}, "have 4 tokens"),
+        (Constraints, {"max_length": 3, "banned": ((),)}, "no tokens"),
+        (Constraints, {"max_length": -1}, "negative"),
+    ]
+    for kind, options, message in wrong:
+        with pytest.raises(ConfigError, match=message):
+            kind(**options)
