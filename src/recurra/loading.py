@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .tasks.language_model_predictor import LanguageModelPredictor
+from .tasks import hub
+from .training.run_directory import read_run
 
 __all__ = ["load"]
 
 
-def load(name: str | Path, *, device: str = "auto", **options: Any) -> LanguageModelPredictor:
+def load(name: str | Path, *, device: str = "auto", **options: Any) -> Any:
     """Load what `recurra train` wrote, ready to be asked.
 
     Args:
@@ -18,8 +19,19 @@ def load(name: str | Path, *, device: str = "auto", **options: Any) -> LanguageM
         device: auto, cpu, cuda or mps.
         **options: for the Hub: `revision`, `token`, `cache_dir`, `local_files_only` (see `recurra.tasks.hub.fetch`).
 
+    Returns:
+        A `LanguageModelPredictor` or a `Translator`, by the run's task.
+
     Raises:
         RunError: if there is no such run, or it is damaged.
         ConfigError: if its configuration was written by a newer version.
     """
-    return LanguageModelPredictor.from_pretrained(name, device=device, **options)
+    directory = hub.fetch(name, **options)
+    # What the other systems need is not waited for.
+    if read_run(directory).task == "translation":
+        from .tasks.translator import Translator
+
+        return Translator.from_runs([directory], device=device)
+    from .tasks.language_model_predictor import LanguageModelPredictor
+
+    return LanguageModelPredictor.from_pretrained(directory, device=device)

@@ -10,9 +10,15 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from recurra.config import Config, load_config
+from recurra.config import TASKS, Config, LoggingConfig, TrainingConfig, load_config
+from recurra.config_translation import TranslationConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+SCHEMAS: dict[str, type[BaseModel]] = {"language-model": Config, "translation": TranslationConfig}
+
+
+def of_task(task: str) -> list[Path]:
+    return [path for path in CONFIGS if path.stem.startswith(task)]
 
 
 def keys(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
@@ -35,19 +41,27 @@ def fields(model: type[BaseModel], above: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_example_loads_and_starts_with_its_command(path: Path) -> None:
     config = load_config(path)
-    assert config.tokenizer.kind in path.stem
+    assert path.stem.startswith(config.task)
+    if config.task == "language-model":
+        assert config.tokenizer.kind in path.stem
     assert f"recurra train --config configs/{path.name} " in path.read_text(encoding="utf-8")
 
 
-def test_together_they_name_every_key() -> None:
-    assert len(CONFIGS) >= 3
-    named = {key for path in CONFIGS for key in keys(yaml.safe_load(path.read_text(encoding="utf-8")))}
-    assert named == set(fields(Config))
+def test_there_are_as_many_kinds_as_systems() -> None:
+    assert set(SCHEMAS) == set(TASKS)
+    assert sorted(path for task in TASKS for path in of_task(task)) == CONFIGS
 
 
-def test_every_key_is_explained_once_at_least() -> None:
+@pytest.mark.parametrize("task", SCHEMAS)
+def test_together_they_name_every_key(task: str) -> None:
+    named = {key for path in of_task(task) for key in keys(yaml.safe_load(path.read_text(encoding="utf-8")))}
+    assert named == set(fields(SCHEMAS[task]))
+
+
+@pytest.mark.parametrize("task", SCHEMAS)
+def test_every_key_is_explained_once_at_least(task: str) -> None:
     explained = set()
-    for path in CONFIGS:
+    for path in of_task(task):
         comment_above = False
         for line in path.read_text(encoding="utf-8").splitlines():
             code, _, comment = line.partition("#")
@@ -57,13 +71,16 @@ def test_every_key_is_explained_once_at_least() -> None:
             if comment or comment_above:
                 explained.add(code.partition(":")[0].strip())
             comment_above = False
-    assert {field.rpartition(".")[2] for field in fields(Config)} <= explained
+    # What is the same for every system stands in the language model's configurations.
+    shared = set() if task == "language-model" else set(fields(TrainingConfig)) | set(fields(LoggingConfig))
+    assert {field.rpartition(".")[2] for field in fields(SCHEMAS[task])} - shared <= explained
 
 
-def test_the_defaults_in_brackets_are_the_defaults() -> None:
-    default = Config().model_dump(mode="json")
+@pytest.mark.parametrize("task", SCHEMAS)
+def test_the_defaults_in_brackets_are_the_defaults(task: str) -> None:
+    default = SCHEMAS[task]().model_dump(mode="json")
     checked = 0
-    for path in CONFIGS:
+    for path in of_task(task):
         section: dict[str, Any] = default
         above = ""
         for line in path.read_text(encoding="utf-8").splitlines():

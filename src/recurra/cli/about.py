@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from .frame import UsageError, unknown_name
-from .output import print_json, print_pairs, print_table
+from .output import measured, print_json, print_pairs, print_table
 
 __all__ = ["cells", "info"]
 
@@ -101,33 +101,72 @@ def _version(package: str) -> str:
 
 
 def _run(directory: Path) -> dict[str, Any]:
-    import torch
-
-    from ..data.tokenizer import Tokenizer
-    from ..models.language_model import LanguageModel
-    from ..tasks.own_cell import model_settings
     from ..training.logging import read_metrics
     from ..training.run_directory import METRICS, read_run
 
     config = read_run(directory)
     facts: dict[str, Any] = {"run": str(directory), "task": config.task}
-    path = directory / "tokenizer.json"
-    if path.is_file():
-        vocabulary = Tokenizer.load(path).vocab_size
-        # Without storage: only the shapes are counted.
-        with torch.device("meta"):
-            model = LanguageModel(vocabulary, model_settings(config, directory))
-        facts["vocabulary"] = vocabulary
-        facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    facts |= _sizes(directory, config)
     records = read_metrics(directory / METRICS)
     evaluations = [record for record in records if record["kind"] == "valid" and record["loss"] is not None]
-    facts["best"] = min(evaluations, key=lambda record: record["loss"], default={})
+    facts["best"] = min(evaluations, key=lambda record: record.get("criterion", record["loss"]), default={})
     facts["last"] = records[-1] if records else {}
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     facts["bytes"] = {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
     facts["config"] = config.model_dump(mode="json", exclude={"task"})
     facts["installation"] = _machine()
     return facts
+
+
+def _sizes(directory: Path, config: Any) -> dict[str, Any]:
+    """Vocabulary and number of parameters, as soon as the run has its tokenizer."""
+    import torch
+
+    from ..errors import RunError
+    from ..tasks.own_cell import model_settings
+
+    model: torch.nn.Module
+    # Without storage: only the shapes are counted.
+    if config.task == "translation":
+        from ..models.encoder_decoder import EncoderDecoder
+        from ..tasks.translation_files import load_tokenizers
+
+        try:
+            source, target = load_tokenizers(directory)
+        except RunError:
+            return {}
+        with torch.device("meta"):
+            model = EncoderDecoder(source.vocab_size, target.vocab_size, model_settings(config, directory))
+        vocabulary = target.vocab_size
+    else:
+        from ..data.tokenizer import Tokenizer
+        from ..models.language_model import LanguageModel
+
+        path = directory / "tokenizer.json"
+        if not path.is_file():
+            return {}
+        vocabulary = Tokenizer.load(path).vocab_size
+        with torch.device("meta"):
+            model = LanguageModel(vocabulary, model_settings(config, directory))
+    return {"vocabulary": vocabulary, "parameters": sum(parameter.numel() for parameter in model.parameters())}
+
+
+def _shape(task: str, model: dict[str, Any]) -> str:
+    sizes = model["hidden_size"]
+    if task == "translation":
+        layers = f"{model['encoder_layers']} + {model['decoder_layers']} layers of {sizes} units"
+        return f"{layers}, attention {model['attention']}, decoder {model['decoder']}"
+    return (
+        f"{model['num_layers']} x {sizes} units" if isinstance(sizes, int) else " + ".join(map(str, sizes)) + " units"
+    )
+
+
+def _data(task: str, data: dict[str, Any]) -> str:
+    if task != "translation":
+        return _text(data["train"])
+    if data["toy"] != "none":
+        return f"made up: {data['toy']}"
+    return data["pairs"] or f"{data['source']}, {data['target']}"
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -138,20 +177,19 @@ def _summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What a person asks of a run; --json and config.yaml have the rest."""
     model, training, tokenizer = (facts["config"][section] for section in ("model", "training", "tokenizer"))
     best, last = facts["best"], facts["last"]
-    sizes = model["hidden_size"]
     yield "run", facts["run"]
     yield "task", facts["task"]
-    shape = f"{model['num_layers']} x {sizes}" if isinstance(sizes, int) else " + ".join(map(str, sizes))
-    yield "cell", f"{model['cell']}, {shape} units"
+    yield "cell", f"{model['cell']}, {_shape(facts['task'], model)}"
     if "parameters" in facts:
         yield "parameters", f"{facts['parameters']:,}"
         yield "vocabulary", f"{facts['vocabulary']:,} ({tokenizer['kind']})"
-    yield "text", _text(facts["config"]["data"]["train"])
+    yield "text", _data(facts["task"], facts["config"]["data"])
     yield "optimiser", f"{training['optimizer']}, learning rate {training['learning_rate']:g}, seed {training['seed']}"
     if best:
         per_character = best["bits_per_character"]
         bits = "" if per_character is None else f", {per_character:.4f} bits per character"
         yield "best validation", f"{best['loss']:.4f} nats per token, perplexity {best['perplexity']:.2f}{bits}"
+        yield from measured(best)
         yield "at", f"step {best['step']:,} of {last['step']:,}, after {best['seconds']:.0f} of {last['seconds']:.0f} s"
     yield "size", f"{sum(facts['bytes'].values()) / 1e6:.1f} MB in {len(facts['bytes'])} files"
 

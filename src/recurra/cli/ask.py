@@ -1,4 +1,4 @@
-"""`recurra evaluate`, `score`, `next` and `generate`: ask a trained run."""
+"""`recurra evaluate`, `score`, `next` and `generate`: ask a trained run; of translation, pairs.py does."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import pairs
 from .frame import UsageError, message
 from .output import print_json, print_pairs, print_table, visible
 
@@ -26,7 +27,35 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or mps.")]
 
 
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--source", metavar="FILE", help="Translation: sentences, one a line (default: none).", show_default=False
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="FILE",
+        help="Translation: their translations, line by line (default: none).",
+        show_default=False,
+    ),
+]
+
+
 def _load(directory: str, device: str) -> LanguageModelPredictor:
+    """A language model, for the commands that are for nothing else."""
+    from ..errors import RunError
+
+    loaded = _load_any(directory, device)
+    if loaded.config.task != "language-model":
+        raise RunError(f"{directory}: is a run of the task {loaded.config.task}, not of language-model.")
+    model: LanguageModelPredictor = loaded
+    return model
+
+
+def _load_any(directory: str, device: str) -> Any:
     from .. import load
 
     return load(directory, device=device)
@@ -35,23 +64,43 @@ def _load(directory: str, device: str) -> LanguageModelPredictor:
 def evaluate(
     directory: RunDirectory,
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--data",
             metavar="FILE...",
-            help="Text to evaluate on: one or more files, globs, folders or .gz files; - is stdin (required).",
+            help="What to evaluate on. Language model: one or more files, globs, folders or .gz files; - is stdin. "
+            "Translation: one .tsv or .jsonl file of pairs, or --source and --target (required).",
             show_default=False,
         ),
-    ],
+    ] = None,
+    source: Source = None,
+    target: Target = None,
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            "--beam", min=1, help="Translation: hypotheses kept (default: decoding.beam).", show_default=False
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Loss, perplexity and bits per character on text.
+    """How good a model is: perplexity and bits per character on text; BLEU and chrF of translations.
 
-    The files are read as one stream with the state carried along; a long one in several places at once, each after
-    reading what stands before it.
+    A language model reads the files as one stream with the state carried along; a long one in several places at once,
+    each after reading what stands before it. A translation system translates the sources, and that is compared with the
+    targets.
     """
-    predictor = _load(directory, device)
+    predictor = _load_any(directory, device)
+    if predictor.config.task == "translation":
+        with _bar("translating") as progress:
+            pairs.evaluate(predictor, data or [], source, target, beam, progress, as_json)
+        return
+    if source or target or beam:
+        raise UsageError(
+            "--source, --target and --beam are for translation, and this run is a language model; use --data."
+        )
+    if not data:
+        raise UsageError("Missing option '--data': name the text to evaluate on.")
     with _bar("evaluating") as progress:
         result = predictor.evaluate(data, progress=progress)
     if as_json:
@@ -80,10 +129,12 @@ def score(
             "--text", metavar="LINE...", help="Score these lines instead of a file (default: none).", show_default=False
         ),
     ] = None,
+    source: Source = None,
+    target: Target = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """How likely each line is, and which of them is likeliest.
+    """How likely each line is, and which of them is likeliest; of a translation system, each target given its source.
 
     Each line is read on its own, as the first of a text, so its score does not depend on the others. The rank orders
     the lines as alternatives; the share is a line's part of their total probability. Blank lines are passed over. With
@@ -92,7 +143,15 @@ def score(
     if text and file != "-":
         raise UsageError("name a file or give lines with --text, not both.")
     # First, so that a mistyped directory is not met by silent waiting for standard input.
-    predictor = _load(directory, device)
+    predictor = _load_any(directory, device)
+    if predictor.config.task == "translation":
+        if text:
+            raise UsageError("--text is for language models; score translations with --source and --target.")
+        with _bar("scoring") as progress:
+            pairs.score(predictor, file, source, target, progress, as_json)
+        return
+    if source or target:
+        raise UsageError("--source and --target are for translation, and this run is a language model; name a file.")
     lines = [(number, line) for number, line in enumerate(text or _lines(file), start=1) if line.strip()]
     if not lines:
         raise UsageError("there is no line to score: name a file with text in it, or give lines with --text.")

@@ -11,6 +11,7 @@ from .about import cells, info
 from .ask import evaluate, generate, next_word, score
 from .frame import CommandGroup, ManyValuesCommand
 from .train import train
+from .translate import translate
 
 __all__ = ["app", "main"]
 
@@ -48,6 +49,7 @@ _COMMANDS: dict[str, Any] = {
     "score": score,
     "next": next_word,
     "generate": generate,
+    "translate": translate,
     "info": info,
     "cells": cells,
 }

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["print_json", "print_pairs", "print_table", "visible"]
+__all__ = ["measured", "print_json", "print_pairs", "print_table", "visible"]
 
 
 def print_json(value: Any) -> None:
@@ -61,3 +61,17 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return value
+
+
+_MEASURES = {
+    "bleu": ("BLEU", "{:.2f}"),
+    "bleu_tokenized": ("BLEU, tokenised", "{:.2f}"),
+    "chrf": ("chrF", "{:.2f}"),
+    "exact": ("exact", "{:.2%}"),
+    "length_ratio": ("length ratio", "{:.3f}"),
+}
+
+
+def measured(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values, for people, of those metrics that have a name."""
+    return [(name, form.format(metrics[key])) for key, (name, form) in _MEASURES.items() if key in metrics]

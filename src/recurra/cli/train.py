@@ -10,19 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from .frame import FAILED, UsageError, message, unknown_name
-from .output import print_json, print_pairs
+from .output import measured, print_json, print_pairs
 
 __all__ = ["train"]
 
-TASKS = ("language-model",)
+_FROM_CONFIG = "(default: what the config names)."
 
 
 def train(
     task: Annotated[
         str | None,
-        typer.Argument(
-            help="The system to train: language-model (default: what the config names).", show_default=False
-        ),
+        typer.Argument(help=f"The system to train: language-model or translation {_FROM_CONFIG}", show_default=False),
     ] = None,
     run: Annotated[
         Path | None,
@@ -35,8 +33,8 @@ def train(
         typer.Option(
             "--data",
             metavar="FILE...",
-            help="Text to learn from: one or more files, globs, folders or .gz files; - is stdin. "
-            "The same as data.train (default: what the config names).",
+            help="What to learn from. Language model: one or more files, globs, folders or .gz files; - is stdin "
+            "(data.train). Translation: one .tsv or .jsonl file of pairs (data.pairs) " + _FROM_CONFIG,
             show_default=False,
         ),
     ] = None,
@@ -45,7 +43,41 @@ def train(
         typer.Option(
             "--valid",
             metavar="FILE...",
-            help="Text to validate on, in the same forms; data.valid (default: the last tenth of the text).",
+            help="What to validate on, in the same forms; data.valid or valid_pairs (default: a tenth of the data).",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="FILE",
+            help=f"Sentences to translate from, one a line {_FROM_CONFIG}",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", metavar="FILE", help=f"Their translations, line by line {_FROM_CONFIG}", show_default=False
+        ),
+    ] = None,
+    valid_source: Annotated[
+        str | None,
+        typer.Option(
+            "--valid-source", metavar="FILE", help=f"Sentences to validate on {_FROM_CONFIG}", show_default=False
+        ),
+    ] = None,
+    valid_target: Annotated[
+        str | None,
+        typer.Option("--valid-target", metavar="FILE", help=f"Their translations {_FROM_CONFIG}", show_default=False),
+    ] = None,
+    toy: Annotated[
+        str | None,
+        typer.Option(
+            "--toy",
+            metavar="NAME",
+            help="Translation of made-up rows of letters: reverse or copy, learnt in a minute (default: real data).",
             show_default=False,
         ),
     ] = None,
@@ -84,46 +116,106 @@ def train(
 
     Example: recurra train language-model --data book.txt more/*.txt --run runs/books --set training.max_minutes=10
 
+    Example: recurra train translation --source train.en --target train.de --run runs/en-de
+
     Ctrl-C saves first; --resume goes on exactly where the training stopped.
     """
+    from ..config import TASKS
+
     if run is None:
         raise UsageError("Missing option '--run': name the directory to write, for example --run runs/first.")
     if task is not None and task not in TASKS:
         raise UsageError(unknown_name("system", task, TASKS))
-    resolved = _resolve(task, run, data or [], valid or [], config, assignments or [], resume)
-    if not resume and not resolved.data.train:
-        raise UsageError("Missing option '--data': name the text to learn from (or set data.train in the config).")
-
-    from ..tasks import language_model
-
-    result = language_model.train(resolved, run, resume=resume)
+    files = {
+        "--data": data, "--valid": valid, "--source": source, "--target": target,
+        "--valid-source": valid_source, "--valid-target": valid_target, "--toy": toy,
+    }  # fmt: skip
+    given = {name: value for name, value in files.items() if value}
+    resolved = _resolve(task, run, given, config, assignments or [], resume)
+    module = _module(resolved.task)
+    if not resume:
+        _require_data(resolved)
+    result = module.train(resolved, run, resume=resume)
     # Of several processes under torchrun one speaks for all.
     if os.environ.get("RANK", "0") == "0":
         _report(run, result, as_json)
 
 
+def _module(task: str) -> Any:
+    if task == "translation":
+        from ..tasks import translation
+
+        return translation
+    from ..tasks import language_model
+
+    return language_model
+
+
+_KEYS = {
+    "language-model": {"--data": "train", "--valid": "valid"},
+    "translation": {
+        "--data": "pairs",
+        "--valid": "valid_pairs",
+        "--source": "source",
+        "--target": "target",
+        "--valid-source": "valid_source",
+        "--valid-target": "valid_target",
+        "--toy": "toy",
+    },
+}
+"""For each task the keys of its `data` section that options set."""
+
+
 def _resolve(
     task: str | None,
     run: Path,
-    data: list[str],
-    valid: list[str],
+    given: dict[str, Any],
     config: Path | None,
     assignments: list[str],
     resume: bool,
 ) -> Any:
     from ..config import load_config, parse_assignment
 
-    overrides: list[dict[str, Any]] = []
-    if task is not None:
-        overrides.append({"task": task})
-    if data:
-        overrides.append({"data": {"train": data}})
-    if valid:
-        overrides.append({"data": {"valid": valid}})
-    overrides.extend(parse_assignment(text) for text in assignments)
     if resume and config is None and (run / "config.yaml").is_file():
         config = run / "config.yaml"
+    overrides: list[dict[str, Any]] = [] if task is None else [{"task": task}]
+    if given or config is None:
+        # Only the task tells what the options mean.
+        kind = load_config(config, overrides).task
+        if not resume and "--toy" in given:
+            from ..tasks.toy_settings import toy_settings
+
+            if config is None:
+                overrides.append(toy_settings(given["--toy"]))
+        overrides.extend({"data": {key: value}} for key, value in _data(kind, given))
+    overrides.extend(parse_assignment(text) for text in assignments)
     return load_config(config, overrides)
+
+
+def _data(task: str, given: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The keys of the `data` section that options set, with their values."""
+    keys = _KEYS[task]
+    values = []
+    for name, value in given.items():
+        if name not in keys:
+            raise UsageError(f"{name}: this is not for {task}; leave it out, or name another system.")
+        if task != "language-model" and isinstance(value, list):
+            if len(value) > 1:
+                raise UsageError(f"{name}: {task} takes one file of pairs, not {len(value)}.")
+            value = value[0]
+        values.append((keys[name], value))
+    return values
+
+
+def _require_data(config: Any) -> None:
+    data = config.data
+    if config.task == "language-model" and not data.train:
+        raise UsageError("Missing option '--data': name the text to learn from (or set data.train in the config).")
+    if config.task == "translation" and data.source is None and data.pairs is None and data.toy == "none":
+        raise UsageError(
+            "Missing options '--source' and '--target': name the sentences to learn from (or --data with a .tsv or "
+            ".jsonl file of pairs, or --toy reverse)."
+        )
 
 
 def _report(run: Path, result: Any, as_json: bool) -> None:
@@ -137,6 +229,7 @@ def _report(run: Path, result: Any, as_json: bool) -> None:
         "steps": result.steps,
         "seconds": result.seconds,
         "stopped_because": result.stopped_because,
+        **result.metrics,
     }
     if as_json:
         print_json(values)
@@ -146,6 +239,7 @@ def _report(run: Path, result: Any, as_json: bool) -> None:
                 ("run", str(run)),
                 ("best validation loss", f"{result.best_loss:.4f} nats per token"),
                 ("perplexity", f"{result.perplexity:.2f} per token"),
+                *measured(result.metrics),
                 ("steps", f"{result.steps:,}"),
                 ("time", f"{result.seconds:.0f} s"),
                 ("stopped because of", result.stopped_because),

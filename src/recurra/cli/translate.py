@@ -1,0 +1,261 @@
+"""`recurra translate`: translate lines from standard input, or at the prompt."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .frame import UsageError, message
+from .output import print_json, visible
+
+if TYPE_CHECKING:
+    from ..tasks.translation_answers import Translation
+    from ..tasks.translator import Translator
+
+__all__ = ["translate"]
+
+# Lines that are read before the first is answered: sorted by length they keep the beams full.
+_LINES = 2048
+
+
+def translate(
+    directories: Annotated[
+        list[str],
+        typer.Argument(metavar="DIR...", help="Run directory; of several, all decide together.", show_default=False),
+    ],
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            "--beam", min=1, help="Hypotheses kept; 1 is greedy (default: decoding.beam).", show_default=False
+        ),
+    ] = None,
+    n_best: Annotated[int, typer.Option("--n-best", min=1, help="Translations of each line.")] = 1,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--length-penalty",
+            min=0.0,
+            help="Higher favours longer translations (default: decoding.length_penalty).",
+            show_default=False,
+        ),
+    ] = None,
+    coverage_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--coverage-penalty",
+            min=0.0,
+            help="Higher favours translations that attend to every source word (default: decoding.coverage_penalty).",
+            show_default=False,
+        ),
+    ] = None,
+    min_length: Annotated[int, typer.Option("--min-length", min=0, help="Fewest tokens of a translation.")] = 0,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            "--max-length",
+            min=1,
+            help="Most tokens (default: decoding.max_length_ratio x source + 10).",
+            show_default=False,
+        ),
+    ] = None,
+    no_repeat: Annotated[
+        int, typer.Option("--no-repeat", min=0, help="No run of so many tokens occurs twice; 0: any may.")
+    ] = 0,
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="TEXT", help="What every translation begins with (default: nothing).")
+    ] = "",
+    ban: Annotated[
+        list[str] | None,
+        typer.Option("--ban", metavar="WORD...", help="Words that must not occur (default: none).", show_default=False),
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option("--require", metavar="WORD...", help="Words that must occur (default: none).", show_default=False),
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw translations by their probability (default: search the likeliest).")
+    ] = False,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0.0, help="With --sample: below 1 safer, above 1 bolder.")
+    ] = 1.0,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            "--top-p",
+            min=0.0,
+            max=1.0,
+            help="With --sample: draw from the likeliest tokens that hold this much probability (default: all).",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="With --sample: the same seed draws the same.")] = 0,
+    attention: Annotated[
+        Path | None,
+        typer.Option(
+            "--attention",
+            metavar="DIR",
+            help="Write each line's attention as a picture and JSON, and all alignments, here (default: nowhere).",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", min=1, help="Lines side by side (default: decoding.batch_size).", show_default=False
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text (default: text).")] = False,
+) -> None:
+    """Translate standard input line by line: as many lines out as in, an empty one for an empty one.
+
+    Example: recurra translate runs/en-de < news.en > news.de
+
+    At a terminal it answers each line as it is typed. With --n-best above 1, each line gives that many lines: its
+    number, the translation and its score, parted by tabs.
+    """
+    if attention is not None:
+        _make_folder(attention)
+    options: dict[str, Any] = {
+        "beam": beam,
+        "n_best": n_best,
+        "length_penalty": length_penalty,
+        "coverage_penalty": coverage_penalty,
+        "min_length": min_length,
+        "max_length": max_length,
+        "no_repeat": no_repeat,
+        "prefix": prefix,
+        "banned": ban or [],
+        "required": require or [],
+        "seed": seed,
+        "batch_size": batch_size,
+    }
+    if beam is not None and n_best > beam and not sample:
+        raise UsageError(f"--n-best {n_best} needs a beam of as many hypotheses: raise --beam.")
+    if sample:
+        from ..decoding.sampling import SamplingOptions
+
+        options["sampling"] = SamplingOptions(temperature, top_p=top_p)
+    from ..tasks.translator import Translator
+
+    translator = Translator.from_runs(directories, device=device)
+    session = _Session(translator, options, n_best, attention, as_json)
+    if sys.stdin.isatty():
+        message("Type a sentence to translate; end with Ctrl-D.")
+        for line in sys.stdin:
+            session.answer([line.rstrip("\r\n")])
+        return
+    waiting: list[str] = []
+    for line in _input_lines():
+        waiting.append(line)
+        if len(waiting) == _LINES:
+            session.answer(waiting)
+            waiting = []
+    if waiting:
+        session.answer(waiting)
+
+
+@dataclass
+class _Session:
+    """Lines in, answers out, counted."""
+
+    translator: Translator
+    options: dict[str, Any]
+    n_best: int
+    attention: Path | None
+    as_json: bool
+    lines: int = 0
+
+    def answer(self, lines: list[str]) -> None:
+        for translation in self.translator.translate(lines, **self.options):
+            self.lines += 1
+            if translation.cut_at is not None:
+                message(
+                    f"recurra: line {self.lines} is longer than {translation.cut_at} tokens and is translated up to "
+                    "there; decoding.max_source_length is the limit."
+                )
+            self._print(translation)
+            if self.attention is not None:
+                _write_attention(self.attention, self.lines, translation)
+
+    def _print(self, translation: Translation) -> None:
+        if self.as_json:
+            texts = [
+                {
+                    "text": each.text,
+                    "log_probability": each.log_probability,
+                    "score": each.score,
+                    "alignment": each.pharaoh,
+                }
+                for each in translation.alternatives
+            ]
+            print_json(
+                {
+                    "line": self.lines,
+                    "source": translation.source,
+                    "translation": translation.best,
+                    "alternatives": texts,
+                    "cut_at": translation.cut_at,
+                }
+            )
+        elif self.n_best == 1:
+            print(_shown(translation.best), flush=True)
+        else:
+            for each in translation.alternatives:
+                print(f"{self.lines}\t{_shown(each.text)}\t{each.score:.4f}", flush=True)
+            if not translation.alternatives:
+                print(f"{self.lines}\t\t", flush=True)
+
+
+def _shown(text: str) -> str:
+    # Escape sequences that a model picked up from its data must not reach a terminal; a file gets what was written.
+    return visible(text) if sys.stdout.isatty() else text
+
+
+def _input_lines() -> Iterator[str]:
+    """Lines of standard input, each as it is: what is not UTF-8 is replaced and said, so that no line is lost."""
+    for number, raw in enumerate(sys.stdin.buffer, start=1):
+        bare = raw.removesuffix(b"\n").removesuffix(b"\r")
+        try:
+            text = bare.decode("utf-8")
+        except UnicodeDecodeError as error:
+            message(
+                f"recurra: standard input:{number}: byte 0x{bare[error.start]:02x} is not UTF-8 and is read as an "
+                "unknown character; save the text as UTF-8."
+            )
+            text = bare.decode("utf-8", "replace")
+        yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "alignments.txt").write_text("")
+    except OSError as error:
+        raise UsageError(f"--attention {folder}: cannot be written ({error.strerror}); name another folder.") from error
+
+
+def _write_attention(folder: Path, line: int, translation: Translation) -> None:
+    """attention-LINE.png and .json of the best translation, and its alignment in alignments.txt."""
+    import json
+
+    from ..errors import RunError
+    from ..tasks.alignment import draw_attention
+
+    best = translation.alternatives[0] if translation.alternatives else None
+    try:
+        with open(folder / "alignments.txt", "a", encoding="utf-8") as file:
+            file.write((best.pharaoh if best is not None else "") + "\n")
+        if best is None or best.weights is None:
+            return
+        stem = f"attention-{line:05}"
+        text = json.dumps(best.attention(), ensure_ascii=False)
+        (folder / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
+        draw_attention(folder / f"{stem}.png", best.weights, best.source_pieces, best.target_pieces)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror}); free space there.") from error

@@ -1,0 +1,110 @@
+"""Attention weights of tokens as alignments of words: Pharaoh pairs, JSON, and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+__all__ = ["draw_attention", "pharaoh", "word_places", "word_weights"]
+
+
+def word_places(text: str, pieces: Sequence[str]) -> list[int | None]:
+    """Which word of a text, counted between white space from 0, each token belongs to; None: white space alone.
+
+    Args:
+        text: normalised, with single spaces and none at its ends.
+        pieces: the text of each token in order; what is not found in the text goes with the word before it.
+    """
+    places: list[int | None] = []
+    cursor = 0
+    for piece in pieces:
+        bare = piece.strip()
+        if not bare:
+            # A loose byte is no white space, but a token of spaces is.
+            places.append(None if piece else (places[-1] if places else 0))
+            continue
+        found = text.find(bare, cursor)
+        if found < 0 or text[cursor:found].strip():
+            places.append(places[-1] if places else 0)
+            continue
+        places.append(text[:found].count(" "))
+        cursor = found + len(bare)
+    return places
+
+
+def word_weights(
+    weights: npt.NDArray[np.float64], source_places: Sequence[int | None], target_places: Sequence[int | None]
+) -> npt.NDArray[np.float64]:
+    """Weights between words: over a source word's tokens they add up, over a target word's they are averaged.
+
+    Args:
+        weights: (target tokens, source tokens), ends left out.
+        source_places, target_places: as `word_places` gives them.
+
+    Returns:
+        (target words, source words).
+    """
+    source_words = max((place for place in source_places if place is not None), default=-1) + 1
+    target_words = max((place for place in target_places if place is not None), default=-1) + 1
+    summed = np.zeros((len(target_places), source_words))
+    for column, place in enumerate(source_places):
+        if place is not None:
+            summed[:, place] += weights[:, column]
+    result = np.zeros((target_words, source_words))
+    counts = np.zeros(target_words)
+    for row, place in enumerate(target_places):
+        if place is not None:
+            result[place] += summed[row]
+            counts[place] += 1
+    return result / np.maximum(counts, 1)[:, None]
+
+
+def pharaoh(weights: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+    """(source word, target word) for each target word, the source word being the one that it attends to most.
+
+    Args:
+        weights: (target words, source words), as `word_weights` gives them.
+    """
+    if not weights.size:
+        return []
+    return [(int(row.argmax()), target) for target, row in enumerate(weights) if row.any()]
+
+
+def draw_attention(
+    path: Path, weights: Tensor | npt.NDArray[np.float64], source: Sequence[str], target: Sequence[str]
+) -> None:
+    """Draw a matrix of weights as a PNG: source tokens from left to right, target tokens from top to bottom.
+
+    Args:
+        path: the file; it is written aside and renamed.
+        weights: (target, source).
+        source, target: labels; what the font lacks shows as a box.
+    """
+    import warnings
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    table = np.asarray(weights)
+    size = (1.6 + 0.32 * max(len(source), 4), 1.4 + 0.28 * max(len(target), 4))
+    figure = Figure(figsize=(min(size[0], 40.0), min(size[1], 40.0)), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(table, cmap="Greys", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
+    axes.set_xticks(range(len(source)), [_label(piece) for piece in source], rotation=90)
+    axes.set_yticks(range(len(target)), [_label(piece) for piece in target])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    aside = path.with_name(f".{path.name}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*missing.*")
+        FigureCanvasAgg(figure).print_png(str(aside))
+    aside.replace(path)
+
+
+def _label(piece: str) -> str:
+    # A dollar sign would start a formula.
+    return piece.strip().replace("$", r"\$") or "␣"

@@ -1,0 +1,313 @@
+"""Translation: from pairs of sentences to a trained run directory, and back to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config_translation import TranslationConfig
+from ..data.parallel import Pair, ParallelCorpus
+from ..data.sentences import SentenceTokenizer
+from ..data.token_batches import IGNORED, PairBatch, TokenBatches, collate, group_by_length
+from ..decoding.beam_search import BeamOptions
+from ..decoding.constraints import Constraints
+from ..decoding.hypothesis import Hypothesis
+from ..errors import ConfigError, RunError
+from ..models.encoder_decoder import EncoderDecoder
+from ..models.loss import smoothed_cross_entropy
+from ..training.processes import Processes
+from ..training.randomness import seed_everything
+from ..training.run_directory import CONFIG, read_run
+from ..training.run_weights import read_weights
+from ..training.task import Evaluation, Loss, Task
+from .alignment import draw_attention, pharaoh, word_places, word_weights
+from .own_cell import model_settings
+from .training_run import TrainingResult, train_run
+from .translation_files import load_tokenizers, open_pairs, prepare_pairs
+from .translation_measures import exact, measure, require_sacrebleu
+from .translation_search import SearchOptions, translate_ids
+
+__all__ = ["TranslationTask", "load_model", "prepare_task", "train"]
+
+ATTENTION = "attention.png"
+
+
+class TranslationTask:
+    """Teacher forcing over batches of pairs.
+
+    Args:
+        model: on `processes.device` already.
+        train: this process's batches.
+        valid: the validation pairs.
+        tokenizers: of source and target.
+        run_dir: where the attention of the first validation sentence is drawn; None: nowhere.
+        characters_per_token: of the training targets.
+    """
+
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        config: TranslationConfig,
+        train: TokenBatches,
+        valid: Sequence[Pair],
+        tokenizers: tuple[SentenceTokenizer, SentenceTokenizer],
+        *,
+        processes: Processes,
+        characters_per_token: float,
+        run_dir: Path | None = None,
+    ) -> None:
+        self.model: nn.Module = model
+        self.config = config
+        self.train_batches = train
+        self.characters_per_token = characters_per_token
+        self._network = model
+        self._valid = list(valid)
+        self._source, self._target = tokenizers
+        self._corpus = ParallelCorpus.of(self._valid, *tokenizers)
+        self._processes = processes
+        self._run_dir = run_dir
+        self._epoch = train.epoch_number
+
+    @property
+    def epoch_done(self) -> bool:
+        return self.train_batches.epoch_number != self._epoch
+
+    def steps_in_epoch(self, epoch: int) -> int:
+        return self.train_batches.steps_in_epoch(epoch)
+
+    def batches(self) -> Iterator[PairBatch]:
+        self._epoch = self.train_batches.epoch_number
+        device = self._processes.device
+        for batch in self.train_batches.epoch(self._epoch):
+            yield PairBatch(batch.source.to(device), batch.lengths, batch.before.to(device), batch.target.to(device))
+
+    def loss(self, model: nn.Module, batch: PairBatch) -> Loss:
+        """Cross entropy with label smoothing, and what coverage adds to it; reported without either."""
+        training = self.config.training
+        before = self._scheduled(batch)
+        logits, weights, _ = model(batch.source, batch.lengths, before)
+        objective, nats = smoothed_cross_entropy(
+            logits.flatten(0, 1).float(), batch.target.flatten(), training.label_smoothing, IGNORED
+        )
+        if training.coverage_loss and weights is not None:
+            objective = objective + training.coverage_loss * coverage_loss(weights, batch.target != IGNORED)
+        return Loss(objective, nats.detach())
+
+    def evaluate(self) -> Evaluation:
+        """Loss of this process's share of the pairs, and on the main process translations and what they are worth."""
+        processes, training = self._processes, self.config.training
+        nats, tokens = self._nats()
+        characters = self._corpus.characters if processes.is_main else 0
+        count = len(self._valid) if training.translate_valid is None else training.translate_valid
+        pairs = self._valid[:count]
+        if not pairs:
+            return Evaluation(nats, tokens, characters)
+        hypotheses = self._translate(pairs) if processes.is_main else []
+        metrics = self._measure(hypotheses, pairs) if processes.is_main else {}
+        metrics = processes.gather(metrics)[0]
+        criterion = None
+        if training.select_by == "length_ratio":
+            criterion = abs(np.log(max(metrics["length_ratio"], 1e-9)))
+        elif training.select_by != "loss":
+            criterion = -metrics[training.select_by]
+        return Evaluation(nats, tokens, characters, metrics, criterion, self._samples(hypotheses, pairs))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches": self.train_batches.state_dict(), "epoch": self._epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.train_batches.load_state_dict(state["batches"])
+        self._epoch = state["epoch"]
+
+    def _scheduled(self, batch: PairBatch) -> Tensor:
+        """What stands before each target token, some of it drawn from the model itself (Bengio et al. 2015).
+
+        The draws are those of a first pass with the right words, so that the second runs over all steps at once too
+        (Mihaylova & Martins 2019; Duckworth et al. 2019). Their share rises evenly over the first ten epochs.
+        """
+        rate = self.config.training.scheduled_sampling * min(1.0, (self._epoch + 1) / 10)
+        if rate == 0.0:
+            return batch.before
+        with torch.no_grad():
+            logits = self._network(batch.source, batch.lengths, batch.before).logits[:-1]
+            drawn = torch.distributions.Categorical(logits=logits.float()).sample()
+        own = batch.before.clone()
+        taken = torch.rand(drawn.shape, device=drawn.device) < rate
+        own[1:] = torch.where(taken, drawn, own[1:])
+        return own
+
+    def _nats(self) -> tuple[float, int]:
+        processes, corpus = self._processes, self._corpus
+        lengths = np.maximum(corpus.source_lengths, corpus.target_lengths) + 1
+        batches = group_by_length(np.argsort(lengths, kind="stable"), lengths, self.config.training.batch_tokens)
+        total, tokens = 0.0, 0
+        for chosen in batches[processes.rank :: processes.world_size]:
+            batch = collate([corpus.pair(int(index)) for index in chosen], self._source.eos_id, self._target.eos_id)
+            device = processes.device
+            logits = self._network(batch.source.to(device), batch.lengths, batch.before.to(device)).logits
+            nats = F.cross_entropy(
+                logits.float().flatten(0, 1), batch.target.to(device).flatten(), ignore_index=IGNORED, reduction="none"
+            )
+            total += nats.cpu().double().sum().item()
+            tokens += batch.tokens
+        return total, tokens
+
+    def _translate(self, pairs: Sequence[Pair]) -> list[Hypothesis]:
+        sources = [self._source.encode(pair.source) for pair in pairs]
+        decoding = self.config.decoding
+        limits = [Constraints(int(decoding.max_length_ratio * len(source)) + 10, no_repeat=0) for source in sources]
+        # Greedily: a search costs several times as much and ranks the epochs alike.
+        found = translate_ids(
+            [self._network],
+            sources,
+            limits,
+            self._source.eos_id,
+            self._target.eos_id,
+            SearchOptions(BeamOptions(beam=1), batch_size=128),
+        )
+        return [hypotheses[0] for hypotheses in found]
+
+    def _measure(self, hypotheses: Sequence[Hypothesis], pairs: Sequence[Pair]) -> dict[str, float]:
+        texts = [self._target.decode(each.tokens) for each in hypotheses]
+        references = [self._target.tokenizer.normalize(pair.target) for pair in pairs]
+        if self.config.data.toy != "none":
+            return {"exact": exact(texts, references)}
+        found = measure(texts, references)
+        return {name: getattr(found, name) for name in ("bleu", "bleu_tokenized", "chrf", "exact", "length_ratio")}
+
+    def _samples(self, hypotheses: Sequence[Hypothesis], pairs: Sequence[Pair]) -> list[Mapping[str, Any]]:
+        samples: list[Mapping[str, Any]] = []
+        for index, (found, pair) in enumerate(zip(hypotheses, pairs, strict=False)):
+            if index == self.config.training.samples:
+                break
+            text = self._target.decode(found.tokens)
+            lines = {"source": pair.source, "reference": pair.target, "translation": text}
+            if found.weights is not None:
+                weights = found.weights.double().numpy()
+                pieces = self._source.pieces(pair.source)
+                own = [self._target.decode([token]) for token in found.tokens]
+                words = word_weights(
+                    weights[: len(own), : len(pieces)],
+                    word_places(" ".join(pair.source.split()), pieces),
+                    word_places(text, own),
+                )
+                lines["alignment"] = " ".join(f"{source}-{target}" for source, target in pharaoh(words))
+                if index == 0 and self._run_dir is not None and self.config.logging.picture:
+                    draw_attention(
+                        self._run_dir / ATTENTION, weights, [*pieces, "<eos>"], [*own, "<eos>"][: len(weights)]
+                    )
+            shown = "\n".join(f"  {name:<12} {value}" for name, value in lines.items())
+            samples.append({**lines, "text": shown})
+        return samples
+
+
+def coverage_loss(weights: Tensor, counted: Tensor) -> Tensor:
+    """Mean over target tokens of sum_i min(a_i, c_i), c being the sum of the earlier a (See et al. 2017, equation 12).
+
+    Args:
+        weights: (T, B, S).
+        counted: (T, B) bool, which target tokens are no padding.
+    """
+    before = weights.cumsum(0) - weights
+    repeated = torch.minimum(weights, before).sum(-1)
+    return (repeated * counted).sum() / counted.sum()
+
+
+def train(config: TranslationConfig, run_dir: Path, *, resume: bool = False) -> TrainingResult:
+    """Train a translation system in a run directory.
+
+    Args:
+        config: complete; written to `run_dir/config.yaml`.
+        run_dir: new or empty, or with `resume` a run of the same configuration (bounds, logging, decoding and the
+            frequency of evaluating and saving may differ).
+        resume: go on from the last checkpoint, bit for bit.
+
+    Raises:
+        RunError: if the folder is in use, a checkpoint is damaged, the disk is full, or the loss is no longer finite.
+        ConfigError: if the configuration cannot be used, or is not that of the run to be resumed.
+        DataError: if a text is missing, not UTF-8, misaligned, or has an empty line.
+    """
+    return train_run(config, run_dir, prepare_task, _metadata, resume=resume)
+
+
+def _metadata(task: Task) -> dict[str, str]:
+    model = cast(EncoderDecoder, task.model)
+    return {"source_vocab_size": str(model.source_size), "target_vocab_size": str(model.target_size)}
+
+
+def prepare_task(config: TranslationConfig, run_dir: Path, processes: Processes) -> TranslationTask:
+    """Everything that training needs: tokenizers and pairs in `run_dir`, made if they are missing, and a model.
+
+    Raises:
+        RunError, ConfigError, DataError: as `train` does.
+    """
+    settings = model_settings(config, run_dir)
+    # A small model without memory: what is wrong with its configuration is said before the long work begins.
+    with torch.device("meta"):
+        EncoderDecoder(2, 2, settings)
+    if config.training.translate_valid != 0 and config.data.toy == "none":
+        require_sacrebleu()
+    if processes.is_main:
+        prepare_pairs(config, run_dir)
+    processes.wait()
+    source, target = load_tokenizers(run_dir)
+    corpus, valid = open_pairs(run_dir)
+    # Every process starts from the same weights; the trainer then seeds each on its own.
+    seed_everything(config.training.seed)
+    model = _model(source, target, settings).to(processes.device)
+    batches = TokenBatches(
+        corpus,
+        config.training.batch_tokens,
+        source.eos_id,
+        target.eos_id,
+        seed=config.training.seed,
+        rank=processes.rank,
+        world_size=processes.world_size,
+    )
+    return TranslationTask(
+        model,
+        config,
+        batches,
+        valid,
+        (source, target),
+        processes=processes,
+        characters_per_token=corpus.characters / (len(corpus.target) + len(corpus)),
+        run_dir=run_dir,
+    )
+
+
+def load_model(
+    run_dir: str | Path,
+) -> tuple[TranslationConfig, tuple[SentenceTokenizer, SentenceTokenizer], EncoderDecoder]:
+    """The configuration, tokenizers and trained model of a run directory; the model on the CPU, in evaluation mode.
+
+    A run whose model.safetensors is missing or damaged gives a checkpoint; see `recurra.training.run_weights`.
+
+    Raises:
+        RunError: if the folder is no run of a translation system, or has no weights that can be read.
+        ConfigError: if it was written by a newer version.
+    """
+    run_dir = Path(run_dir)
+    config = read_run(run_dir)
+    if config.task != "translation":
+        raise RunError(f"{run_dir}: is a run of the task {config.task}, not of translation.")
+    tokenizers = load_tokenizers(run_dir)
+    model = _model(*tokenizers, model_settings(config, run_dir))
+    try:
+        model.load_state_dict(read_weights(run_dir))
+    except RuntimeError as error:
+        raise RunError(f"{run_dir}: the weights do not fit {CONFIG} and the tokenizers; one was changed.") from error
+    return config, tokenizers, model.eval()
+
+
+def _model(source: SentenceTokenizer, target: SentenceTokenizer, settings: Any) -> EncoderDecoder:
+    try:
+        return EncoderDecoder(source.vocab_size, target.vocab_size, settings)
+    except ValueError as error:
+        raise ConfigError(f"model.tied: {error}; set it to decoder.") from error

@@ -1,0 +1,135 @@
+"""What a translation run keeps beside its weights: tokenizers, tokenised training pairs, validation pairs."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+
+from ..config_translation import TranslationConfig
+from ..data.parallel import Pair, ParallelCorpus, describe_dropped, fingerprint, read_pairs
+from ..data.sentences import SentenceTokenizer
+from ..data.tokenizer import Tokenizer
+from ..data.toy import toy_pairs
+from ..errors import DataError, RunError
+from ..training.logging import preparation
+
+__all__ = ["load_tokenizers", "open_pairs", "prepare_pairs"]
+
+JOINT = "tokenizer.json"
+SOURCE = "tokenizer.source.json"
+TARGET = "tokenizer.target.json"
+TRAIN = "train.npz"
+VALID = "valid.jsonl"
+DROPPED = "dropped.json"
+
+TOY_PAIRS = 20_000
+TOY_VALID = 1_000
+
+
+def load_tokenizers(run_dir: Path) -> tuple[SentenceTokenizer, SentenceTokenizer]:
+    """The tokenizers of source and target; the same one where the vocabulary is joint.
+
+    Raises:
+        RunError: if they are missing or damaged.
+    """
+    if (run_dir / JOINT).is_file():
+        joint = SentenceTokenizer(Tokenizer.load(run_dir / JOINT))
+        return joint, joint
+    for name in (SOURCE, TARGET):
+        if not (run_dir / name).is_file():
+            raise RunError(f"{run_dir}: lacks {name}; its training has hardly begun or the file was lost.")
+    return SentenceTokenizer(Tokenizer.load(run_dir / SOURCE)), SentenceTokenizer(Tokenizer.load(run_dir / TARGET))
+
+
+def prepare_pairs(config: TranslationConfig, run_dir: Path) -> None:
+    """Learn the tokenizers and tokenise the pairs into `run_dir`, as far as an earlier start has not done so.
+
+    Raises:
+        DataError: if a text cannot be used; see `recurra.data.parallel.read_pairs`.
+        RunError: if something cannot be written.
+    """
+    if _is_prepared(run_dir):
+        return
+    shown, data = config.logging.progress, config.data
+    with preparation("Reading the pairs", shown):
+        train, valid, dropped = _pairs(config)
+    (run_dir / "data").mkdir(parents=True, exist_ok=True)
+    try:
+        tokenizers = load_tokenizers(run_dir)
+    except RunError:
+        with preparation("Learning the tokens", shown):
+            tokenizers = _learn(config, train)
+        if tokenizers[0] is tokenizers[1]:
+            tokenizers[0].tokenizer.save(run_dir / JOINT)
+        else:
+            tokenizers[0].tokenizer.save(run_dir / SOURCE)
+            tokenizers[1].tokenizer.save(run_dir / TARGET)
+    with preparation("Tokenising the pairs", shown):
+        corpus, filtered = ParallelCorpus.of(train, *tokenizers).kept(data.max_length, data.max_length_ratio)
+    counts = {"empty": dropped, **filtered}
+    said = describe_dropped(counts, len(train) + dropped)
+    if said and shown:
+        print(said, file=sys.stderr, flush=True)
+    lines = [json.dumps(pair._asdict(), ensure_ascii=False) + "\n" for pair in valid]
+    try:
+        (run_dir / "data" / VALID).write_text("".join(lines), encoding="utf-8")
+        (run_dir / "data" / DROPPED).write_text(
+            json.dumps({"pairs": len(train) + dropped, "kept": len(corpus), **counts}) + "\n", encoding="utf-8"
+        )
+    except OSError as error:
+        raise RunError(f"{run_dir / 'data'}: cannot be written ({error.strerror}); free space there.") from error
+    # Last: with it in place, the rest is whole.
+    corpus.save(run_dir / "data" / TRAIN)
+
+
+def open_pairs(run_dir: Path) -> tuple[ParallelCorpus, list[Pair]]:
+    """The training and validation pairs that `prepare_pairs` wrote.
+
+    Raises:
+        RunError: if they are missing or damaged.
+    """
+    corpus = ParallelCorpus.open(run_dir / "data" / TRAIN)
+    path = run_dir / "data" / VALID
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        return corpus, [Pair(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: the validation pairs cannot be read ({error}); prepare them again.") from error
+
+
+def _is_prepared(run_dir: Path) -> bool:
+    try:
+        corpus, _ = open_pairs(run_dir)
+        return corpus.fingerprint == fingerprint(*load_tokenizers(run_dir))
+    except RunError:
+        return False
+
+
+def _pairs(config: TranslationConfig) -> tuple[list[Pair], list[Pair], int]:
+    """Training and validation pairs, and how many of the former were dropped for an empty side."""
+    data, seed = config.data, config.training.seed
+    if data.toy != "none":
+        return toy_pairs(data.toy, TOY_PAIRS, seed), toy_pairs(data.toy, TOY_VALID, seed + 1_000_000), 0
+    forms = {"columns": data.columns, "keys": data.keys}
+    train, dropped = read_pairs(data.source, data.target, data.pairs, empty=data.empty_lines, **forms)  # type: ignore[arg-type]
+    if data.valid_source is not None or data.valid_pairs is not None:
+        valid, _ = read_pairs(data.valid_source, data.valid_target, data.valid_pairs, empty=data.empty_lines, **forms)  # type: ignore[arg-type]
+        return train, valid, dropped
+    if len(train) < 2:
+        raise DataError(
+            f"{data.pairs or data.source}: one pair cannot be parted into training and validation; give more."
+        )
+    # From all over the text, as its end may be of another kind.
+    held = set(random.Random(seed).sample(range(len(train)), max(1, round(data.validation_fraction * len(train)))))
+    kept = [pair for index, pair in enumerate(train) if index not in held]
+    return kept, [train[index] for index in sorted(held)], dropped
+
+
+def _learn(config: TranslationConfig, pairs: list[Pair]) -> tuple[SentenceTokenizer, SentenceTokenizer]:
+    sources, targets = [pair.source for pair in pairs], [pair.target for pair in pairs]
+    if config.tokenizer.joint:
+        joint = SentenceTokenizer.train([*sources, *targets], config.tokenizer)
+        return joint, joint
+    return SentenceTokenizer.train(sources, config.tokenizer), SentenceTokenizer.train(targets, config.tokenizer)

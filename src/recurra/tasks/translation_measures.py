@@ -1,0 +1,78 @@
+"""How good translations are: BLEU and chrF as sacreBLEU counts them, exact matches, and the ratio of lengths."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..errors import ConfigError
+
+__all__ = ["Measures", "measure", "require_sacrebleu"]
+
+
+class Measures(NamedTuple):
+    """Of a list of translations; `signatures` tell exactly how BLEU and chrF were counted.
+
+    Attributes:
+        bleu: sacreBLEU's default, 0 to 100: cased, tokenised by "13a" (Post 2018).
+        bleu_tokenized: lower-cased, of the text as its own white space parts it: what multi-bleu.perl -lc counts.
+        chrf: chrF2, 0 to 100 (Popovic 2015).
+        exact: share of translations that are the reference.
+        length_ratio: words of all translations over words of all references.
+        signatures: by measure.
+    """
+
+    bleu: float
+    bleu_tokenized: float
+    chrf: float
+    exact: float
+    length_ratio: float
+    signatures: dict[str, str]
+
+
+def require_sacrebleu() -> None:
+    """Check that sacreBLEU is there, before the work that needs it.
+
+    Raises:
+        ConfigError: if it is not installed.
+    """
+    if importlib.util.find_spec("sacrebleu") is None:
+        raise ConfigError(
+            "BLEU and chrF need sacreBLEU, which is not installed; run: pip install 'recurra[translation]', or set "
+            "training.translate_valid=0."
+        )
+
+
+def measure(hypotheses: Sequence[str], references: Sequence[str]) -> Measures:
+    """Measure translations against one reference each.
+
+    Raises:
+        ConfigError: if sacreBLEU is not installed.
+    """
+    require_sacrebleu()
+    from sacrebleu.metrics import BLEU, CHRF
+
+    texts, expected = list(hypotheses), [list(references)]
+    kinds: dict[str, Any] = {
+        "bleu": BLEU(),
+        # Tokenised text is what is asked for here, so sacreBLEU's warning of it says nothing new.
+        "bleu_tokenized": BLEU(lowercase=True, tokenize="none", force=True),
+        "chrf": CHRF(),
+    }
+    scores = {name: kind.corpus_score(texts, expected).score for name, kind in kinds.items()}
+    words = [sum(len(text.split()) for text in side) for side in (texts, references)]
+    return Measures(
+        scores["bleu"],
+        scores["bleu_tokenized"],
+        scores["chrf"],
+        exact(hypotheses, references),
+        words[0] / max(words[1], 1),
+        {name: str(kind.get_signature()) for name, kind in kinds.items()},
+    )
+
+
+def exact(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Share of translations that are the reference, white space aside."""
+    same = sum(one.split() == other.split() for one, other in zip(hypotheses, references, strict=True))
+    return same / max(len(references), 1)

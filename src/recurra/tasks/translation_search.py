@@ -1,0 +1,165 @@
+"""From ids of sources to ids of translations: the model's steps, one or several models, and the search over them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..data.token_batches import PairBatch, group_by_length, pad
+from ..decoding.beam_search import BeamOptions, beam_search
+from ..decoding.constraints import Constraints
+from ..decoding.greedy import write_outputs
+from ..decoding.hypothesis import Hypothesis, StepOutput
+from ..decoding.sampling import SamplingOptions, sample_generators
+from ..decoding.state import State, select_rows
+from ..models.encoder_decoder import EncoderDecoder
+
+__all__ = ["SearchOptions", "pair_log_probabilities", "translate_ids"]
+
+Ids = npt.NDArray[np.uint32]
+
+# Source positions of all rows of a batch, which bounds the memory that their annotations take.
+_MOST_POSITIONS = 1 << 16
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How translations are found.
+
+    Attributes:
+        beam: of the search.
+        sampling: draw instead of searching; each source gives `beam.n_best` translations.
+        seed: of the draws.
+        batch_size: sources translated side by side.
+    """
+
+    beam: BeamOptions
+    sampling: SamplingOptions | None = None
+    seed: int = 0
+    batch_size: int = 32
+
+
+def translate_ids(
+    models: Sequence[EncoderDecoder],
+    sources: Sequence[Ids],
+    constraints: Sequence[Constraints],
+    source_eos: int,
+    target_eos: int,
+    options: SearchOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[list[Hypothesis]]:
+    """Translate sources, longest last, those of like length side by side.
+
+    Args:
+        models: in evaluation mode; of several, the mean of their probabilities decides.
+        sources: ids of each, without the end; none empty.
+        constraints: of each translation.
+        source_eos, target_eos: the ends.
+        options: how to search.
+        progress: called with the sources done and the sources in all.
+
+    Returns:
+        For each source, in the order given, its hypotheses, the best first. Weights cover the source and its end.
+    """
+    width = options.beam.n_best if options.sampling is not None else options.beam.beam
+    lengths = np.array([len(ids) + 1 for ids in sources], np.int64)
+    order = np.argsort(lengths, kind="stable")
+    results: list[list[Hypothesis]] = [[] for _ in sources]
+    done = 0
+    # Every row counts as the longest, so a bound on positions and one on rows are both kept.
+    for group in group_by_length(order, lengths, max(_MOST_POSITIONS // width, 1)):
+        for start in range(0, len(group), options.batch_size):
+            chosen = [int(index) for index in group[start : start + options.batch_size]]
+            found = _translate_batch(models, sources, constraints, chosen, source_eos, target_eos, options)
+            for index, hypotheses in zip(chosen, found, strict=True):
+                results[index] = hypotheses
+            done += len(chosen)
+            if progress is not None:
+                progress(done, len(sources))
+    return results
+
+
+def _translate_batch(
+    models: Sequence[EncoderDecoder],
+    sources: Sequence[Ids],
+    constraints: Sequence[Constraints],
+    chosen: Sequence[int],
+    source_eos: int,
+    target_eos: int,
+    options: SearchOptions,
+) -> list[list[Hypothesis]]:
+    lengths = [len(sources[index]) + 1 for index in chosen]
+    state = _encode(models, [sources[index] for index in chosen], source_eos)
+    own = [constraints[index] for index in chosen]
+    if options.sampling is not None:
+        count = options.beam.n_best
+        repeated = torch.arange(len(chosen)).repeat_interleave(count)
+        # A sentence's draws depend on the seed and its place among all sentences alone.
+        draws = [generator for index in chosen for generator in sample_generators(_mixed(options.seed, index), count)]
+        flat = write_outputs(
+            _step_of(models),
+            select_rows(state, repeated),
+            target_eos,
+            [own[row] for row in repeated.tolist()],
+            sampling=options.sampling,
+            generators=draws,
+            source_lengths=[lengths[row] for row in repeated.tolist()],
+        )
+        return [flat[first : first + count] for first in range(0, len(flat), count)]
+    if options.beam.beam == 1:
+        return [[one] for one in write_outputs(_step_of(models), state, target_eos, own, source_lengths=lengths)]
+    return beam_search(_step_of(models), state, target_eos, options.beam, own, lengths)
+
+
+@torch.inference_mode()
+def _encode(models: Sequence[EncoderDecoder], sources: Sequence[Ids], source_eos: int) -> State:
+    """The states of all models before the first step, side by side in a tuple."""
+    tokens = pad(sources, source_eos, source_eos)
+    lengths = torch.tensor([len(ids) + 1 for ids in sources])
+    return tuple(model.encode(tokens.to(model.output_bias.device), lengths) for model in models)
+
+
+def _step_of(models: Sequence[EncoderDecoder]) -> Callable[[Tensor, State], StepOutput]:
+    def step(tokens: Tensor, states: State) -> StepOutput:
+        outputs = [
+            model.step(tokens.unsqueeze(0).to(model.output_bias.device), state)
+            for model, state in zip(models, states, strict=True)
+        ]
+        each = torch.stack([output.logits[0].float().log_softmax(-1) for output in outputs])
+        together = each[0] if len(models) == 1 else each.logsumexp(0) - math.log(len(models))
+        weights = [output.weights[0] for output in outputs if output.weights is not None]
+        attended = torch.stack(weights).mean(0) if weights else None
+        return StepOutput(together, tuple(output.state for output in outputs), attended)
+
+    return step
+
+
+@torch.inference_mode()
+def pair_log_probabilities(models: Sequence[EncoderDecoder], batch: PairBatch) -> tuple[Tensor, Tensor | None]:
+    """log P of every target token of a batch, (T, B), zero beyond a target's end, and the attention (T, B, S).
+
+    Args:
+        models: as in `translate_ids`.
+        batch: pairs.
+    """
+    logs, weights = [], []
+    for model in models:
+        device = model.output_bias.device
+        output = model(batch.source.to(device), batch.lengths, batch.before.to(device))
+        wanted = batch.target.to(device).clamp(min=0).unsqueeze(-1)
+        logs.append(output.logits.float().log_softmax(-1).gather(-1, wanted).squeeze(-1).cpu().double())
+        if output.weights is not None:
+            weights.append(output.weights.cpu())
+    together = torch.stack(logs)
+    mean = together[0] if len(models) == 1 else together.logsumexp(0) - math.log(len(models))
+    return mean.masked_fill(batch.target < 0, 0.0), torch.stack(weights).mean(0) if weights else None
+
+
+def _mixed(seed: int, index: int) -> int:
+    return seed * 1_000_003 + index

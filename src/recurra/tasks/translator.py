@@ -1,0 +1,292 @@
+"""Asking a trained translation system: translations, scores of pairs, quality on files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from ..config_translation import TranslationConfig
+from ..data.parallel import Pair, ParallelCorpus, read_pairs
+from ..data.sentences import SentenceTokenizer
+from ..data.token_batches import collate, group_by_length
+from ..decoding.beam_search import BeamOptions
+from ..decoding.constraints import Constraints
+from ..decoding.hypothesis import Hypothesis
+from ..decoding.sampling import SamplingOptions
+from ..errors import ConfigError, RunError
+from ..models.encoder_decoder import EncoderDecoder
+from ..training.logging import perplexity
+from ..training.processes import find_device
+from .alignment import pharaoh, word_places, word_weights
+from .translation import load_model
+from .translation_answers import PairScore, TranslatedText, Translation
+from .translation_measures import measure
+from .translation_search import SearchOptions, pair_log_probabilities, translate_ids
+
+__all__ = ["Translator"]
+
+Progress = Callable[[int, int], None]
+
+_SCORED_TOKENS = 4096
+_LINE_BREAKS = str.maketrans(dict.fromkeys("\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", " "))
+
+
+class Translator:
+    """A trained translation system, or several of one vocabulary that decide together; made by `recurra.load`.
+
+    Args:
+        models: put in evaluation mode.
+        tokenizers: of source and target, as all of them were trained with.
+        config: of the first one's run; its `decoding` section gives what a call leaves open.
+        directory: the run directory of the first, if any.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[EncoderDecoder],
+        tokenizers: tuple[SentenceTokenizer, SentenceTokenizer],
+        config: TranslationConfig,
+        directory: Path | None = None,
+    ) -> None:
+        self.models = [model.eval() for model in models]
+        self.source_tokenizer, self.target_tokenizer = tokenizers
+        self.config = config
+        self.directory = directory
+
+    @classmethod
+    def from_runs(cls, directories: Sequence[str | Path], *, device: str = "auto") -> Self:
+        """Load one run, or an ensemble of several with the same tokenizers.
+
+        Raises:
+            RunError: if one is no run of a translation system, is damaged, or has other tokenizers than the first.
+        """
+        if not directories:
+            raise RunError("no run directory was named; name at least one.")
+        where = find_device(device, "--device")
+        loaded = [load_model(directory) for directory in directories]
+        config, tokenizers, _ = loaded[0]
+        for directory, (_, others, _) in zip(directories, loaded, strict=True):
+            if any(one.tokenizer != other.tokenizer for one, other in zip(tokenizers, others, strict=True)):
+                raise RunError(
+                    f"{directory}: has other tokenizers than {directories[0]}; only models of one vocabulary can "
+                    "decide together."
+                )
+        return cls([model.to(where) for _, _, model in loaded], tokenizers, config, Path(directories[0]))
+
+    def translate(
+        self,
+        sentences: Sequence[str],
+        *,
+        beam: int | None = None,
+        n_best: int = 1,
+        length_penalty: float | None = None,
+        coverage_penalty: float | None = None,
+        min_length: int = 0,
+        max_length: int | None = None,
+        no_repeat: int = 0,
+        prefix: str = "",
+        banned: Sequence[str] = (),
+        required: Sequence[str] = (),
+        sampling: SamplingOptions | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> list[Translation]:
+        """Translate sentences; every one gets an answer, and an empty one an empty one.
+
+        What else is translated in the same call does not change a translation. A source of more tokens than
+        `decoding.max_source_length` is read up to there.
+
+        Args:
+            sentences: without line ends.
+            beam: hypotheses that the search keeps; 1 takes the likeliest token of each step. None: as configured.
+            n_best: how many translations of each.
+            length_penalty, coverage_penalty: see `recurra.decoding.beam_search.BeamOptions`; None: as configured.
+            min_length, max_length: of translations, in tokens; None: `decoding.max_length_ratio` times the source's,
+                and 10 more.
+            no_repeat: no run of so many tokens occurs twice; 0: any may.
+            prefix: what every translation begins with.
+            banned: words that no translation holds; they are banned as the tokens that the tokenizer makes of them.
+            required: words that every translation holds, in any order, as these tokens.
+            sampling: draw translations instead of searching.
+            seed: of the draws.
+            batch_size: sentences side by side; None: as configured.
+            progress: called with the sentences done and the sentences in all.
+
+        Raises:
+            ConfigError: if a value is out of its range or the constraints cannot all be had.
+        """
+        decoding = self.config.decoding
+        width = max(beam or decoding.beam, n_best) if sampling is None else n_best
+        options = SearchOptions(
+            BeamOptions(
+                width,
+                n_best,
+                decoding.length_penalty if length_penalty is None else length_penalty,
+                decoding.coverage_penalty if coverage_penalty is None else coverage_penalty,
+            ),
+            sampling,
+            seed,
+            batch_size or decoding.batch_size,
+        )
+        encoded = [self.source_tokenizer.encode(sentence) for sentence in sentences]
+        limit = decoding.max_source_length
+        cut = [limit if len(ids) > limit else None for ids in encoded]
+        sources = [ids[:limit] for ids in encoded]
+        asked = [index for index, ids in enumerate(sources) if len(ids)]
+        fixed = {
+            "prefix": self._tokens(prefix) if prefix else (),
+            "banned": tuple(self._tokens(word) for word in banned),
+            "required": tuple(self._tokens(word) for word in required),
+        }
+        constraints = [
+            Constraints(
+                self._longest(len(sources[index])) if max_length is None else max_length,
+                min_length=min_length,
+                no_repeat=no_repeat,
+                **fixed,  # type: ignore[arg-type]
+            )
+            for index in asked
+        ]
+        found = translate_ids(
+            self.models,
+            [sources[index] for index in asked],
+            constraints,
+            self.source_tokenizer.eos_id,
+            self.target_tokenizer.eos_id,
+            options,
+            progress,
+        )
+        answers = dict(zip(asked, found, strict=True))
+        return [
+            Translation(sentence, [self._answer(sentence, each) for each in answers.get(index, [])], cut[index])
+            for index, sentence in enumerate(sentences)
+        ]
+
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], progress: Progress | None = None
+    ) -> list[PairScore]:
+        """log P(target | source) of pairs: of a translation of this model, what its search found.
+
+        Raises:
+            ConfigError: if there are not as many sources as targets.
+        """
+        if len(sources) != len(targets):
+            raise ConfigError(f"there are {len(sources)} sources but {len(targets)} targets; give as many of both.")
+        pairs = [Pair(*each) for each in zip(sources, targets, strict=True)]
+        corpus = ParallelCorpus.of(pairs, self.source_tokenizer, self.target_tokenizer)
+        scores: dict[int, PairScore] = {}
+        lengths = np.maximum(corpus.source_lengths, corpus.target_lengths) + 1
+        for group in group_by_length(np.argsort(lengths, kind="stable"), lengths, _SCORED_TOKENS):
+            chosen = [corpus.pair(int(index)) for index in group]
+            batch = collate(chosen, self.source_tokenizer.eos_id, self.target_tokenizer.eos_id)
+            logs, weights = pair_log_probabilities(self.models, batch)
+            totals = logs.sum(0).tolist()
+            for row, index in enumerate(map(int, group)):
+                source, target = chosen[row]
+                attended = None if weights is None else weights[: len(target) + 1, row, : len(source) + 1]
+                unknown = self.target_tokenizer.unk_id
+                answer = self._answer(
+                    pairs[index].source,
+                    Hypothesis(target.tolist(), totals[row], totals[row], attended),
+                    pairs[index].target,
+                )
+                scores[index] = PairScore(
+                    sources[index],
+                    targets[index],
+                    totals[row],
+                    len(target) + 1,
+                    perplexity(-totals[row] / (len(target) + 1)),
+                    0 if unknown is None else int((target == unknown).sum()),
+                    answer.pharaoh,
+                )
+            if progress is not None:
+                progress(len(scores), len(pairs))
+        return [scores[index] for index in range(len(pairs))]
+
+    def evaluate(
+        self,
+        source: str | None = None,
+        target: str | None = None,
+        pairs: str | None = None,
+        *,
+        progress: Progress | None = None,
+        **search: Any,
+    ) -> dict[str, Any]:
+        """Perplexity of the references, and BLEU, chrF and length ratio of translations, on files of pairs.
+
+        References are compared as the target tokenizer normalises them (Unicode form, case).
+
+        Args:
+            source, target: files of one sentence a line.
+            pairs: a .tsv or .jsonl file, in their place.
+            progress: called with what is done and what there is in all.
+            **search: as `translate` takes them.
+
+        Returns:
+            `loss` (nats a token), `perplexity`, `bleu`, `bleu_tokenized`, `chrf`, `exact`, `length_ratio`, `pairs`,
+            `tokens`, and the `signatures` of the measures.
+
+        Raises:
+            DataError: if the files cannot be used; see `recurra.data.parallel.read_pairs`.
+        """
+        data = self.config.data
+        read, _ = read_pairs(source, target, pairs, columns=data.columns, keys=data.keys)
+        scores = self.score([pair.source for pair in read], [pair.target for pair in read])
+        translations = self.translate([pair.source for pair in read], progress=progress, **search)
+        references = [self.target_tokenizer.tokenizer.normalize(pair.target) for pair in read]
+        tokens = sum(score.tokens for score in scores)
+        loss = -math.fsum(score.log_probability for score in scores) / tokens
+        found = measure([each.best for each in translations], references)._asdict()
+        return {"loss": loss, "perplexity": perplexity(loss), "pairs": len(read), "tokens": tokens, **found}
+
+    def _longest(self, source: int) -> int:
+        return int(self.config.decoding.max_length_ratio * source) + 10
+
+    def _tokens(self, text: str) -> tuple[int, ...]:
+        tokens = tuple(map(int, self.target_tokenizer.encode(text)))
+        if self.target_tokenizer.unk_id in tokens:
+            raise ConfigError(f"{text}: the vocabulary of translations does not hold this; leave it out.")
+        return tokens
+
+    def _answer(self, sentence: str, found: Hypothesis, text: str | None = None) -> TranslatedText:
+        """A hypothesis as text; `text` is what it reads as, where that is known."""
+        source, target = self.source_tokenizer, self.target_tokenizer
+        pieces = source.pieces(sentence)
+        if found.weights is None:
+            written = target.decode(found.tokens) if text is None else text
+            return TranslatedText(_one_line(written), found.log_probability, found.score, len(found.tokens))
+        weights = found.weights.double().numpy()
+        read = weights.shape[1] - 1
+        pieces = pieces[:read]
+        unknown: dict[int, str] = {}
+        if self.config.decoding.replace_unknown and target.unk_id is not None:
+            for place, token in enumerate(found.tokens):
+                if token == target.unk_id:
+                    unknown[place] = pieces[int(weights[place, :read].argmax())]
+        written = target.decode(found.tokens, unknown) if text is None else text
+        own = [unknown.get(place, target.piece(token)) for place, token in enumerate(found.tokens)]
+        words = word_weights(
+            weights[: len(own), :read],
+            word_places(" ".join(source.tokenizer.normalize(sentence).split()), pieces),
+            word_places(" ".join(written.split()), own),
+        )
+        return TranslatedText(
+            _one_line(written),
+            found.log_probability,
+            found.score,
+            len(found.tokens),
+            pharaoh(words),
+            [*pieces, "<eos>"],
+            [*own, "<eos>"],
+            weights,
+        )
+
+
+def _one_line(text: str) -> str:
+    """The text without line breaks of any kind, so that a line stays a line."""
+    return text.translate(_LINE_BREAKS)

@@ -1,0 +1,159 @@
+"""The commands on a translation system: as many lines out as in, whatever comes in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from recurra.cli.main import app
+
+WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
+
+
+def call(*arguments: str | Path, **options: Any) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
+
+
+def write(path: Path, lines: list[str]) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that translates numbers, trained through the command line."""
+    folder = tmp_path_factory.mktemp("commands")
+    sources = [f"{a} {b}" for a in WORDS for b in WORDS] + list(WORDS)
+    targets = [" ".join(WORDS[word] for word in source.split()) for source in sources]
+    write(folder / "train.en", sources)
+    write(folder / "train.de", targets)
+    result = call(
+        "train", "translation", "--source", folder / "train.en", "--target", folder / "train.de",
+        "--valid-source", folder / "train.en", "--valid-target", folder / "train.de", "--run", folder / "run", "--json",
+        "--set", "tokenizer.kind=word", "model.hidden_size=24", "model.embedding_size=24",
+        "training.learning_rate=0.02", "training.max_epochs=60", "training.batch_tokens=60",
+        "training.evaluate_every=60", "training.device=cpu", "training.num_threads=1", "training.label_smoothing=0",
+        "logging.tensorboard=false",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    (folder / "train.json").write_text(result.stdout, encoding="utf-8")
+    return folder
+
+
+def test_training_reports_what_it_measured(folder: Path) -> None:
+    result = json.loads((folder / "train.json").read_text(encoding="utf-8"))
+    assert result["exact"] == 1.0 and result["length_ratio"] == 1.0 and result["stopped_because"] == "max_epochs"
+    assert (folder / "run" / "attention.png").read_bytes().startswith(b"\x89PNG")
+    facts = json.loads(call("info", folder / "run", "--json").stdout)
+    assert facts["task"] == "translation" and facts["parameters"] > 10_000
+    assert "attention additive, decoder stacked" in call("info", folder / "run").stdout
+
+
+def test_lines_in_are_lines_out(folder: Path) -> None:
+    data = "one two\n\n   \nfive\r\nthree \u2028 four".encode()
+    result = call("translate", folder / "run", input=data)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "eins zwei\n\n\nfünf\ndrei vier\n"
+    assert result.stderr == ""
+    assert call("translate", folder / "run", input=b"").stdout == ""
+    broken = call("translate", folder / "run", input=b"one\xff two\ntwo\n")
+    assert broken.exit_code == 0 and len(broken.stdout.splitlines()) == 2
+    assert "standard input:1: byte 0xff is not UTF-8" in broken.stderr
+
+
+def test_a_line_that_is_too_long_is_cut_and_said(folder: Path) -> None:
+    result = call("translate", folder / "run", "--beam", "1", "--max-length", "5", input="one " * 5000 + "\ntwo\n")
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 2
+    assert "line 1 is longer than 1000 tokens" in result.stderr
+
+
+def test_json_n_best_and_attention(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "seen" / "here"
+    result = call("translate", folder / "run", "--n-best", "2", "--json", "--attention", out, input="one two\n\n")
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert first["translation"] == "eins zwei" == first["alternatives"][0]["text"] and len(first["alternatives"]) == 2
+    assert first["alternatives"][0]["score"] > first["alternatives"][1]["score"]
+    assert second["translation"] == "" and second["line"] == 2 and second["alternatives"] == []
+    assert (out / "alignments.txt").read_text() == f"{first['alternatives'][0]['alignment']}\n\n"
+    told = json.loads((out / "attention-00001.json").read_text(encoding="utf-8"))
+    assert told["source"] == ["one", "two", "<eos>"] and told["target"] == ["eins", "zwei", "<eos>"]
+    assert all(abs(sum(row) - 1) < 1e-4 for row in told["weights"])
+    assert (out / "attention-00001.png").is_file() and not (out / "attention-00002.png").exists()
+    lines = call("translate", folder / "run", "--n-best", "2", input="one two\n\n").stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["1", "1", "2"] and lines[0].split("\t")[1] == "eins zwei"
+
+
+def test_search_options_reach_the_search(folder: Path) -> None:
+    def best(*options: str) -> str:
+        result = call("translate", folder / "run", *options, input="one two\n")
+        assert result.exit_code == 0, result.stderr
+        return result.stdout.strip()
+
+    assert "eins" not in best("--ban", "eins", "drei")
+    assert "vier" in best("--require", "vier") and best("--prefix", "fünf").startswith("fünf")
+    assert len(best("--min-length", "4", "--max-length", "4", "--no-repeat", "1").split()) == 4
+    assert best("--sample", "--temperature", "0") == "eins zwei"
+    assert best("--sample", "--seed", "3") == best("--sample", "--seed", "3")
+    assert call("translate", folder / "run", "--beam", "2", "--n-best", "3", input="").exit_code == 2
+    assert "zebra: the vocabulary" in call("translate", folder / "run", "--ban", "zebra", input="one\n").stderr
+
+
+def test_score_and_evaluate(folder: Path, tmp_path: Path) -> None:
+    pairs = write(tmp_path / "pairs.tsv", ["one two\teins zwei", "one two\tdrei drei"])
+    scores = [json.loads(line) for line in call("score", folder / "run", pairs, "--json").stdout.splitlines()]
+    assert scores[0]["log_probability"] > -0.5 > scores[1]["log_probability"] and scores[0]["alignment"]
+    assert "drei drei" in call("score", folder / "run", pairs).stdout
+    files = ("--source", folder / "train.en", "--target", folder / "train.de")
+    result = json.loads(call("evaluate", folder / "run", *files, "--json").stdout)
+    assert result["exact"] == 1.0 and result["chrf"] == pytest.approx(100.0)
+    text = call("evaluate", folder / "run", "--data", pairs, "--beam", "2").stdout
+    assert "signature of bleu " in text and "50.00%" in text
+
+
+def test_what_is_asked_for_wrongly_is_said(folder: Path, word_run: Path, tmp_path: Path) -> None:
+    run, text = folder / "run", folder / "train.en"
+    short = write(tmp_path / "short.de", ["eins"])
+    wrong: list[tuple[tuple[Any, ...], int, str]] = [
+        (("train", "translation", "--run", tmp_path / "x"), 2, "Missing options '--source' and '--target'"),
+        (("train", "language-model", "--source", text, "--run", tmp_path / "x"), 2, "--source: this is not for"),
+        (("train", "translation", "--data", text, text, "--run", tmp_path / "x"), 2, "takes one file of pairs"),
+        (("train", "translation", "--toy", "revers", "--run", tmp_path / "x"), 2, "data.toy"),
+        (("train", "translation", "--source", text, "--target", short, "--run", tmp_path / "x"), 1, "en:2: this line"),
+        (("train", "translatio", "--run", tmp_path / "x"), 2, "did you mean translation"),
+        (("translate", tmp_path / "gone"), 1, "no such run directory"),
+        (("translate", word_run), 1, "is a run of the task language-model"),
+        (("next", run, "one"), 1, "is a run of the task translation"),
+        (("score", run, "--text", "one"), 2, "--text is for language models"),
+        (("score", run), 2, "Missing options"),
+        (("score", word_run, "--source", text, "--target", text), 2, "for translation"),
+        (("evaluate", run, "--source", text, "--target", short, "--data", text), 2, "not both"),
+        (("evaluate", word_run), 2, "Missing option '--data'"),
+        (("evaluate", word_run, "--beam", "2"), 2, "for translation"),
+        (("translate", run, "--attention", text), 2, "cannot be written"),
+    ]  # fmt: skip
+    for arguments, code, message in wrong:
+        result = call(*arguments, input="one\n")
+        assert result.exit_code == code, (arguments, result.stderr)
+        assert message in result.stderr and "Traceback" not in result.stderr, (arguments, result.stderr)
+        assert len([line for line in result.stderr.splitlines() if line.startswith("recurra:")]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["reverse", "copy"])
+def test_the_toys_are_learnt_and_their_alignment_is_right(tmp_path: Path, kind: str) -> None:
+    run = tmp_path / "run"
+    result = call("train", "translation", "--toy", kind, "--run", run, "--json", "--set", "training.device=cpu")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["exact"] >= 0.99
+    assert (run / "attention.png").is_file()
+    letters = "q w e r t z u i"
+    answer = json.loads(call("translate", run, "--json", input=f"{letters}\n").stdout)["alternatives"][0]
+    step = -1 if kind == "reverse" else 1
+    assert answer["text"].split() == letters.split()[::step]
+    places = range(8)[::step]
+    right = sum(f"{source}-{target}" in answer["alignment"].split() for target, source in enumerate(places))
+    assert right >= 6
