@@ -95,18 +95,17 @@ def beam_search(
     going = list(range(len(constraints)))
     if not going:
         return found
-    state = select(state, torch.arange(len(going)).repeat_interleave(width))
     beams = _first(len(going), width)
-    last = torch.full((len(going) * width,), eos)
     while going:
+        # Only the live places of the beams have a row of the state.
+        live = (beams.totals.flatten() > -math.inf).nonzero().squeeze(1)
+        last = beams.tokens[..., -1].flatten()[live] if beams.tokens.shape[2] else torch.full((len(live),), eos)
         output = step(last, state)
-        log_probabilities = output.log_probabilities.cpu().unflatten(0, (len(going), width))
-        _constrain(log_probabilities, beams, [constraints[search] for search in going], eos)
-        weights = beams.weights
-        if output.weights is not None:
-            new = output.weights.cpu().unflatten(0, (len(going), width)).unsqueeze(2)
-            weights = new if weights is None else torch.cat([weights, new], dim=2)
-        totals, origins, tokens = _candidates(log_probabilities, beams, [constraints[s] for s in going], width)
+        own = [constraints[search] for search in going]
+        log_probabilities = output.log_probabilities.cpu()
+        _constrain(log_probabilities, beams, live, own, eos)
+        weights = _with_new(beams, live, output.weights)
+        totals, origins, tokens = _candidates(log_probabilities, beams, live, own)
         kept: list[int] = []
         picked: list[list[int]] = []
         for index, search in enumerate(going):
@@ -125,16 +124,16 @@ def beam_search(
                     row = beams.tokens[index, origin].tolist()
                     found[search].append(_finish(row, total, attended, length, options))
             found[search] = _best(found[search], options.n_best)
-            best_alive = max((totals[index][rank] for rank in alive), default=-math.inf)
-            if not _settled(found[search], best_alive, constraints[search], options):
+            bar = _bar(found[search], constraints[search], options)
+            # What a hopeless one keeps out of the beam is less likely still: it too can go.
+            alive = [rank for rank in alive if totals[index][rank] > bar]
+            if alive:
                 kept.append(index)
-                # An unused place of the beam holds a hypothesis that can never be chosen.
-                picked.append(alive + [-1] * (width - len(alive)))
+                picked.append(alive)
         if not kept:
             break
-        beams, rows = _advance(beams, weights, kept, picked, totals, origins, tokens, width)
+        beams, rows = _advance(beams, weights, live, kept, picked, totals, origins, tokens)
         state = select(output.state, rows)
-        last = beams.tokens[:, :, -1].flatten()
         going = [going[index] for index in kept]
     return found
 
@@ -146,42 +145,58 @@ def _first(searches: int, width: int) -> _Beams:
     return _Beams(totals, torch.empty((searches, width, 0), dtype=torch.int64), None)
 
 
-def _constrain(log_probabilities: Tensor, beams: _Beams, constraints: Sequence[Constraints], eos: int) -> None:
-    length = beams.tokens.shape[2]
-    for index, each in enumerate(constraints):
-        if each.only_lengths and each.min_length <= length < each.max_length:
-            continue
-        for place in range(log_probabilities.shape[1]):
-            if beams.totals[index, place] > -math.inf:
-                each.apply(log_probabilities[index, place], beams.tokens[index, place].tolist(), eos)
+def _constrain(
+    log_probabilities: Tensor, beams: _Beams, live: Tensor, constraints: Sequence[Constraints], eos: int
+) -> None:
+    width, length = beams.tokens.shape[1:]
+    for row, flat in enumerate(live.tolist()):
+        index, place = divmod(flat, width)
+        each = constraints[index]
+        if not each.only_lengths or not each.min_length <= length < each.max_length:
+            each.apply(log_probabilities[row], beams.tokens[index, place].tolist(), eos)
+
+
+def _with_new(beams: _Beams, live: Tensor, weights: Tensor | None) -> Tensor | None:
+    """The weights of all steps, those of the newest included: (b, K, t + 1, S)."""
+    if weights is None:
+        return None
+    searches, width = beams.totals.shape
+    new = weights.new_zeros((searches * width, weights.shape[1]), device="cpu")
+    new[live] = weights.cpu()
+    newest = new.unflatten(0, (searches, width)).unsqueeze(2)
+    return newest if beams.weights is None else torch.cat([beams.weights, newest], dim=2)
 
 
 def _candidates(
-    log_probabilities: Tensor, beams: _Beams, constraints: Sequence[Constraints], width: int
+    log_probabilities: Tensor, beams: _Beams, live: Tensor, constraints: Sequence[Constraints]
 ) -> tuple[list[list[float]], list[list[int]], list[list[int]]]:
     """For each search the best continuations in order: totals, places in the beam that they go on from, tokens."""
-    searches, _, vocabulary = log_probabilities.shape
+    searches, width = beams.totals.shape
     # A hypothesis gives at most 2K of its search's 2K best.
-    values, tokens = log_probabilities.topk(min(2 * width, vocabulary), dim=-1)
-    sums = beams.totals.unsqueeze(-1) + values.double()
-    best, flat = sums.flatten(1).topk(min(2 * width, sums.shape[1] * sums.shape[2]), dim=-1)
-    origins = flat // values.shape[-1]
-    chosen = tokens.flatten(1).gather(1, flat)
-    totals, places, words = best.tolist(), origins.tolist(), chosen.tolist()
-    for index in range(searches):
-        if constraints[index].required:
-            own = totals[index], places[index], words[index]
-            banked = _by_progress(log_probabilities[index], beams, index, constraints[index], width, own)
-            totals[index], places[index], words[index] = banked
-    return totals, places, words
+    values, tokens = log_probabilities.topk(min(2 * width, log_probabilities.shape[1]), dim=-1)
+    sums = torch.full((searches * width, values.shape[1]), -math.inf, dtype=torch.float64)
+    sums[live] = beams.totals.flatten()[live].unsqueeze(1) + values.double()
+    words = torch.zeros_like(sums, dtype=torch.int64)
+    words[live] = tokens
+    sums, words = sums.view(searches, -1), words.view(searches, -1)
+    best, flat = sums.topk(min(2 * width, sums.shape[1]), dim=-1)
+    totals, places = best.tolist(), (flat // values.shape[1]).tolist()
+    chosen = words.gather(1, flat).tolist()
+    for index, constraint in enumerate(constraints):
+        if constraint.required:
+            rows = {flat % width: row for row, flat in enumerate(live.tolist()) if flat // width == index}
+            own = totals[index], places[index], chosen[index]
+            banked = _by_progress(log_probabilities, beams, index, rows, constraint, own)
+            totals[index], places[index], chosen[index] = banked
+    return totals, places, chosen
 
 
 def _by_progress(
     log_probabilities: Tensor,
     beams: _Beams,
     index: int,
+    rows: dict[int, int],
     constraint: Constraints,
-    width: int,
     plain: tuple[list[float], list[int], list[int]],
 ) -> tuple[list[float], list[int], list[int]]:
     """Share the beam out by how much of what is required is met (Post & Vilar 2018, dynamic beam allocation).
@@ -190,21 +205,19 @@ def _by_progress(
     most come first in each round over the numbers of tokens met.
     """
     candidates = {(o, t): total for total, o, t in zip(*plain, strict=True)}
-    rows = beams.tokens[index].tolist()
-    for place, row in enumerate(rows):
-        if beams.totals[index, place] == -math.inf:
-            continue
-        for token in Progress.of(row, constraint.required).following:
-            total = float(beams.totals[index, place]) + float(log_probabilities[place, token])
+    outputs = beams.tokens[index].tolist()
+    for place, row in rows.items():
+        for token in Progress.of(outputs[place], constraint.required).following:
+            total = float(beams.totals[index, place]) + float(log_probabilities[row, token])
             candidates.setdefault((place, token), total)
     banks: dict[int, list[tuple[float, int, int]]] = {}
     for (place, token), total in candidates.items():
         if total > -math.inf:
-            met = Progress.of([*rows[place], token], constraint.required).met
+            met = Progress.of([*outputs[place], token], constraint.required).met
             banks.setdefault(met, []).append((total, place, token))
     queues = [sorted(banks[met], key=lambda each: (-each[0], each[1:])) for met in sorted(banks, reverse=True)]
     ordered: list[tuple[float, int, int]] = []
-    while len(ordered) < 2 * width and any(queues):
+    while len(ordered) < 2 * beams.totals.shape[1] and any(queues):
         for queue in queues:
             if queue:
                 ordered.append(queue.pop(0))
@@ -228,39 +241,40 @@ def _best(hypotheses: list[Hypothesis], count: int) -> list[Hypothesis]:
     return sorted(hypotheses, key=lambda each: -each.score)[:count]
 
 
-def _settled(found: list[Hypothesis], best_alive: float, constraint: Constraints, options: BeamOptions) -> bool:
-    """Whether no live hypothesis can come among the best any more."""
-    if best_alive == -math.inf:
-        return True
+def _bar(found: list[Hypothesis], constraint: Constraints, options: BeamOptions) -> float:
+    """The log-probability that a live hypothesis must exceed to come among the best still."""
     if len(found) < options.n_best:
-        return False
-    reachable = best_alive / length_penalty(constraint.max_length + 1, options.length_penalty)
-    return found[-1].score >= reachable
+        return -math.inf
+    return found[-1].score * length_penalty(constraint.max_length + 1, options.length_penalty)
 
 
 def _advance(
     beams: _Beams,
     weights: Tensor | None,
+    live: Tensor,
     kept: list[int],
     picked: list[list[int]],
     totals: list[list[float]],
     origins: list[list[int]],
     tokens: list[list[int]],
-    width: int,
 ) -> tuple[_Beams, Tensor]:
-    """The beams of the searches that go on, and the rows of the old batch that they come from."""
+    """The beams of the searches that go on, and the rows of the state that their live hypotheses come from."""
+    width = beams.totals.shape[1]
 
     def taken(table: Sequence[Sequence[float]], missing: float) -> list[list[float]]:
         return [
-            [missing if rank < 0 else table[index][rank] for rank in ranks]
+            [table[index][rank] for rank in ranks] + [missing] * (width - len(ranks))
             for index, ranks in zip(kept, picked, strict=True)
         ]
 
     new_totals = torch.tensor(taken(totals, -math.inf), dtype=torch.float64)
     places = torch.tensor(taken(origins, 0), dtype=torch.int64)
     words = torch.tensor(taken(tokens, 0), dtype=torch.int64)
-    rows = (torch.tensor(kept).unsqueeze(1) * width + places).flatten()
-    history = beams.tokens.flatten(0, 1)[rows].unflatten(0, (len(kept), width))
+    old = (torch.tensor(kept).unsqueeze(1) * width + places).flatten()
+    history = beams.tokens.flatten(0, 1)[old].unflatten(0, (len(kept), width))
     history = torch.cat([history, words.unsqueeze(-1)], dim=-1)
-    attended = None if weights is None else weights.flatten(0, 1)[rows].unflatten(0, (len(kept), width))
+    attended = None if weights is None else weights.flatten(0, 1)[old].unflatten(0, (len(kept), width))
+    row_of = torch.zeros(beams.totals.numel(), dtype=torch.int64)
+    row_of[live] = torch.arange(len(live))
+    rows = row_of[old[new_totals.flatten() > -math.inf]]
     return _Beams(new_totals, history, attended), rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from ..decoding.greedy import write_outputs
 from ..decoding.hypothesis import Hypothesis, StepOutput
 from ..decoding.sampling import SamplingOptions, sample_generators
 from ..decoding.state import State, select_rows
+from ..models.decoder import DecoderState
 from ..models.encoder_decoder import EncoderDecoder
 
 __all__ = ["SearchOptions", "pair_log_probabilities", "translate_ids"]
@@ -114,7 +116,34 @@ def _translate_batch(
         return [flat[first : first + count] for first in range(0, len(flat), count)]
     if options.beam.beam == 1:
         return [[one] for one in write_outputs(_step_of(models), state, target_eos, own, source_lengths=lengths)]
-    return beam_search(_step_of(models), state, target_eos, options.beam, own, lengths)
+    selection = _Selection(len(chosen))
+    return beam_search(_step_of(models), state, target_eos, options.beam, own, lengths, selection)
+
+
+class _Selection:
+    """Picks rows of states, and of what was read only where a row's source is another one than before.
+
+    The hypotheses of a source share what was read of it, which is by far the largest part of a state.
+
+    Args:
+        sources: how many rows there are, each of its own source.
+    """
+
+    def __init__(self, sources: int) -> None:
+        self._sources = torch.arange(sources)
+
+    def __call__(self, states: State, rows: Tensor) -> State:
+        chosen = self._sources[rows]
+        same = torch.equal(chosen, self._sources)
+        self._sources = chosen
+        return tuple(self._select(state, rows, same) for state in states)
+
+    def _select(self, state: DecoderState, rows: Tensor, same: bool) -> DecoderState:
+        if not same:
+            return cast(DecoderState, select_rows(state, rows))
+        # Dropping what would be picked again as it is, and putting it back.
+        light = select_rows(state._replace(memory=None, context=None), rows)
+        return cast(DecoderState, light._replace(memory=state.memory, context=state.context))
 
 
 @torch.inference_mode()
@@ -131,8 +160,8 @@ def _step_of(models: Sequence[EncoderDecoder]) -> Callable[[Tensor, State], Step
             model.step(tokens.unsqueeze(0).to(model.output_bias.device), state)
             for model, state in zip(models, states, strict=True)
         ]
-        each = torch.stack([output.logits[0].float().log_softmax(-1) for output in outputs])
-        together = each[0] if len(models) == 1 else each.logsumexp(0) - math.log(len(models))
+        each = [output.logits[0].float().log_softmax(-1) for output in outputs]
+        together = each[0] if len(models) == 1 else torch.stack(each).logsumexp(0) - math.log(len(models))
         weights = [output.weights[0] for output in outputs if output.weights is not None]
         attended = torch.stack(weights).mean(0) if weights else None
         return StepOutput(together, tuple(output.state for output in outputs), attended)
