@@ -152,6 +152,9 @@ class TrainingConfig(Section):
     save_every: int | None = Field(
         None, ge=1, description="Steps between checkpoints (null: at each evaluation and every ten minutes)."
     )
+    keep_evaluated: int = Field(
+        0, ge=0, description="Weights of so many latest evaluations are kept, to be averaged later (0)."
+    )
     seed: int = Field(1, ge=0, description="Seed of every random number (1).")
     device: str = Field("auto", description="auto, cpu, cuda or mps (auto).")
     num_threads: int | None = Field(None, ge=1, description="CPU threads (null: as torch chooses).")

@@ -200,6 +200,25 @@ def _log_of(translator: Translator, source: str, target: list[int], step: int) -
     return float(logits.double().log_softmax(-1)[[*target, eos][step]])
 
 
+def test_checkpoints_of_the_latest_evaluations_are_averaged(tmp_path: Path) -> None:
+    training = {"max_steps": 6, "max_epochs": None, "evaluate_every": 2, "keep_evaluated": 2}
+    train(config(write_pairs(tmp_path), training=training), tmp_path / "run")
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("evaluated-*"))
+    assert kept == ["evaluated-000000004", "evaluated-000000006"]
+    states = []
+    for name in kept:
+        checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints", (name,))
+        assert checkpoint is not None
+        states.append(unpack(checkpoint.tensors, checkpoint.state)["model"])
+    found = load_model(tmp_path / "run", average=2)[2].state_dict()
+    for name, value in found.items():
+        assert not torch.equal(states[0][name], states[1][name])
+        torch.testing.assert_close(value, ((states[0][name].double() + states[1][name]) / 2).float(), rtol=1e-6, atol=0)
+    assert Translator.from_runs([tmp_path / "run"], average=2).translate(["the cat"])[0].alternatives
+    with pytest.raises(RunError, match="of 2 evaluations were kept, not of 3"):
+        load_model(tmp_path / "run", average=3)
+
+
 def test_evaluation_is_that_of_its_parts(translator: Translator, tmp_path: Path) -> None:
     from sacrebleu.metrics import BLEU
 

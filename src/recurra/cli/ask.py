@@ -61,6 +61,12 @@ def _load_any(directory: str, device: str) -> Any:
     return load(directory, device=device)
 
 
+def _load_averaged(directory: str, device: str, average: int) -> Any:
+    from ..tasks.translator import Translator
+
+    return Translator.from_runs([directory], device=device, average=average)
+
+
 def evaluate(
     directory: RunDirectory,
     data: Annotated[
@@ -81,6 +87,10 @@ def evaluate(
             "--beam", min=1, help="Translation: hypotheses kept (default: decoding.beam).", show_default=False
         ),
     ] = None,
+    average: Annotated[
+        int,
+        typer.Option("--average", min=0, help="Translation: as of `recurra translate`; 0: the best weights."),
+    ] = 0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +100,7 @@ def evaluate(
     each after reading what stands before it. A translation system translates the sources, and that is compared with the
     targets.
     """
-    predictor = _load_any(directory, device)
+    predictor = _load_averaged(directory, device, average) if average else _load_any(directory, device)
     if predictor.config.task == "translation":
         with _bar("translating") as progress:
             pairs.evaluate(predictor, data or [], source, target, beam, progress, as_json)

@@ -77,6 +77,14 @@ def translate(
         list[str] | None,
         typer.Option("--require", metavar="WORD...", help="Words that must occur (default: none).", show_default=False),
     ] = None,
+    average: Annotated[
+        int,
+        typer.Option(
+            "--average",
+            min=0,
+            help="Mean of the weights of so many latest evaluations (training.keep_evaluated); 0: the best weights.",
+        ),
+    ] = 0,
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw translations by their probability (default: search the likeliest).")
     ] = False,
@@ -143,7 +151,7 @@ def translate(
         options["sampling"] = SamplingOptions(temperature, top_p=top_p)
     from ..tasks.translator import Translator
 
-    translator = Translator.from_runs(directories, device=device)
+    translator = Translator.from_runs(directories, device=device, average=average)
     session = _Session(translator, options, n_best, attention, as_json)
     if sys.stdin.isatty():
         message("Type a sentence to translate; end with Ctrl-D.")

@@ -21,6 +21,7 @@ from ..decoding.hypothesis import Hypothesis
 from ..errors import ConfigError, RunError
 from ..models.encoder_decoder import EncoderDecoder
 from ..models.loss import smoothed_cross_entropy
+from ..training.averaging import average_weights
 from ..training.processes import Processes
 from ..training.randomness import seed_everything
 from ..training.run_directory import CONFIG, read_run
@@ -283,11 +284,15 @@ def prepare_task(config: TranslationConfig, run_dir: Path, processes: Processes)
 
 
 def load_model(
-    run_dir: str | Path,
+    run_dir: str | Path, *, average: int = 0
 ) -> tuple[TranslationConfig, tuple[SentenceTokenizer, SentenceTokenizer], EncoderDecoder]:
     """The configuration, tokenizers and trained model of a run directory; the model on the CPU, in evaluation mode.
 
     A run whose model.safetensors is missing or damaged gives a checkpoint; see `recurra.training.run_weights`.
+
+    Args:
+        run_dir: a run.
+        average: take the mean of the weights of so many latest evaluations; 0: the best weights.
 
     Raises:
         RunError: if the folder is no run of a translation system, or has no weights that can be read.
@@ -300,7 +305,7 @@ def load_model(
     tokenizers = load_tokenizers(run_dir)
     model = _model(*tokenizers, model_settings(config, run_dir))
     try:
-        model.load_state_dict(read_weights(run_dir))
+        model.load_state_dict(average_weights(run_dir, average) if average else read_weights(run_dir))
     except RuntimeError as error:
         raise RunError(f"{run_dir}: the weights do not fit {CONFIG} and the tokenizers; one was changed.") from error
     return config, tokenizers, model.eval()

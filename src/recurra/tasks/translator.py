@@ -58,8 +58,13 @@ class Translator:
         self.directory = directory
 
     @classmethod
-    def from_runs(cls, directories: Sequence[str | Path], *, device: str = "auto") -> Self:
+    def from_runs(cls, directories: Sequence[str | Path], *, device: str = "auto", average: int = 0) -> Self:
         """Load one run, or an ensemble of several with the same tokenizers.
+
+        Args:
+            directories: of the runs.
+            device: auto, cpu, cuda or mps.
+            average: take the mean of the weights of each run's latest evaluations, so many; 0: its best weights.
 
         Raises:
             RunError: if one is no run of a translation system, is damaged, or has other tokenizers than the first.
@@ -67,7 +72,7 @@ class Translator:
         if not directories:
             raise RunError("no run directory was named; name at least one.")
         where = find_device(device, "--device")
-        loaded = [load_model(directory) for directory in directories]
+        loaded = [load_model(directory, average=average) for directory in directories]
         config, tokenizers, _ = loaded[0]
         for directory, (_, others, _) in zip(directories, loaded, strict=True):
             if any(one.tokenizer != other.tokenizer for one, other in zip(tokenizers, others, strict=True)):

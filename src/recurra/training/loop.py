@@ -14,6 +14,7 @@ import torch
 
 from ..config import LoggingConfig, TrainingConfig
 from ..errors import RunError
+from .averaging import keep_evaluated
 from .checkpoint import load_checkpoint, pack, save_checkpoint, set_aside, unpack
 from .interrupts import Interrupts
 from .logging import RunLog, bits_per_character, perplexity
@@ -296,6 +297,8 @@ class Trainer:
                 if self.processes.is_main:
                     state = {"model": self.task.model.state_dict(), "step": self.step, "loss": loss}
                     save_checkpoint(self.checkpoints, "best", *pack(state))
+            if self.config.keep_evaluated and self.processes.is_main:
+                keep_evaluated(self.checkpoints, self.task.model.state_dict(), self.step, self.config.keep_evaluated)
         self.model.train()
         if self._log is not None:
             record = self._record(epoch, "valid", loss, tokens, characters)
