@@ -88,6 +88,9 @@ class TranslationModelConfig(Section):
     coverage: bool = Field(
         False, description="Let additive attention know what was attended before (See et al. 2017) (false)."
     )
+    copy_source: bool = Field(
+        False, description="Mix copies of attended source tokens into the output (See et al. 2017) (false)."
+    )
     fixed_context: Literal["initial", "every-step"] = Field(
         "every-step",
         description="Without attention: the context sets the first state alone (Sutskever et al. 2014), or also enters "
@@ -121,6 +124,8 @@ class TranslationModelConfig(Section):
             raise ValueError("input_feeding is for decoder luong with attention; the others feed the context by design")
         if self.coverage and self.attention not in ("additive", "concat"):
             raise ValueError(f"coverage is for additive or concat attention, not for {self.attention}")
+        if self.copy_source and self.attention in ("none", "local"):
+            raise ValueError(f"copy_source needs attention weights that sum to one, which {self.attention} has not")
         if self.attention == "dot" and self.annotation_size != self.hidden_size:
             raise ValueError(
                 f"attention dot needs annotations of hidden_size {self.hidden_size}, but they have "
@@ -211,4 +216,6 @@ class TranslationConfig(RunConfig):
             raise ValueError(
                 "model.tied all needs one vocabulary: set tokenizer.joint to true or model.tied to decoder"
             )
+        if self.model.copy_source and not self.tokenizer.joint:
+            raise ValueError("model.copy_source needs one vocabulary: set tokenizer.joint to true")
         return self

@@ -128,6 +128,7 @@ def test_logits_and_weights_are_those_of_the_equations(kind: str) -> None:
 MANY: list[dict[str, Any]] = [
     *({**form, "decoder_layers": 2, "cell": cell} for form in FORMS.values() for cell in ("gru", "lstm")),
     {"coverage": True},
+    {"copy_source": True, "reverse_source": True},
     {"decoder": "stacked", "decoder_layers": 3, "coverage": True},
     {"attention": "multi-head", "attention_heads": 2, "layer_norm": True},
     {"attention": "local", "attention_window": 2, "decoder": "luong"},
@@ -208,6 +209,26 @@ def test_output_dropout_has_one_mask_for_all_steps() -> None:
     assert (kept == kept[:1]).all()
 
 
+def test_copies_are_mixed_in_as_the_equation_says() -> None:
+    network, plain = model(copy_source=True), model()
+    plain.load_state_dict(network.state_dict(), strict=False)
+    assert network.copy_gate is not None
+    features: list[Tensor] = []
+    network.decoder.register_forward_hook(lambda module, inputs, output: features.append(output.features))
+    with torch.no_grad():
+        found, without = network(SOURCE, LENGTHS, TARGET), plain(SOURCE, LENGTHS, TARGET)
+        gates = torch.sigmoid(network.copy_gate(features[0]))[..., 0]
+    assert found.weights is not None
+    for row, length in enumerate(LENGTHS.tolist()):
+        for step in range(len(TARGET)):
+            gate = float(gates[step, row])
+            expected = gate * without.logits[step, row].softmax(-1).numpy()
+            for place in range(length):
+                expected[SOURCE[place, row]] += (1 - gate) * float(found.weights[step, row, place])
+            np.testing.assert_allclose(found.logits[step, row].exp().numpy(), expected, rtol=1e-10)
+            assert expected.sum() == pytest.approx(1.0)
+
+
 def test_embeddings_are_tied_as_asked() -> None:
     sizes = {tied: sum(p.numel() for p in model(tied=tied).parameters()) for tied in ("none", "decoder", "all")}
     assert sizes["none"] - sizes["decoder"] == V * E == sizes["decoder"] - sizes["all"]
@@ -268,6 +289,7 @@ def test_what_does_not_fit_together_is_said() -> None:
         ({"decoder": "stacked", "decoder_layers": 1}, "decoder_layers must be at least 2"),
         ({"input_feeding": True}, "input_feeding is for decoder luong"),
         ({"coverage": True, "attention": "dot", "bidirectional": False}, "coverage is for additive"),
+        ({"copy_source": True, "attention": "local"}, "weights that sum to one"),
         ({"attention": "dot"}, "dot needs annotations of hidden_size"),
         ({"attention": "multi-head", "attention_heads": 5}, "does not divide"),
     ]

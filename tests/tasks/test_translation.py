@@ -239,7 +239,12 @@ def test_ten_pairs_are_learnt_by_heart(tmp_path: Path) -> None:
     files = write_pairs(tmp_path, 10)
     files |= {"valid_source": files["source"], "valid_target": files["target"]}
     training = {"max_epochs": 100, "label_smoothing": 0.0, "learning_rate": 0.02, "evaluate_every": 100}
-    for number, model in enumerate(({"attention": "none"}, {"decoder": "conditional", "coverage": True})):
+    models: list[dict[str, Any]] = [
+        {"attention": "none"},
+        {"decoder": "conditional", "coverage": True},
+        {"copy_source": True},
+    ]
+    for number, model in enumerate(models):
         result = train(config(files, model=model, training=training), tmp_path / str(number))
         assert result.metrics["exact"] == 1.0, model
 
@@ -340,6 +345,8 @@ def test_what_cannot_be_trained_on_leaves_the_folder_free(tmp_path: Path) -> Non
             config(files, data=wrong)
     with pytest.raises(ValueError, match="tied all needs one vocabulary"):
         config(files, tokenizer={"joint": False})
+    with pytest.raises(ValueError, match="copy_source needs one vocabulary"):
+        config(files, model={"copy_source": True, "tied": "decoder"}, tokenizer={"joint": False})
     with pytest.raises(ValueError, match="select_by bleu needs translations"):
         config(files, training={"select_by": "bleu", "translate_valid": 0})
 

@@ -36,6 +36,7 @@ class DecoderState(NamedTuple):
         coverage: (1, B, S), the sum of all weights so far.
         memory: what is attended over.
         context: (1, B, M), the fixed context of a decoder without attention.
+        source: (S, B) int64, the source tokens, where they can be copied.
     """
 
     parts: tuple[Any, ...]
@@ -44,6 +45,7 @@ class DecoderState(NamedTuple):
     coverage: Tensor | None = None
     memory: Memory | None = None
     context: Tensor | None = None
+    source: Tensor | None = None
 
 
 class DecoderOutput(NamedTuple):

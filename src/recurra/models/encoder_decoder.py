@@ -10,14 +10,17 @@ from torch.nn import functional as F
 
 from ..config_translation import TranslationModelConfig
 from ..layers.regularize import locked_mask
-from .decoder import DecoderState, make_decoder
+from .decoder import DecoderOutput, DecoderState, make_decoder
 from .encoder import Encoder, locked
 
 __all__ = ["EncoderDecoder", "EncoderDecoderOutput"]
 
 
 class EncoderDecoderOutput(NamedTuple):
-    """Logits (T, B, V), attention weights (T, B, S) or None, and the decoder's state after the last step."""
+    """Logits (T, B, V), attention weights (T, B, S) or None, and the decoder's state after the last step.
+
+    Where source tokens are copied, the logits are the logarithms of the mixed probabilities themselves.
+    """
 
     logits: Tensor
     weights: Tensor | None
@@ -38,8 +41,10 @@ class EncoderDecoder(nn.Module):
 
     def __init__(self, source_size: int, target_size: int, config: TranslationModelConfig) -> None:
         super().__init__()
-        if config.tied == "all" and source_size != target_size:
-            raise ValueError(f"vocabularies of {source_size} and {target_size} tokens cannot share an embedding")
+        if (config.tied == "all" or config.copy_source) and source_size != target_size:
+            raise ValueError(
+                f"vocabularies of {source_size} and {target_size} tokens cannot share an embedding or copy tokens"
+            )
         self.config = config
         self.source_size = source_size
         self.target_size = target_size
@@ -50,6 +55,7 @@ class EncoderDecoder(nn.Module):
         self.decoder = make_decoder(config)
         self.output = nn.Linear(width, target_size, bias=False) if config.tied == "none" else None
         self.output_bias = nn.Parameter(torch.empty(target_size))
+        self.copy_gate = nn.Linear(width, 1) if config.copy_source else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -75,21 +81,37 @@ class EncoderDecoder(nn.Module):
 
     def encode(self, source: Tensor, lengths: Tensor) -> DecoderState:
         """Read sources; the decoder's state before its first step. Arguments as in `forward`."""
-        if self.config.reverse_source:
-            source = reverse(source, lengths)
+        read = reverse(source, lengths) if self.config.reverse_source else source
         embedding = self.target_embedding if self.source_embedding is None else self.source_embedding
-        encoded = self.encoder(self._embed(embedding, source), lengths)
+        encoded = self.encoder(self._embed(embedding, read), lengths)
         if self.config.reverse_source:
             # In the order of the text again, so that attention weights are those of its words.
             encoded = encoded._replace(annotations=reverse(encoded.annotations, lengths))
-        return self.decoder.initial_state(encoded)
+        state = self.decoder.initial_state(encoded)
+        return state if self.copy_gate is None else state._replace(source=source)
 
     def step(self, tokens: Tensor, state: DecoderState) -> EncoderDecoderOutput:
         """Go on by T tokens (T, B) from a state."""
         output = self.decoder(self._embed(self.target_embedding, tokens), state)
         features = locked(output.features, self.config.output_dropout, self.training)
         weight = self.target_embedding.weight if self.output is None else self.output.weight
-        return EncoderDecoderOutput(F.linear(features, weight, self.output_bias), output.weights, output.state)
+        logits = F.linear(features, weight, self.output_bias)
+        if self.copy_gate is not None:
+            logits = self._with_copies(logits, features, output)
+        return EncoderDecoderOutput(logits, output.weights, output.state)
+
+    def _with_copies(self, logits: Tensor, features: Tensor, output: DecoderOutput) -> Tensor:
+        """log(g P(y) + (1 - g) sum of the weights of the source tokens that are y) (See et al. 2017, equation 9).
+
+        The gate g is a sigmoid of the readout, which is made of the state, context and word that their equation 8
+        takes. A source word that the vocabulary lacks is copied as <unk>, for which it is then written.
+        """
+        assert self.copy_gate is not None and output.weights is not None and output.state.source is not None
+        gate = torch.sigmoid(self.copy_gate(features))
+        tokens = output.state.source.t().unsqueeze(0).expand(len(logits), -1, -1)
+        copied = (1 - gate) * output.weights.to(gate.dtype)
+        mixed = (gate * logits.softmax(-1)).scatter_add(-1, tokens, copied)
+        return mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log()
 
     def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
         # Undoes the small deviation that the output layer wants of a shared matrix (Vaswani et al. 2017, section 3.4).
