@@ -1,0 +1,135 @@
+"""Keep what translation runs show on a test set in experiments/results: measures, curves, BLEU by source length.
+
+    python experiments/record_translation.py NAME --run RUN... [--contrast RUN] --source F --target F --title TITLE \\
+        --command COMMAND
+
+Runs of different seeds are measured one by one; a contrasting run beside the first in BLEU by source length.
+Each run translates the test set once. Data paths are shown by file name only, and weights stay where they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import statistics
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sacrebleu.metrics import BLEU
+
+import recurra
+from recurra.data.parallel import read_pairs
+from recurra.tasks.translation_measures import measure
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from machine import describe
+
+RESULTS = Path(__file__).parent / "results"
+BOUNDS = ((1, 8), (9, 11), (12, 14), (15, 18), (19, 1000))
+MEASURES = {"bleu_tokenized": "BLEU, tokenised, lower case", "bleu": "sacreBLEU", "chrf": "chrF"}
+
+
+def by_length(sources: list[str], texts: list[str], references: list[str]) -> list[float]:
+    """Tokenised BLEU of the sentences whose source has a number of words within each of `BOUNDS`."""
+    scores = []
+    for low, high in BOUNDS:
+        chosen = [index for index, source in enumerate(sources) if low <= len(source.split()) <= high]
+        bleu = BLEU(lowercase=True, tokenize="none", force=True)
+        scores.append(bleu.corpus_score([texts[i] for i in chosen], [[references[i] for i in chosen]]).score)
+    return scores
+
+
+def draw(path: Path, curves: dict[str, list[float]]) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.0, 3.8), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    for name, scores in curves.items():
+        axes.plot(range(len(scores)), scores, marker="o", label=name)
+    axes.set_xticks(range(len(BOUNDS)), [f"{low}-{high}" if high < 1000 else f"{low}+" for low, high in BOUNDS])
+    axes.set_xlabel("words in the source")
+    axes.set_ylabel("BLEU")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("--run", type=Path, nargs="+", required=True)
+    parser.add_argument("--contrast", type=Path)
+    parser.add_argument("--average", type=int, default=0)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--command", required=True)
+    parser.add_argument("--note", default="")
+    options = parser.parse_args()
+    from recurra.tasks.translator import Translator
+
+    folder = RESULTS / options.name
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs, _ = read_pairs(options.source, options.target, None)
+    sources = [pair.source for pair in pairs]
+    found: list[dict[str, Any]] = []
+    curves: dict[str, list[float]] = {}
+    runs = [*options.run, *([options.contrast] if options.contrast else [])]
+    for run in runs:
+        translator = Translator.from_runs([run], device="cpu", average=options.average)
+        references = [translator.target_tokenizer.tokenizer.normalize(pair.target) for pair in pairs]
+        texts = [each.best for each in translator.translate(sources)]
+        measures = measure(texts, references)
+        records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        found.append(
+            {
+                **measures._asdict(),
+                "seed": translator.config.training.seed,
+                "minutes": records[-1]["seconds"] / 60,
+                "weights": sum(parameter.numel() for parameter in translator.models[0].parameters()),
+                "attention": translator.config.model.attention,
+            }
+        )
+        if run in (options.run[0], options.contrast):
+            curves[f"attention {translator.config.model.attention}"] = by_length(sources, texts, references)
+    draw(folder / "bleu_by_length.png", curves)
+    first = options.run[0]
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    for key, value in config["data"].items():
+        config["data"][key] = Path(value).name if isinstance(value, str) and "/" in value else value
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    for file in ("metrics.jsonl", "learning_curve.png", "attention.png"):
+        shutil.copyfile(first / file, folder / file)
+    lines = [f"# {options.title}", "", "    " + options.command.replace("\n", "\n    "), ""]
+    lines += ["| attention | seed | " + " | ".join(MEASURES.values()) + " | length ratio | minutes | weights |"]
+    lines += ["|---|---|" + "---|" * len(MEASURES) + "---|---|---|"]
+    for each in found:
+        values = " | ".join(f"{each[name]:.2f}" for name in MEASURES)
+        lines.append(
+            f"| {each['attention']} | {each['seed']} | {values} | {each['length_ratio']:.3f} | {each['minutes']:.0f} | "
+            f"{each['weights']:,} |"
+        )
+    if len(options.run) > 1:
+        scores = [each["bleu_tokenized"] for each in found[: len(options.run)]]
+        lines += ["", f"Tokenised BLEU of the seeds: {statistics.mean(scores):.2f} +- {statistics.stdev(scores):.2f}."]
+    lines += ["", "![BLEU by source length](bleu_by_length.png)", "", "![Learning curve](learning_curve.png)", ""]
+    lines += [f"- {name}: `{signature}`" for name, signature in found[0]["signatures"].items()]
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "tokenizers", "sacrebleu"))
+    lines += [
+        f"- {describe().rpartition(',')[0]}",
+        f"- recurra {recurra.__version__}, Python {platform.python_version()}, {packages}",
+    ]
+    if options.note:
+        lines += ["", options.note]
+    (folder / "README.md").write_text("\n".join([*lines, ""]))
+    print(folder / "README.md")
+
+
+if __name__ == "__main__":
+    main()
