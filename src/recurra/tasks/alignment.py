@@ -9,7 +9,28 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-__all__ = ["draw_attention", "pharaoh", "word_places", "word_weights"]
+__all__ = ["align_words", "draw_attention", "pharaoh", "word_places", "word_weights"]
+
+
+def align_words(
+    weights: npt.NDArray[np.float64],
+    source: str,
+    source_pieces: Sequence[str],
+    target: str,
+    target_pieces: Sequence[str],
+) -> list[tuple[int, int]]:
+    """Which source word each target word attends to most, as `pharaoh` gives it.
+
+    Args:
+        weights: (target tokens, source tokens), ends left out.
+        source, target: normalised sentences; white space parts their words.
+        source_pieces, target_pieces: the text of each token.
+    """
+    places = [
+        word_places(" ".join(text.split()), pieces)
+        for text, pieces in ((source, source_pieces), (target, target_pieces))
+    ]
+    return pharaoh(word_weights(weights, *places))
 
 
 def word_places(text: str, pieces: Sequence[str]) -> list[int | None]:
@@ -17,22 +38,35 @@ def word_places(text: str, pieces: Sequence[str]) -> list[int | None]:
 
     Args:
         text: normalised, with single spaces and none at its ends.
-        pieces: the text of each token in order; what is not found in the text goes with the word before it.
+        pieces: the text of each token in order. Where tokens hold the white space themselves, they alone tell; where
+            none does, as with word tokens, they are looked up in the text.
     """
+    if any(piece != piece.strip() for piece in pieces):
+        return _places_by_spaces(pieces)
     places: list[int | None] = []
     cursor = 0
     for piece in pieces:
-        bare = piece.strip()
-        if not bare:
-            # A loose byte is no white space, but a token of spaces is.
-            places.append(None if piece else (places[-1] if places else 0))
-            continue
-        found = text.find(bare, cursor)
-        if found < 0 or text[cursor:found].strip():
+        found = text.find(piece, cursor)
+        # What the text does not hold goes with the word before it.
+        if found < 0 or not piece or text[cursor:found].strip():
             places.append(places[-1] if places else 0)
             continue
         places.append(text[:found].count(" "))
-        cursor = found + len(bare)
+        cursor = found + len(piece)
+    return places
+
+
+def _places_by_spaces(pieces: Sequence[str]) -> list[int | None]:
+    places: list[int | None] = []
+    word, begins = -1, True
+    for piece in pieces:
+        if not piece.strip():
+            begins = True
+            places.append(None)
+            continue
+        word += begins or piece[0].isspace()
+        begins = piece[-1].isspace()
+        places.append(word)
     return places
 
 

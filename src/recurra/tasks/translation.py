@@ -27,12 +27,12 @@ from ..training.randomness import seed_everything
 from ..training.run_directory import CONFIG, read_run
 from ..training.run_weights import read_weights
 from ..training.task import Evaluation, Loss, Task
-from .alignment import draw_attention, pharaoh, word_places, word_weights
+from .alignment import align_words, draw_attention
 from .own_cell import model_settings
 from .training_run import TrainingResult, train_run
 from .translation_files import load_tokenizers, open_pairs, prepare_pairs
 from .translation_measures import exact, measure, require_sacrebleu
-from .translation_search import SearchOptions, translate_ids
+from .translation_search import SearchOptions, greatest_length, translate_ids
 
 __all__ = ["TranslationTask", "load_model", "prepare_task", "train"]
 
@@ -162,7 +162,7 @@ class TranslationTask:
     def _translate(self, pairs: Sequence[Pair]) -> list[Hypothesis]:
         sources = [self._source.encode(pair.source) for pair in pairs]
         decoding = self.config.decoding
-        limits = [Constraints(int(decoding.max_length_ratio * len(source)) + 10, no_repeat=0) for source in sources]
+        limits = [Constraints(greatest_length(decoding, len(source))) for source in sources]
         # Greedily: a search costs several times as much and ranks the epochs alike.
         found = translate_ids(
             [self._network],
@@ -192,13 +192,10 @@ class TranslationTask:
             if found.weights is not None:
                 weights = found.weights.double().numpy()
                 pieces = self._source.pieces(pair.source)
-                own = [self._target.decode([token]) for token in found.tokens]
-                words = word_weights(
-                    weights[: len(own), : len(pieces)],
-                    word_places(" ".join(pair.source.split()), pieces),
-                    word_places(text, own),
-                )
-                lines["alignment"] = " ".join(f"{source}-{target}" for source, target in pharaoh(words))
+                own = [self._target.piece(token) for token in found.tokens]
+                normal = self._source.tokenizer.normalize(pair.source)
+                aligned = align_words(weights[: len(own), : len(pieces)], normal, pieces, text, own)
+                lines["alignment"] = " ".join(f"{source}-{target}" for source, target in aligned)
                 if index == 0 and self._run_dir is not None and self.config.logging.picture:
                     draw_attention(
                         self._run_dir / ATTENTION, weights, [*pieces, "<eos>"], [*own, "<eos>"][: len(weights)]

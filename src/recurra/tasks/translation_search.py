@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..config_translation import DecodingConfig
 from ..data.token_batches import PairBatch, group_by_length, pad
 from ..decoding.beam_search import BeamOptions, beam_search
 from ..decoding.constraints import Constraints
@@ -22,7 +23,7 @@ from ..decoding.state import State, select_rows
 from ..models.decoder import DecoderState
 from ..models.encoder_decoder import EncoderDecoder
 
-__all__ = ["SearchOptions", "pair_log_probabilities", "translate_ids"]
+__all__ = ["SearchOptions", "greatest_length", "pair_log_probabilities", "translate_ids"]
 
 Ids = npt.NDArray[np.uint32]
 
@@ -45,6 +46,11 @@ class SearchOptions:
     sampling: SamplingOptions | None = None
     seed: int = 0
     batch_size: int = 32
+
+
+def greatest_length(decoding: DecodingConfig, source_tokens: int) -> int:
+    """Most tokens of a translation, unless a call asks for another number."""
+    return int(decoding.max_length_ratio * source_tokens) + 10
 
 
 def translate_ids(

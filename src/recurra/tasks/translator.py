@@ -21,11 +21,11 @@ from ..errors import ConfigError, RunError
 from ..models.encoder_decoder import EncoderDecoder
 from ..training.logging import perplexity
 from ..training.processes import find_device
-from .alignment import pharaoh, word_places, word_weights
+from .alignment import align_words
 from .translation import load_model
 from .translation_answers import PairScore, TranslatedText, Translation
 from .translation_measures import measure
-from .translation_search import SearchOptions, pair_log_probabilities, translate_ids
+from .translation_search import SearchOptions, greatest_length, pair_log_probabilities, translate_ids
 
 __all__ = ["Translator"]
 
@@ -150,7 +150,7 @@ class Translator:
         }
         constraints = [
             Constraints(
-                self._longest(len(sources[index])) if max_length is None else max_length,
+                greatest_length(decoding, len(sources[index])) if max_length is None else max_length,
                 min_length=min_length,
                 no_repeat=no_repeat,
                 **fixed,  # type: ignore[arg-type]
@@ -249,9 +249,6 @@ class Translator:
         found = measure([each.best for each in translations], references)._asdict()
         return {"loss": loss, "perplexity": perplexity(loss), "pairs": len(read), "tokens": tokens, **found}
 
-    def _longest(self, source: int) -> int:
-        return int(self.config.decoding.max_length_ratio * source) + 10
-
     def _tokens(self, text: str) -> tuple[int, ...]:
         tokens = tuple(map(int, self.target_tokenizer.encode(text)))
         if self.target_tokenizer.unk_id in tokens:
@@ -275,17 +272,13 @@ class Translator:
                     unknown[place] = pieces[int(weights[place, :read].argmax())]
         written = target.decode(found.tokens, unknown) if text is None else text
         own = [unknown.get(place, target.piece(token)) for place, token in enumerate(found.tokens)]
-        words = word_weights(
-            weights[: len(own), :read],
-            word_places(" ".join(source.tokenizer.normalize(sentence).split()), pieces),
-            word_places(" ".join(written.split()), own),
-        )
+        aligned = align_words(weights[: len(own), :read], source.tokenizer.normalize(sentence), pieces, written, own)
         return TranslatedText(
             _one_line(written),
             found.log_probability,
             found.score,
             len(found.tokens),
-            pharaoh(words),
+            aligned,
             [*pieces, "<eos>"],
             [*own, "<eos>"],
             weights,
