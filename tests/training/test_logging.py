@@ -57,6 +57,19 @@ def test_lines_are_json_even_where_numbers_are_endless(tmp_path: Path) -> None:
     assert line["perplexity"] is None and line["loss"] == 1e5
 
 
+def test_samples_may_hold_any_line_separator(tmp_path: Path) -> None:
+    text = "a\u2028b\u2029c\u0085d\x0be"
+    for _ in range(2):
+        log = RunLog(tmp_path, QUIET)
+        for step in (1, 2):
+            log.show_samples(step, [{"source": text, "text": text}])
+        log.close()
+    assert [(line["step"], line["source"]) for line in read_metrics(tmp_path / "samples.jsonl")] == [
+        (1, text),
+        (2, text),
+    ]
+
+
 def test_tensorboard_and_picture(tmp_path: Path) -> None:
     log = RunLog(tmp_path, LoggingConfig(progress=False))
     for step, loss in ((1, 3.0), (2, 2.0)):

@@ -42,9 +42,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl; an unfinished last line is passed over."""
     records = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                records.append(json.loads(line))
+        # Not splitlines, which also parts at the separators of Unicode that JSON lets stand in a text.
+        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+            records.append(json.loads(line))
     return records
 
 
