@@ -138,6 +138,7 @@ MANY: list[dict[str, Any]] = [
     {"bridge": "copy", "encoder_layers": 2, "decoder_layers": 2, "cell": "lstm"},
     {"bridge": "none", "encoder_layers": 2, "cell": "gru_cho"},
     {"attention": "none", "fixed_context": "initial", "reverse_source": True, "bidirectional": False},
+    {"layer_norm": True, "bridge": "mean"},
 ]
 
 

@@ -63,7 +63,8 @@ class Encoder(nn.Module):
         mask = steps.unsqueeze(1) < lengths.to(embedded.device)
         annotations, final = self.recurrent(embedded, lengths=lengths)
         if self.norm is not None:
-            annotations = self.norm(annotations)
+            # Of padding the norm makes its bias, which must not enter a mean.
+            annotations = self.norm(annotations) * mask.unsqueeze(-1)
         return Encoded(locked(annotations, self.config.annotation_dropout, self.training), mask, final)
 
 
