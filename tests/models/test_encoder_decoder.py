@@ -139,6 +139,7 @@ MANY: list[dict[str, Any]] = [
     {"bridge": "none", "encoder_layers": 2, "cell": "gru_cho"},
     {"attention": "none", "fixed_context": "initial", "reverse_source": True, "bidirectional": False},
     {"layer_norm": True, "bridge": "mean"},
+    {"attention": "none", "fixed_context": "initial", "encoder_layers": 2, "decoder_layers": 1},
 ]
 
 

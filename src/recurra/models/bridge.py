@@ -17,6 +17,9 @@ __all__ = ["Bridge"]
 class Bridge(nn.Module):
     """The first state of each decoder layer.
 
+    A decoder that is lower than the encoder starts from the encoder's upper layers; of one that is higher, the layers
+    that have no partner start from the encoder's top.
+
     Kinds: `none`: zeros. `copy`: the state of the encoder layer at the same height, of both directions their mean
     (Sutskever, Vinyals & Le 2014). `dense`: tanh(W [forward; backward] + b) of that layer's last states, for each state
     of the cell (after Cho et al. 2014 and Bahdanau et al. 2015, which take the backward direction alone). `mean`:
@@ -61,9 +64,10 @@ class Bridge(nn.Module):
         for layer in range(self.layers):
             states = []
             for index, state in enumerate(final):
-                # (layers, directions, B, H); a decoder that is higher than the encoder starts from its top.
+                # (layers, directions, B, H)
                 parts = state.unflatten(0, (-1, self.directions))
-                chosen = parts[min(layer, parts.shape[0] - 1)]
+                height = parts.shape[0]
+                chosen = parts[min(layer + max(height - self.layers, 0), height - 1)]
                 if self.kind == "copy":
                     states.append(chosen.mean(0, keepdim=True))
                     continue
