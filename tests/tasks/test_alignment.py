@@ -17,6 +17,8 @@ def test_tokens_find_their_words() -> None:
     assert word_places("é b", [" ", "\ufffd", "\ufffd", " b"]) == [None, 0, 0, 1]
     assert word_places("xé b", [" x", "\ufffd", "\ufffd", " b"]) == [0, 0, 0, 1]
     assert word_places("a a a", ["a", "a", "a"]) == [0, 1, 2]
+    # A token that the text does not hold stops none after it.
+    assert word_places("the zebra is red", ["the", "X", "is", "red"]) == [0, 0, 2, 3]
     assert word_places("", []) == []
 
 

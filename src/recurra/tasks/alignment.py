@@ -47,8 +47,8 @@ def word_places(text: str, pieces: Sequence[str]) -> list[int | None]:
     cursor = 0
     for piece in pieces:
         found = text.find(piece, cursor)
-        # What the text does not hold goes with the word before it.
-        if found < 0 or not piece or text[cursor:found].strip():
+        # What the text does not hold, such as an unknown token, goes with the word before it.
+        if found < 0 or not piece:
             places.append(places[-1] if places else 0)
             continue
         places.append(text[:found].count(" "))
