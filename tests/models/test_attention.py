@@ -146,6 +146,14 @@ def test_monotonic_windows_go_on_from_the_position() -> None:
     torch.testing.assert_close(later.weights, whole.weights[2:], rtol=0, atol=0)
 
 
+def test_far_positions_are_told_apart_in_bfloat16() -> None:
+    module = attention("local-monotonic").bfloat16()
+    annotations = torch.randn(600, 1, M).bfloat16()
+    memory = remember(module, annotations, torch.ones(600, 1, dtype=torch.bool))
+    found = module(torch.randn(1, 1, Q).bfloat16(), memory, None, torch.tensor([511]))
+    assert found.weights[0, 0].nonzero()[:, 0].tolist() == [509, 510, 511, 512, 513]
+
+
 def test_a_softmax_over_nothing_is_zero_with_zero_gradient() -> None:
     scores = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     mask = torch.tensor([[True, False, True], [False, False, False]])

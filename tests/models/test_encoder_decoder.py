@@ -231,6 +231,14 @@ def test_copies_are_mixed_in_as_the_equation_says() -> None:
             assert expected.sum() == pytest.approx(1.0)
 
 
+def test_probabilities_are_mixed_in_single_precision_under_autocast() -> None:
+    network = model(copy_source=True).float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = network(SOURCE, LENGTHS, TARGET).logits
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits.exp().sum(-1), torch.ones(logits.shape[:2]), rtol=0, atol=0.02)
+
+
 def test_embeddings_are_tied_as_asked() -> None:
     sizes = {tied: sum(p.numel() for p in model(tied=tied).parameters()) for tied in ("none", "decoder", "all")}
     assert sizes["none"] - sizes["decoder"] == V * E == sizes["decoder"] - sizes["all"]

@@ -179,19 +179,21 @@ class LocalAttention(DotAttention):
         self, query: Tensor, memory: Memory, coverage: Tensor | None = None, position: Tensor | None = None
     ) -> Attended:
         mask = memory.mask.t().unsqueeze(1)
-        lengths = memory.mask.sum(0).to(query.dtype)
-        places = torch.arange(memory.mask.shape[0], device=query.device, dtype=query.dtype)
+        # In bfloat16 positions above 256 would fall together.
+        precise = torch.promote_types(query.dtype, torch.float32)
+        lengths = memory.mask.sum(0).to(precise)
+        places = torch.arange(memory.mask.shape[0], device=query.device, dtype=precise)
         if self.position is not None and self.centre is not None:
-            share = torch.sigmoid(torch.matmul(torch.tanh(self.position(query)), self.centre))
+            share = torch.sigmoid(torch.matmul(torch.tanh(self.position(query)), self.centre).to(precise))
             centre = (lengths * share).t().unsqueeze(-1)
         else:
             steps = torch.arange(query.shape[0], device=query.device)
             first = steps.new_zeros(query.shape[1]) if position is None else position
-            centre = torch.minimum(steps + first.unsqueeze(1), (lengths - 1).unsqueeze(1)).to(query.dtype).unsqueeze(-1)
+            centre = torch.minimum(steps + first.unsqueeze(1), (lengths - 1).unsqueeze(1)).to(precise).unsqueeze(-1)
         distance = places - centre
         weights = masked_softmax(self.scores(query, memory.keys), mask & (distance.abs() <= self.window))
         if self.centre is not None:
-            weights = weights * torch.exp(-2.0 * (distance / self.window).square())
+            weights = weights * torch.exp(-2.0 * (distance / self.window).square()).to(weights.dtype)
         return _average(weights, memory.values)
 
 

@@ -107,10 +107,12 @@ class EncoderDecoder(nn.Module):
         takes. A source word that the vocabulary lacks is copied as <unk>, for which it is then written.
         """
         assert self.copy_gate is not None and output.weights is not None and output.state.source is not None
-        gate = torch.sigmoid(self.copy_gate(features))
+        # Probabilities and their logarithms want more than the eight bits of bfloat16.
+        precise = torch.promote_types(logits.dtype, torch.float32)
+        gate = torch.sigmoid(self.copy_gate(features).to(precise))
         tokens = output.state.source.t().unsqueeze(0).expand(len(logits), -1, -1)
         copied = (1 - gate) * output.weights.to(gate.dtype)
-        mixed = (gate * logits.softmax(-1)).scatter_add(-1, tokens, copied)
+        mixed = (gate * logits.softmax(-1, dtype=precise)).scatter_add(-1, tokens, copied)
         return mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log()
 
     def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
