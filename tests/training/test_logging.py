@@ -84,6 +84,20 @@ def test_tensorboard_and_picture(tmp_path: Path) -> None:
     assert image.shape[1] > 600 and orange.sum() > 100
 
 
+def test_the_best_is_what_the_weights_are_kept_by(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, QUIET)
+    log.write(record(1, "valid", 2.0) | {"criterion": -20.0})
+    log.write(record(2, "valid", 2.5) | {"criterion": -30.0})
+    assert log.best == (2, 2.5)
+    log.draw()
+    log.close()
+    log = RunLog(tmp_path, QUIET)
+    for step, loss in ((1, 3.0), (2, 2.0), (3, 2.5)):
+        log.write(record(step, "valid", loss))
+    assert log.best == (2, 2.0)
+    log.close()
+
+
 def test_plain_lines_when_stderr_is_no_terminal(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     log = RunLog(tmp_path, LoggingConfig(tensorboard=False, picture=False), total=40)
     log.write(record(10, loss=math.log(8)) | {"bits_per_character": 1.5, "tokens_per_second": 12345.6}, 75.0)

@@ -98,6 +98,13 @@ class RunLog:
             self._progress.start()
 
     @property
+    def best(self) -> tuple[int, float]:
+        """Step and loss of the evaluation whose weights are kept: the lowest criterion, or loss where none is set."""
+        valid = [record for record in self._records if record["kind"] == "valid" and record["loss"] is not None]
+        chosen = min(valid, key=lambda record: record.get("criterion", record["loss"]))
+        return chosen["step"], chosen["loss"]
+
+    @property
     def position(self) -> int:
         """The size of metrics.jsonl in bytes, its lines forced to the disk."""
         try:
@@ -180,14 +187,18 @@ class RunLog:
         figure = Figure(figsize=(7.0, 4.2), dpi=110, layout="constrained")
         axes = figure.add_subplot()
         curves = {
-            kind: [(record["step"], record["loss"]) for record in self._records if record["kind"] == kind]
+            kind: [
+                (record["step"], record["loss"])
+                for record in self._records
+                if record["kind"] == kind and record["loss"] is not None
+            ]
             for kind in ("train", "valid")
         }
         if curves["train"]:
             axes.plot(*zip(*curves["train"], strict=True), color="tab:blue", linewidth=1.0, label="training")
         if curves["valid"]:
             axes.plot(*zip(*curves["valid"], strict=True), color="tab:orange", marker=".", label="validation")
-            step, loss = min(curves["valid"], key=lambda point: point[1])
+            step, loss = self.best
             axes.plot(step, loss, "*", color="tab:red", markersize=12, label=f"best: {loss:.4f} at step {step}")
         axes.set_xlabel("optimiser steps")
         axes.set_ylabel("loss (nats per token)")
