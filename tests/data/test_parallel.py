@@ -58,6 +58,10 @@ def test_what_is_wrong_is_said_with_file_and_line(tmp_path: Path) -> None:
         ),
         ({"pairs": write(tmp_path, "q.jsonl", ['{"source": "a", "target": 1}'])}, r"q\.jsonl:1: .*'target'"),
         ({"pairs": write(tmp_path, "r.jsonl", ['["a", "b"]'])}, r"r\.jsonl:1: there is no text under"),
+        (
+            {"pairs": write(tmp_path, "t.jsonl", ['{"source": "a", "target": "b\\ud83d"}'])},
+            r"t\.jsonl:1: .*'target' has half of a surrogate pair",
+        ),
         ({"pairs": write(tmp_path, "s.tsv", ["a\tb", "\tc"])}, r"s\.tsv:2: there is no sentence"),
         ({"pairs": write(tmp_path, "p.csv", ["a,b"])}, r"p\.csv: pairs are read from \.tsv"),
         ({"source": str(tmp_path), "target": two}, r"names \d+ files"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from .sentences import SentenceTokenizer
 from .text import expand_paths, read_lines
 
 __all__ = ["Pair", "ParallelCorpus", "read_pairs"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Pair(NamedTuple):
@@ -133,6 +136,11 @@ def _from_json(text: str, keys: tuple[str, str], place: str) -> Pair:
     for key, value in zip(keys, values, strict=True):
         if not isinstance(value, str):
             raise DataError(f"{place}: there is no text under the key {key!r}; mend the line or set data.keys.")
+        if _SURROGATE.search(value):
+            raise DataError(
+                f"{place}: the text under the key {key!r} has half of a surrogate pair, which is no "
+                "character; mend the line."
+            )
     return Pair(*values)
 
 
