@@ -299,7 +299,10 @@ class _SteppedBottomDecoder(Decoder):
 
 
 class BahdanauDecoder(_SteppedBottomDecoder):
-    """Attention before the recurrence: s_t = f(s_t-1, y_t-1, c_t), c_t attended from s_t-1 (Bahdanau et al. 2015)."""
+    """Attention before the recurrence: s_t = f(s_t-1, y_t-1, c_t), c_t attended from s_t-1 (Bahdanau et al. 2015).
+
+    Unlike the paper, the readout takes s_t and a tanh, not s_t-1 and a maxout.
+    """
 
     def _make_bottom(self) -> None:
         self.recurrent = layer_of(self.config, self.config.embedding_size + self.context_size)
