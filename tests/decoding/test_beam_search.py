@@ -14,7 +14,7 @@ from torch import Tensor
 from recurra.decoding.beam_search import BeamOptions, beam_search
 from recurra.decoding.constraints import Constraints, Progress
 from recurra.decoding.greedy import write_outputs
-from recurra.decoding.hypothesis import Hypothesis, StepOutput, length_penalty
+from recurra.decoding.hypothesis import StepOutput, length_penalty
 from recurra.decoding.sampling import SamplingOptions, sample_generators
 from recurra.errors import ConfigError
 
@@ -225,7 +225,6 @@ def test_drawn_outputs_have_their_probabilities() -> None:
 
 def test_length_penalty_is_wus() -> None:
     assert length_penalty(1, 0.7) == 1.0 and length_penalty(7, 1.0) == 2.0 and length_penalty(9, 0.0) == 1.0
-    assert isinstance(Hypothesis([1], -1.0, -1.0), tuple)
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 import recurra
 from recurra.config import save_config
-from recurra.data.parallel import Pair
 from recurra.data.token_batches import IGNORED, PairBatch
 from recurra.decoding.sampling import SamplingOptions
 from recurra.errors import ConfigError, DataError, RunError
@@ -362,4 +361,3 @@ def test_runs_of_other_kinds_are_told_apart(run: Path, tmp_path: Path) -> None:
         Translator.from_runs([run, tmp_path / "other"])
     with pytest.raises(RunError, match="no run directory was named"):
         Translator.from_runs([])
-    assert isinstance(Pair("a", "b"), tuple)
