@@ -20,6 +20,8 @@ from recurra.models.language_model import LanguageModel
 from recurra.tasks import hub
 from recurra.tasks.language_model_predictor import LanguageModelPredictor
 
+NEEDED = ("config.yaml", "tokenizer.json", "model.safetensors")
+
 
 class FolderHub:
     """Answers as huggingface_hub.HfApi does, with repositories as folders under `root`."""
@@ -103,7 +105,7 @@ def test_what_is_pushed_is_what_is_loaded(predictor: LanguageModelPredictor, fak
     assert address == "https://hub.example/cook/salads/commit/1"
     assert ("create_repo", {"repo_id": "cook/salads", "private": True}) in fake.calls
     assert ("HfApi", {"token": "secret"}) in fake.calls
-    assert {path.name for path in (fake.root / "cook/salads").iterdir()} == {*hub.FILES, "README.md"}
+    assert {path.name for path in (fake.root / "cook/salads").iterdir()} == {*NEEDED, "README.md"}
     for loaded in (recurra.load("cook/salads", revision="v1"), LanguageModelPredictor.from_pretrained("cook/salads")):
         assert loaded.score(["the pear"]) == predictor.score(["the pear"])
     assert ("snapshot_download", {"repo_id": "cook/salads", "revision": "v1"}) in fake.calls
@@ -123,7 +125,20 @@ def test_only_what_predicting_needs_is_fetched(predictor: LanguageModelPredictor
     predictor.push_to_hub("cook/salads")
     (fake.root / "cook/salads/pickled.bin").write_bytes(b"x")
     directory = hub.fetch("cook/salads")
-    assert {path.name for path in directory.iterdir()} == set(hub.FILES)
+    assert {path.name for path in directory.iterdir()} == set(NEEDED)
+
+
+def test_separate_tokenizers_are_fetched_too(fake: type[FolderHub]) -> None:
+    folder = fake.root / "cook/words"
+    folder.mkdir(parents=True)
+    save_config(Config(), folder / "config.yaml")
+    names = {"config.yaml", "model.safetensors", "tokenizer.source.json", "tokenizer.target.json"}
+    for name in names - {"config.yaml"}:
+        (folder / name).write_bytes(b"x")
+    assert {path.name for path in hub.fetch("cook/words").iterdir()} == names
+    (folder / "tokenizer.target.json").unlink()
+    with pytest.raises(RunError, match=r"has no tokenizer\.json"):
+        hub.fetch("cook/words")
 
 
 def test_a_directory_here_is_never_looked_for_on_the_hub(

@@ -15,8 +15,9 @@ from ..errors import RunError
 
 __all__ = ["FILES", "fetch", "model_card", "push"]
 
-FILES = ("config.yaml", "tokenizer.json", "model.safetensors")
-"""What predicting needs; nothing else is uploaded, but for the card, and nothing else is fetched."""
+TOKENIZERS = ("tokenizer.source.json", "tokenizer.target.json")
+FILES = ("config.yaml", "tokenizer.json", *TOKENIZERS, "model.safetensors")
+"""What predicting needs, with a joint tokenizer or two; nothing else but the card is uploaded or fetched."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -113,7 +114,9 @@ def fetch(
         raise RunError(
             f"{name}: is neither a directory here nor a model that the Hub gives out ({_first_line(error)})."
         ) from error
-    missing = [file for file in FILES if not (directory / file).is_file()]
+    parted = all((directory / file).is_file() for file in TOKENIZERS)
+    needed = [file for file in FILES if file not in (TOKENIZERS if not parted else ("tokenizer.json",))]
+    missing = [file for file in needed if not (directory / file).is_file()]
     if missing:
         raise RunError(f"{name}: this repository on the Hub has no {missing[0]}, so it is not a recurra model.")
     # A downloaded configuration must not name code to run, not even code that lies on this machine.
