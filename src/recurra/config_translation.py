@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,7 +25,9 @@ class ParallelDataConfig(Section):
     valid_source: str | None = Field(None, description="Sentences to validate on (null).")
     valid_target: str | None = Field(None, description="Their translations (null).")
     valid_pairs: str | None = Field(None, description="Both in one .tsv or .jsonl file (null).")
-    columns: tuple[int, int] = Field((1, 2), description="Columns of source and target in a .tsv file, from 1 (1, 2).")
+    columns: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
+        (1, 2), description="Columns of source and target in a .tsv file, from 1 (1, 2)."
+    )
     keys: tuple[str, str] = Field(
         ("source", "target"), description="Keys of source and target in a .jsonl file (source, target)."
     )
@@ -157,12 +159,16 @@ class TranslationTrainingConfig(TrainingConfig):
         description="Share of the target spread evenly over the vocabulary (Szegedy et al. 2016) (0.1).",
     )
     scheduled_sampling: float = Field(
-        0.0, ge=0, lt=1, description="Share of target words fed from the model's own guesses (Bengio et al. 2015) (0)."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of target words fed from the model's own guesses, reached evenly over the first ten epochs "
+        "(Bengio et al. 2015) (0).",
     )
     coverage_loss: float = Field(
         0.0, ge=0, description="Weight of the loss on attending to the same place again (See et al. 2017) (0)."
     )
-    select_by: Literal["loss", "bleu", "chrf", "exact", "length_ratio"] = Field(
+    select_by: Literal["loss", "bleu", "bleu_tokenized", "chrf", "exact", "length_ratio"] = Field(
         "loss", description="What validation measures the best weights and patience by (loss)."
     )
     translate_valid: int | None = Field(
@@ -215,6 +221,10 @@ class TranslationConfig(RunConfig):
         if self.model.tied == "all" and not self.tokenizer.joint and self.data.toy == "none":
             raise ValueError(
                 "model.tied all needs one vocabulary: set tokenizer.joint to true or model.tied to decoder"
+            )
+        if self.training.coverage_loss and self.model.attention == "none":
+            raise ValueError(
+                "training.coverage_loss needs attention weights: set it to 0 or model.attention to additive"
             )
         if self.model.copy_source and not self.tokenizer.joint:
             raise ValueError("model.copy_source needs one vocabulary: set tokenizer.joint to true")

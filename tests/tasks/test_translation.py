@@ -339,6 +339,8 @@ def test_what_cannot_be_trained_on_leaves_the_folder_free(tmp_path: Path) -> Non
     for wrong, message in (
         ({"target": None}, "source is given without target"),
         ({"pairs": "x.tsv"}, "pairs holds both sides"),
+        ({"columns": [0, 1]}, "columns.0\n.*greater than or equal to 1"),
+        ({"columns": [1, -1]}, "columns.1\n.*greater than or equal to 1"),
     ):
         with pytest.raises(ValueError, match=message):
             config(files, data=wrong)
@@ -346,6 +348,9 @@ def test_what_cannot_be_trained_on_leaves_the_folder_free(tmp_path: Path) -> Non
         config(files, tokenizer={"joint": False})
     with pytest.raises(ValueError, match="copy_source needs one vocabulary"):
         config(files, model={"copy_source": True, "tied": "decoder"}, tokenizer={"joint": False})
+    with pytest.raises(ValueError, match="coverage_loss needs attention weights"):
+        config(files, model={"attention": "none"}, training={"coverage_loss": 1.0})
+    assert config(files, training={"select_by": "bleu_tokenized"}).training.select_by == "bleu_tokenized"
     with pytest.raises(ValueError, match="select_by bleu needs translations"):
         config(files, training={"select_by": "bleu", "translate_valid": 0})
 
