@@ -23,7 +23,7 @@ from recurra.data.token_batches import IGNORED, PairBatch
 from recurra.decoding.sampling import SamplingOptions
 from recurra.errors import ConfigError, DataError, RunError
 from recurra.tasks.translation import coverage_loss, load_model, prepare_task, train
-from recurra.tasks.translation_files import load_tokenizers, open_pairs
+from recurra.tasks.translation_files import load_tokenizers, open_pairs, prepare_pairs
 from recurra.tasks.translator import Translator
 from recurra.training.checkpoint import load_checkpoint, unpack
 from recurra.training.logging import read_metrics
@@ -267,6 +267,18 @@ def test_separate_subwords_held_out_pairs_and_the_rest_of_the_options(tmp_path: 
     source, target = load_tokenizers(tmp_path / "run")
     assert source.tokenizer != target.tokenizer
     assert recurra.load(tmp_path / "run").translate(["the cat"])[0].alternatives
+
+
+def test_dropped_validation_pairs_are_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = write_pairs(tmp_path)
+    for side in ("valid_source", "valid_target"):
+        with open(files[side], "a", encoding="utf-8") as file:
+            file.write("\n" if side == "valid_source" else "x\n")
+    settings = config(files, data={"empty_lines": "drop"}, logging={"progress": True})
+    prepare_pairs(settings, tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "data" / "dropped.json").read_text())
+    assert told["valid_empty"] == 1 and told["empty"] == 0
+    assert "1 of 13 validation pairs are left out: with an empty side." in capsys.readouterr().err
 
 
 def test_the_objective_is_smoothed_cross_entropy_with_coverage(tmp_path: Path) -> None:

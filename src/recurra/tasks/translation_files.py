@@ -54,7 +54,7 @@ def prepare_pairs(config: TranslationConfig, run_dir: Path) -> None:
         return
     shown, data = config.logging.progress, config.data
     with preparation("Reading the pairs", shown):
-        train, valid, dropped = _pairs(config)
+        train, valid, dropped, valid_empty = _pairs(config)
     (run_dir / "data").mkdir(parents=True, exist_ok=True)
     try:
         tokenizers = load_tokenizers(run_dir)
@@ -72,11 +72,20 @@ def prepare_pairs(config: TranslationConfig, run_dir: Path) -> None:
     said = describe_dropped(counts, len(train) + dropped)
     if said and shown:
         print(said, file=sys.stderr, flush=True)
+    if valid_empty and shown:
+        count = len(valid) + valid_empty
+        print(
+            f"{valid_empty:,} of {count:,} validation pairs are left out: with an empty side.",
+            file=sys.stderr,
+            flush=True,
+        )
     lines = [json.dumps(pair._asdict(), ensure_ascii=False) + "\n" for pair in valid]
     try:
         (run_dir / "data" / VALID).write_text("".join(lines), encoding="utf-8")
         (run_dir / "data" / DROPPED).write_text(
-            json.dumps({"pairs": len(train) + dropped, "kept": len(corpus), **counts}) + "\n", encoding="utf-8"
+            json.dumps({"pairs": len(train) + dropped, "kept": len(corpus), **counts, "valid_empty": valid_empty})
+            + "\n",
+            encoding="utf-8",
         )
     except OSError as error:
         raise RunError(f"{run_dir / 'data'}: cannot be written ({error.strerror}); free space there.") from error
@@ -107,16 +116,22 @@ def _is_prepared(run_dir: Path) -> bool:
         return False
 
 
-def _pairs(config: TranslationConfig) -> tuple[list[Pair], list[Pair], int]:
-    """Training and validation pairs, and how many of the former were dropped for an empty side."""
+def _pairs(config: TranslationConfig) -> tuple[list[Pair], list[Pair], int, int]:
+    """Training and validation pairs, and how many of the one and the other were dropped for an empty side."""
     data, seed = config.data, config.training.seed
     if data.toy != "none":
-        return toy_pairs(data.toy, TOY_PAIRS, seed), toy_pairs(data.toy, TOY_VALID, seed + 1_000_000), 0
+        return toy_pairs(data.toy, TOY_PAIRS, seed), toy_pairs(data.toy, TOY_VALID, seed + 1_000_000), 0, 0
     forms = {"columns": data.columns, "keys": data.keys}
     train, dropped = read_pairs(data.source, data.target, data.pairs, empty=data.empty_lines, **forms)  # type: ignore[arg-type]
     if data.valid_source is not None or data.valid_pairs is not None:
-        valid, _ = read_pairs(data.valid_source, data.valid_target, data.valid_pairs, empty=data.empty_lines, **forms)  # type: ignore[arg-type]
-        return train, valid, dropped
+        valid, valid_dropped = read_pairs(
+            data.valid_source,
+            data.valid_target,
+            data.valid_pairs,
+            empty=data.empty_lines,
+            **forms,  # type: ignore[arg-type]
+        )
+        return train, valid, dropped, valid_dropped
     if len(train) < 2:
         raise DataError(
             f"{data.pairs or data.source}: one pair cannot be parted into training and validation; give more."
@@ -124,7 +139,7 @@ def _pairs(config: TranslationConfig) -> tuple[list[Pair], list[Pair], int]:
     # From all over the text, as its end may be of another kind.
     held = set(random.Random(seed).sample(range(len(train)), max(1, round(data.validation_fraction * len(train)))))
     kept = [pair for index, pair in enumerate(train) if index not in held]
-    return kept, [train[index] for index in sorted(held)], dropped
+    return kept, [train[index] for index in sorted(held)], dropped, 0
 
 
 def _learn(config: TranslationConfig, pairs: list[Pair]) -> tuple[SentenceTokenizer, SentenceTokenizer]:
