@@ -143,6 +143,13 @@ def test_unknown_words_are_replaced_where_asked(tokenizer: SentenceTokenizer) ->
     assert letters.decode(letters.encode("aéc").tolist(), {1: "é"}) == "aéc"
 
 
+@pytest.mark.parametrize("kind", ["word", "character", "bpe", "unigram"])
+def test_a_reference_is_what_its_own_tokens_read_as(kind: Any) -> None:
+    text = 'Ein  Hund , der ( nie ) schläft , sagt " ja " .'
+    tokenizer = SentenceTokenizer.train([text] * 3, TokenizerConfig(kind=kind, vocab_size=300, lowercase=True))
+    assert tokenizer.reference(text) == tokenizer.decode(tokenizer.encode(text).tolist())
+
+
 def test_toy_pairs_are_what_they_say_and_the_same_for_a_seed() -> None:
     for kind, step in (("reverse", -1), ("copy", 1)):
         pairs = toy_pairs(kind, 200, 3)

@@ -61,6 +61,14 @@ class SentenceTokenizer:
         texts = [unknown.get(place, self.piece(token)) for place, token in enumerate(ids)]
         return (join(texts) if self.tokenizer.kind == "word" else "".join(texts)).strip()
 
+    def reference(self, sentence: str) -> str:
+        """A sentence as a translation without fault would be written, to compare translations with.
+
+        Normalised, and for word tokens spaced as `decode` spaces them, as those do not know the spaces of a text.
+        """
+        text = self.tokenizer.normalize(" ".join(sentence.split()))
+        return join(split(text)).strip() if self.tokenizer.kind == "word" else text
+
     def pieces(self, sentence: str) -> list[str]:
         """The text of each token of `encode(sentence)`, unknown ones as they stand in the sentence."""
         text = self.tokenizer.normalize(self._start + " ".join(sentence.split()))

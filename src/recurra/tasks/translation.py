@@ -176,7 +176,7 @@ class TranslationTask:
 
     def _measure(self, hypotheses: Sequence[Hypothesis], pairs: Sequence[Pair]) -> dict[str, float]:
         texts = [self._target.decode(each.tokens) for each in hypotheses]
-        references = [self._target.tokenizer.normalize(pair.target) for pair in pairs]
+        references = [self._target.reference(pair.target) for pair in pairs]
         if self.config.data.toy != "none":
             return {"exact": exact(texts, references)}
         found = measure(texts, references)

@@ -224,7 +224,7 @@ class Translator:
     ) -> dict[str, Any]:
         """Perplexity of the references, and BLEU, chrF and length ratio of translations, on files of pairs.
 
-        References are compared as the target tokenizer normalises them (Unicode form, case).
+        References are compared as the target tokenizer normalises them (Unicode form, case, spaces of word tokens).
 
         Args:
             source, target: files of one sentence a line.
@@ -243,7 +243,7 @@ class Translator:
         read, _ = read_pairs(source, target, pairs, columns=data.columns, keys=data.keys)
         scores = self.score([pair.source for pair in read], [pair.target for pair in read])
         translations = self.translate([pair.source for pair in read], progress=progress, **search)
-        references = [self.target_tokenizer.tokenizer.normalize(pair.target) for pair in read]
+        references = [self.target_tokenizer.reference(pair.target) for pair in read]
         tokens = sum(score.tokens for score in scores)
         loss = -math.fsum(score.log_probability for score in scores) / tokens
         found = measure([each.best for each in translations], references)._asdict()
