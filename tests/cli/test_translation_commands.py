@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recurra.cli.main import app
+from recurra.config import load_config, save_config
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
 
@@ -112,6 +114,25 @@ def test_score_and_evaluate(folder: Path, tmp_path: Path) -> None:
     assert result["exact"] == 1.0 and result["chrf"] == pytest.approx(100.0)
     text = call("evaluate", folder / "run", "--data", pairs, "--beam", "2").stdout
     assert "signature of bleu " in text and "50.00%" in text
+
+
+def test_pairs_with_an_empty_side_are_passed_over_where_the_run_says_so(folder: Path, tmp_path: Path) -> None:
+    pairs = write(tmp_path / "pairs.tsv", ["one\teins", "one\t", "two\tzwei"])
+    for command in (("score", folder / "run", pairs), ("evaluate", folder / "run", "--data", pairs)):
+        assert "pairs.tsv:2: there is no sentence" in call(*command).stderr
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    settings = load_config(run / "config.yaml", [{"data": {"empty_lines": "drop"}}])
+    save_config(settings, run / "config.yaml")
+    scores = [json.loads(line) for line in call("score", run, pairs, "--json").stdout.splitlines()]
+    assert [each["line"] for each in scores] == [1, 2, 3] and scores[2]["target"] == "zwei"
+    assert (
+        scores[1]["source"] == "one" and scores[1]["log_probability"] is None and scores[0].keys() == scores[1].keys()
+    )
+    assert len(call("score", run, pairs).stdout.splitlines()) == len(scores) + 1
+    result = json.loads(call("evaluate", run, "--data", pairs, "--json").stdout)
+    assert result["pairs"] == 2 and result["dropped"] == 1
+    assert "1 with an empty side" in call("evaluate", run, "--data", pairs).stdout
 
 
 def test_what_is_asked_for_wrongly_is_said(folder: Path, word_run: Path, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_what_is_wrong_is_said_with_file_and_line(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=message):
             read_pairs(**{"source": None, "target": None, "pairs": None} | options)
     assert read_pairs(three, empty, None, empty="drop") == ([Pair("a", "x"), Pair("c", "z")], 1)
+    assert read_pairs(three, empty, None, empty="keep") == ([Pair("a", "x"), Pair("b", ""), Pair("c", "z")], 0)
 
 
 @pytest.fixture

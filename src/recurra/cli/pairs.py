@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from .frame import UsageError
@@ -40,6 +40,7 @@ def evaluate(
             ("perplexity", f"{result['perplexity']:.2f} per token"),
             *measured(result),
             ("pairs", f"{result['pairs']:,}"),
+            *([("left out", f"{result['dropped']:,} with an empty side")] if result["dropped"] else []),
             ("tokens", f"{result['tokens']:,}"),
             *((f"signature of {name}", signature) for name, signature in result["signatures"].items()),
         ]
@@ -49,23 +50,31 @@ def evaluate(
 def score(
     translator: Translator, file: str, source: str | None, target: str | None, progress: Progress, as_json: bool
 ) -> None:
-    """Print log P(target | source) of each pair."""
+    """Print log P(target | source) of each pair; of one with an empty side nothing, where data.empty_lines is drop."""
     from ..data.parallel import read_pairs
+    from ..tasks.translation_answers import PairScore
 
     named = None if file == "-" else file
     _require(source, target, named)
     data = translator.config.data
-    pairs, _ = read_pairs(source, target, named, columns=data.columns, keys=data.keys)
-    scores = translator.score([pair.source for pair in pairs], [pair.target for pair in pairs], progress)
+    empty = "keep" if data.empty_lines == "drop" else "error"
+    pairs, _ = read_pairs(source, target, named, columns=data.columns, keys=data.keys, empty=empty)
+    whole = [pair for pair in pairs if pair.source and pair.target]
+    found = iter(translator.score([pair.source for pair in whole], [pair.target for pair in whole], progress))
+    # As many records as lines, so that they can be put beside the file.
+    scores = [next(found) if pair.source and pair.target else None for pair in pairs]
     if as_json:
-        for line, each in enumerate(scores, start=1):
-            print_json({"line": line, **asdict(each)})
+        nothing = dict.fromkeys(field.name for field in fields(PairScore))
+        for line, (each, pair) in enumerate(zip(scores, pairs, strict=True), start=1):
+            print_json({"line": line, **(nothing | pair._asdict() if each is None else asdict(each))})
         return
     print_table(
         ["line", "log-probability", "perplexity", "unknown", "target"],
         [
-            [str(line), f"{each.log_probability:.3f}", f"{each.perplexity:.2f}", str(each.unknown), each.target]
-            for line, each in enumerate(scores, start=1)
+            [str(line), "", "", "", pair.target]
+            if each is None
+            else [str(line), f"{each.log_probability:.3f}", f"{each.perplexity:.2f}", str(each.unknown), each.target]
+            for line, (each, pair) in enumerate(zip(scores, pairs, strict=True), start=1)
         ],
     )
 

@@ -44,7 +44,7 @@ def read_pairs(
         pairs: a file of both, in their place.
         columns: of a TSV, from 1.
         keys: of JSON lines.
-        empty: "error", or "drop" pairs with an empty side.
+        empty: "error", "drop" pairs with an empty side, or "keep" them in their places.
 
     Returns:
         The pairs, and how many were dropped for an empty side.
@@ -62,7 +62,7 @@ def read_pairs(
     kept, dropped = [], 0
     for pair, place, partner in places:
         bare = Pair(pair.source.strip(), pair.target.strip())
-        if bare.source and bare.target:
+        if empty == "keep" or (bare.source and bare.target):
             kept.append(bare)
         elif empty == "drop":
             dropped += 1

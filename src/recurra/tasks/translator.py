@@ -234,20 +234,22 @@ class Translator:
 
         Returns:
             `loss` (nats a token), `perplexity`, `bleu`, `bleu_tokenized`, `chrf`, `exact`, `length_ratio`, `pairs`,
-            `tokens`, and the `signatures` of the measures.
+            `dropped` (for an empty side, where data.empty_lines says so), `tokens`, and the `signatures` of the
+            measures.
 
         Raises:
             DataError: if the files cannot be used; see `recurra.data.parallel.read_pairs`.
         """
         data = self.config.data
-        read, _ = read_pairs(source, target, pairs, columns=data.columns, keys=data.keys)
+        read, dropped = read_pairs(source, target, pairs, columns=data.columns, keys=data.keys, empty=data.empty_lines)
         scores = self.score([pair.source for pair in read], [pair.target for pair in read])
         translations = self.translate([pair.source for pair in read], progress=progress, **search)
         references = [self.target_tokenizer.reference(pair.target) for pair in read]
         tokens = sum(score.tokens for score in scores)
         loss = -math.fsum(score.log_probability for score in scores) / tokens
         found = measure([each.best for each in translations], references)._asdict()
-        return {"loss": loss, "perplexity": perplexity(loss), "pairs": len(read), "tokens": tokens, **found}
+        counts = {"pairs": len(read), "dropped": dropped, "tokens": tokens}
+        return {"loss": loss, "perplexity": perplexity(loss), **counts, **found}
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         tokens = tuple(map(int, self.target_tokenizer.encode(text)))
