@@ -104,6 +104,15 @@ def test_search_options_reach_the_search(folder: Path) -> None:
     assert "zebra: the vocabulary" in call("translate", folder / "run", "--ban", "zebra", input="one\n").stderr
 
 
+@pytest.mark.parametrize("mode", [("--beam", "1"), ("--beam", "3"), ("--sample",)], ids=str)
+def test_constraints_that_no_translation_meets_are_said(folder: Path, mode: tuple[str, ...]) -> None:
+    for options in (("--require", "drei", "--ban", "drei"), ("--require", "drei drei", "--no-repeat", "1")):
+        result = call("translate", folder / "run", *mode, *options, input="one two\n\nthree\n")
+        assert result.exit_code == 0 and result.stdout == "\n\n\n", result.stderr
+        told = result.stderr.splitlines()
+        assert len(told) == 2 and "line 1: no translation meets the constraints" in told[0] and "line 3:" in told[1]
+
+
 def test_score_and_evaluate(folder: Path, tmp_path: Path) -> None:
     pairs = write(tmp_path / "pairs.tsv", ["one two\teins zwei", "one two\tdrei drei"])
     scores = [json.loads(line) for line in call("score", folder / "run", pairs, "--json").stdout.splitlines()]

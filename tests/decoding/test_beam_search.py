@@ -191,7 +191,7 @@ def test_greedy_takes_the_likeliest_token_of_each_step(constraint: Constraints) 
     model = Tables(5, 6, 2)
     found = write_outputs(model.step, model.state(range(5)), EOS, [constraint] * 5, source_lengths=[2] * 5)
     for search, each in enumerate(found):
-        assert permitted(each.tokens, constraint)
+        assert each is not None and permitted(each.tokens, constraint)
         assert each.log_probability == pytest.approx(model.score(search, each.tokens, BeamOptions())[0], rel=1e-12)
         assert each.weights is not None and each.weights.shape == (len(each.tokens) + 1, 2)
         if constraint.only_lengths and not constraint.min_length:
@@ -209,7 +209,8 @@ def test_drawn_outputs_have_their_probabilities() -> None:
         model.step, model.state([0] * count), EOS, limits(count, 3),
         sampling=SamplingOptions(), generators=sample_generators(5, count),
     )  # fmt: skip
-    seen = [tuple(each.tokens) for each in drawn]
+    seen = [tuple(each.tokens) for each in drawn if each is not None]
+    assert len(seen) == count
     # Outputs at the greatest length end whatever the end's probability, so only shorter ones are compared.
     for length in range(3):
         for tokens in itertools.product(range(1, V), repeat=length):
@@ -220,7 +221,20 @@ def test_drawn_outputs_have_their_probabilities() -> None:
         model.step, model.state([0] * 3), EOS, limits(3, 3),
         sampling=SamplingOptions(), generators=sample_generators(5, count)[:3],
     )  # fmt: skip
-    assert [each.tokens for each in again] == [each.tokens for each in drawn[:3]]
+    assert [each.tokens for each in again if each is not None] == [list(tokens) for tokens in seen[:3]]
+
+
+@pytest.mark.parametrize(
+    "constraint", [Constraints(5, required=((2,),), banned=((2,),)), Constraints(5, required=((1, 1),), no_repeat=1)]
+)
+def test_what_cannot_be_met_ends_without_an_output(constraint: Constraints) -> None:
+    model = Tables(3, 6, 4)
+    both = [constraint, Constraints(5), constraint]
+    for options in ({}, {"sampling": SamplingOptions(), "generators": sample_generators(1, 3)}):
+        found = write_outputs(model.step, model.state(range(3)), EOS, both, **options)  # type: ignore[arg-type]
+        assert [each is None for each in found] == [True, False, True]
+    searched = beam_search(model.step, model.state(range(3)), EOS, BeamOptions(2), both)
+    assert [bool(each) for each in searched] == [False, True, False]
 
 
 def test_length_penalty_is_wus() -> None:

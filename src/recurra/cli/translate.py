@@ -187,6 +187,11 @@ class _Session:
                     f"recurra: line {self.lines} is longer than {translation.cut_at} tokens and is translated up to "
                     "there; decoding.max_source_length is the limit."
                 )
+            if translation.unmet:
+                message(
+                    f"recurra: line {self.lines}: no translation meets the constraints; ask for fewer required, banned "
+                    "or unrepeated words, or for other lengths."
+                )
             self._print(translation)
             if self.attention is not None:
                 _write_attention(self.attention, self.lines, translation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,7 +28,7 @@ def write_outputs(
     generators: Sequence[torch.Generator] | None = None,
     source_lengths: Sequence[int] | None = None,
     select: Select = select_rows,
-) -> list[Hypothesis]:
+) -> list[Hypothesis | None]:
     """Write one output a row; rows that have ended leave the batch.
 
     Args:
@@ -41,12 +42,13 @@ def write_outputs(
         select: picks rows of a state.
 
     Returns:
-        For each row its output; the score is the log-probability.
+        For each row its output, whose score is the log-probability; None where the constraints left no token to take.
     """
     rows = list(range(len(constraints)))
     tokens: list[list[int]] = [[] for _ in rows]
     totals = [0.0] * len(rows)
     attended: list[list[Tensor]] = [[] for _ in rows]
+    stuck: set[int] = set()
     last = torch.full((len(rows),), eos)
     while rows:
         output = step(last, state)
@@ -57,6 +59,10 @@ def write_outputs(
             constraint = constraints[row]
             if not constraint.only_lengths or not constraint.min_length <= len(tokens[row]) < constraint.max_length:
                 constraint.apply(allowed[index], tokens[row], eos)
+        # A choice among no tokens would be token 0 for ever; such a row ends, and is no output.
+        closed = ~(allowed > -math.inf).any(dim=-1)
+        allowed[closed, eos] = 0.0
+        stuck.update(row for row, shut in zip(rows, closed.tolist(), strict=True) if shut)
         if sampling is None:
             chosen = allowed.argmax(dim=-1)
         else:
@@ -80,7 +86,9 @@ def write_outputs(
         else:
             state, last = output.state, chosen
     return [
-        Hypothesis(tokens[row], totals[row], totals[row], _joined(attended[row], source_lengths, row))
+        None
+        if row in stuck
+        else Hypothesis(tokens[row], totals[row], totals[row], _joined(attended[row], source_lengths, row))
         for row in range(len(constraints))
     ]
 

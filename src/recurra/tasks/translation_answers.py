@@ -56,13 +56,16 @@ class Translation:
     Attributes:
         source: as it was given.
         best: what stands in the output; empty for an empty sentence.
-        alternatives: all that were asked for, `best` being the first; none for an empty sentence.
+        alternatives: all that were asked for, `best` being the first; none for an empty sentence, or where no
+            translation meets the constraints.
         cut_at: how many tokens of the source were read, where it was longer than the limit; else None.
+        unmet: whether no translation that meets the constraints was found.
     """
 
     source: str
     alternatives: list[TranslatedText]
     cut_at: int | None = None
+    unmet: bool = False
 
     @property
     def best(self) -> str:

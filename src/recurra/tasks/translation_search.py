@@ -73,7 +73,8 @@ def translate_ids(
         progress: called with the sources done and the sources in all.
 
     Returns:
-        For each source, in the order given, its hypotheses, the best first. Weights cover the source and its end.
+        For each source, in the order given, its hypotheses, the best first; none where the constraints allow none.
+        Weights cover the source and its end.
     """
     width = options.beam.n_best if options.sampling is not None else options.beam.beam
     lengths = np.array([len(ids) + 1 for ids in sources], np.int64)
@@ -119,9 +120,10 @@ def _translate_batch(
             generators=draws,
             source_lengths=[lengths[row] for row in repeated.tolist()],
         )
-        return [flat[first : first + count] for first in range(0, len(flat), count)]
+        return [[one for one in flat[at : at + count] if one is not None] for at in range(0, len(flat), count)]
     if options.beam.beam == 1:
-        return [[one] for one in write_outputs(_step_of(models), state, target_eos, own, source_lengths=lengths)]
+        written = write_outputs(_step_of(models), state, target_eos, own, source_lengths=lengths)
+        return [[] if one is None else [one] for one in written]
     selection = _Selection(len(chosen))
     return beam_search(_step_of(models), state, target_eos, options.beam, own, lengths, selection)
 

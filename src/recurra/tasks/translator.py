@@ -168,7 +168,12 @@ class Translator:
         )
         answers = dict(zip(asked, found, strict=True))
         return [
-            Translation(sentence, [self._answer(sentence, each) for each in answers.get(index, [])], cut[index])
+            Translation(
+                sentence,
+                [self._answer(sentence, each) for each in answers.get(index, [])],
+                cut[index],
+                unmet=index in answers and not answers[index],
+            )
             for index, sentence in enumerate(sentences)
         ]
 
