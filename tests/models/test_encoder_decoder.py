@@ -310,3 +310,40 @@ def test_what_does_not_fit_together_is_said() -> None:
         model(cell="grru")
     with pytest.raises(ConfigError, match="as many encoder as decoder layers"):
         model(bridge="copy", encoder_layers=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attention": "none"},
+        {"decoder": "stacked", "decoder_layers": 2},
+        {"decoder": "bahdanau", "coverage": True},
+        {"decoder": "luong", "attention": "local-monotonic"},
+        {"decoder": "luong", "attention": "general", "input_feeding": True},
+        {"decoder": "conditional", "copy_source": True},
+    ],
+    ids=str,
+)
+def test_chunks_of_steps_are_the_whole_and_stay_within_their_bound(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = model(**options)
+    whole = network(SOURCE, LENGTHS, TARGET)
+    taken: list[int] = []
+    step = network.step
+
+    def counted(tokens: Tensor, state: Any) -> Any:
+        taken.append(len(tokens))
+        return step(tokens, state)
+
+    monkeypatch.setattr(network, "step", counted)
+    rows = TARGET.shape[1]
+    positions = 0 if network.config.attention == "none" else len(SOURCE) * H
+    most = 3 * rows * max(positions, V) + 1
+    parts = list(network.chunks(SOURCE, LENGTHS, TARGET, most))
+    assert taken == [3, 1] and not any(part.logits.requires_grad for part in parts)
+    torch.testing.assert_close(torch.cat([part.logits for part in parts]), whole.logits, rtol=1e-12, atol=1e-12)
+    if whole.weights is not None:
+        weights = torch.cat([part.weights for part in parts if part.weights is not None])
+        torch.testing.assert_close(weights, whole.weights, rtol=1e-12, atol=1e-12)
+    assert len(list(network.chunks(SOURCE, LENGTHS, TARGET, 1))) == len(TARGET)

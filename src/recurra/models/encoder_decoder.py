@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,9 @@ from .decoder import DecoderOutput, DecoderState, make_decoder
 from .encoder import Encoder, locked
 
 __all__ = ["EncoderDecoder", "EncoderDecoderOutput"]
+
+# Numbers that the largest tensor of a chunk of steps may hold, 64 MiB in float32.
+_MOST_NUMBERS = 1 << 24
 
 
 class EncoderDecoderOutput(NamedTuple):
@@ -78,6 +82,30 @@ class EncoderDecoder(nn.Module):
             target: (T, B) int64, what stands before each token that is to be predicted.
         """
         return self.step(target, self.encode(source, lengths))
+
+    def chunks(
+        self, source: Tensor, lengths: Tensor, target: Tensor, most: int = _MOST_NUMBERS
+    ) -> Iterator[EncoderDecoderOutput]:
+        """What `forward` gives, a few target steps after another, for when no gradient is wanted.
+
+        Additive attention compares all target steps with all source positions in a tensor (B, T, S, A), and the logits
+        are (T, B, V); both grow without bound on long pairs. The decoder's state carries from chunk to chunk, so the
+        numbers are those of one call.
+
+        Args:
+            source, lengths, target: as in `forward`.
+            most: numbers that the largest tensor of a chunk may hold; a chunk has at least one step.
+        """
+        with torch.no_grad():
+            state = self.encode(source, lengths)
+        positions = 0 if self.config.attention == "none" else source.shape[0] * self.config.inner_size
+        steps = max(most // (target.shape[1] * max(positions, self.target_size)), 1)
+        for part in target.split(steps):
+            # Entered anew for each chunk: a context that stays open over a yield would leak into the caller.
+            with torch.no_grad():
+                output = self.step(part, state)
+            state = output.state
+            yield output
 
     def encode(self, source: Tensor, lengths: Tensor) -> DecoderState:
         """Read sources; the decoder's state before its first step. Arguments as in `forward`."""

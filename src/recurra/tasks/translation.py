@@ -151,11 +151,13 @@ class TranslationTask:
         for chosen in batches[processes.rank :: processes.world_size]:
             batch = collate([corpus.pair(int(index)) for index in chosen], self._source.eos_id, self._target.eos_id)
             device = processes.device
-            logits = self._network(batch.source.to(device), batch.lengths, batch.before.to(device)).logits
-            nats = F.cross_entropy(
-                logits.float().flatten(0, 1), batch.target.to(device).flatten(), ignore_index=IGNORED, reduction="none"
-            )
-            total += nats.cpu().double().sum().item()
+            target, first = batch.target.to(device), 0
+            for output in self._network.chunks(batch.source.to(device), batch.lengths, batch.before.to(device)):
+                logits = output.logits.float()
+                wanted = target[first : first + len(logits)].flatten()
+                nats = F.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=IGNORED, reduction="none")
+                total += nats.cpu().double().sum().item()
+                first += len(logits)
             tokens += batch.tokens
         return total, tokens
 

@@ -188,11 +188,19 @@ def pair_log_probabilities(models: Sequence[EncoderDecoder], batch: PairBatch) -
     logs, weights = [], []
     for model in models:
         device = model.output_bias.device
-        output = model(batch.source.to(device), batch.lengths, batch.before.to(device))
         wanted = batch.target.to(device).clamp(min=0).unsqueeze(-1)
-        logs.append(output.logits.float().log_softmax(-1).gather(-1, wanted).squeeze(-1).cpu().double())
-        if output.weights is not None:
-            weights.append(output.weights.cpu())
+        found: list[Tensor] = []
+        attended: list[Tensor] = []
+        first = 0
+        for output in model.chunks(batch.source.to(device), batch.lengths, batch.before.to(device)):
+            each = output.logits.float().log_softmax(-1)
+            found.append(each.gather(-1, wanted[first : first + len(each)]).squeeze(-1).cpu().double())
+            first += len(each)
+            if output.weights is not None:
+                attended.append(output.weights.cpu())
+        logs.append(torch.cat(found))
+        if attended:
+            weights.append(torch.cat(attended))
     together = torch.stack(logs)
     mean = together[0] if len(models) == 1 else together.logsumexp(0) - math.log(len(models))
     return mean.masked_fill(batch.target < 0, 0.0), torch.stack(weights).mean(0) if weights else None
