@@ -146,6 +146,11 @@ def test_words_are_begun_with_banned_and_required(translator: Translator) -> Non
     assert "Hund" not in translator.translate([source], banned=["Hund"])[0].best
     assert "Vogel" in translator.translate([source], required=["Vogel"])[0].best
     assert len(translator.translate([source], min_length=9, max_length=9)[0].best.split()) == 9
+    short = translator.translate([source, "a"], min_length=13, prefix="ein", beam=1)
+    assert all(len(each.best.split()) >= 13 for each in short)
+    assert translator.translate(["a"], required=["Vogel"] * 2, prefix=" ".join(["ein"] * 14))[0].best
+    with pytest.raises(ConfigError, match="least length 13 is above the greatest, 5"):
+        translator.translate(["a"], min_length=13, max_length=5)
     words = translator.translate(["a a a a"], no_repeat=1)[0].best.split()
     assert len(set(words)) == len(words)
     with pytest.raises(ConfigError, match="zebra: the vocabulary"):

@@ -112,7 +112,7 @@ class Translator:
             n_best: how many translations of each.
             length_penalty, coverage_penalty: see `recurra.decoding.beam_search.BeamOptions`; None: as configured.
             min_length, max_length: of translations, in tokens; None: `decoding.max_length_ratio` times the source's,
-                and 10 more.
+                and 10 more, or what the other constraints need.
             no_repeat: no run of so many tokens occurs twice; 0: any may.
             prefix: what every translation begins with.
             banned: words that no translation holds; they are banned as the tokens that the tokenizer makes of them.
@@ -143,17 +143,19 @@ class Translator:
         cut = [limit if len(ids) > limit else None for ids in encoded]
         sources = [ids[:limit] for ids in encoded]
         asked = [index for index, ids in enumerate(sources) if len(ids)]
-        fixed = {
-            "prefix": self._tokens(prefix) if prefix else (),
-            "banned": tuple(self._tokens(word) for word in banned),
-            "required": tuple(self._tokens(word) for word in required),
-        }
+        begun = self._tokens(prefix) if prefix else ()
+        banned_tokens = tuple(self._tokens(word) for word in banned)
+        required_tokens = tuple(self._tokens(word) for word in required)
+        # A limit that was only derived from a short source gives way to what was asked for.
+        needed = max(min_length, len(begun) + sum(map(len, required_tokens)))
         constraints = [
             Constraints(
-                greatest_length(decoding, len(sources[index])) if max_length is None else max_length,
+                max(greatest_length(decoding, len(sources[index])), needed) if max_length is None else max_length,
                 min_length=min_length,
                 no_repeat=no_repeat,
-                **fixed,  # type: ignore[arg-type]
+                prefix=begun,
+                banned=banned_tokens,
+                required=required_tokens,
             )
             for index in asked
         ]
