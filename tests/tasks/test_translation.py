@@ -131,6 +131,15 @@ def test_what_else_is_translated_changes_nothing(translator: Translator) -> None
     assert [each.best for each in drawn] == [each.best for each in again]
 
 
+def test_a_source_is_scored_as_far_as_it_is_translated(translator: Translator) -> None:
+    limit = translator.config.decoding.max_source_length
+    words = ["the", "red", "apple"] * 400
+    with pytest.warns(UserWarning, match="1 of 2 sources are longer than 1000 tokens"):
+        long, exact = translator.score([" ".join(words), " ".join(words[:limit])], ["der rote", "der rote"])
+    assert long.cut_at == limit and exact.cut_at is None
+    assert long.log_probability == pytest.approx(exact.log_probability, abs=1e-5)
+
+
 def test_lines_that_are_empty_long_or_unknown(translator: Translator) -> None:
     long = " ".join(["the red apple"] * 1700)
     found = translator.translate(["", "  ", long, "the zebra"], beam=1)

@@ -82,6 +82,7 @@ class PairScore:
         perplexity: exp of the mean negative log-probability of a token.
         unknown: target tokens that the vocabulary does not hold.
         alignment: in Pharaoh form; empty without attention.
+        cut_at: how many tokens of the source were read, where it was longer than the limit; else None.
     """
 
     source: str
@@ -91,3 +92,4 @@ class PairScore:
     perplexity: float
     unknown: int
     alignment: str
+    cut_at: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -184,6 +185,9 @@ class Translator:
     ) -> list[PairScore]:
         """log P(target | source) of pairs: of a translation of this model, what its search found.
 
+        A source of more tokens than `decoding.max_source_length` is read up to there, as `translate` does; a warning
+        says so.
+
         Raises:
             ConfigError: if there are not as many sources as targets.
         """
@@ -192,9 +196,17 @@ class Translator:
         pairs = [Pair(*each) for each in zip(sources, targets, strict=True)]
         corpus = ParallelCorpus.of(pairs, self.source_tokenizer, self.target_tokenizer)
         scores: dict[int, PairScore] = {}
-        lengths = np.maximum(corpus.source_lengths, corpus.target_lengths) + 1
+        limit = self.config.decoding.max_source_length
+        long = corpus.source_lengths > limit
+        if long.any():
+            warnings.warn(
+                f"{int(long.sum())} of {len(pairs)} sources are longer than {limit} tokens and are read up to there; "
+                "decoding.max_source_length is the limit.",
+                stacklevel=2,
+            )
+        lengths = np.maximum(np.minimum(corpus.source_lengths, limit), corpus.target_lengths) + 1
         for group in group_by_length(np.argsort(lengths, kind="stable"), lengths, _SCORED_TOKENS):
-            chosen = [corpus.pair(int(index)) for index in group]
+            chosen = [(source[:limit], target) for source, target in (corpus.pair(int(index)) for index in group)]
             batch = collate(chosen, self.source_tokenizer.eos_id, self.target_tokenizer.eos_id)
             logs, weights = pair_log_probabilities(self.models, batch)
             totals = logs.sum(0).tolist()
@@ -215,6 +227,7 @@ class Translator:
                     perplexity(-totals[row] / (len(target) + 1)),
                     0 if unknown is None else int((target == unknown).sum()),
                     answer.pharaoh,
+                    limit if long[index] else None,
                 )
             if progress is not None:
                 progress(len(scores), len(pairs))
