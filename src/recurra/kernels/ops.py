@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from . import training_op
-from .call import LayerCall, LayerResult, autocast_dtype, check_range
+from .call import LayerCall, LayerResult, autocast_dtype
 from .dispatch import run_eagerly
 from .flat_call import flatten, key_of, register, unflatten
-from .recompute import gradients_by_running_again
+from .recompute import gradients_by_running_again, run_inside
 from .torch_fused import widens_autocast
 
 __all__ = ["key_of", "register", "run_layer"]
@@ -57,13 +57,7 @@ def _layer(
     call = unflatten(
         cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
     )
-    if lengths is not None and lengths.device.type == "cpu":
-        # While compiling their values could not be looked at.
-        check_range(lengths, input.shape[0])
-    result = run_eagerly(call)
-    # An operator may not return its own input, which the final state of an empty sequence is.
-    final = [tensor.clone(memory_format=torch.contiguous_format) for tensor in result.final]
-    return [tensor.contiguous() for tensor in result.outputs] + final
+    return run_inside(call)
 
 
 @_layer.register_fake

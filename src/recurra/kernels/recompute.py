@@ -1,4 +1,4 @@
-"""A layer's gradients inside an operator, by running it another time."""
+"""A layer inside an operator on whatever backend takes it, and its gradients by running it another time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,26 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .call import LayerCall
+from .call import LayerCall, check_range
 from .dispatch import run_eagerly
 from .flat_call import leaves_of
 
-__all__ = ["gradients_by_running_again"]
+__all__ = ["gradients_by_running_again", "run_inside"]
+
+
+def run_inside(call: LayerCall) -> list[Tensor]:
+    """Outputs, then final states, as an operator may return them: contiguous, and none of them its own input.
+
+    Raises:
+        ValueError: if a length lies outside of the input.
+    """
+    if call.lengths is not None and call.lengths.device.type == "cpu":
+        # While compiling their values could not be looked at.
+        check_range(call.lengths, call.input.shape[0])
+    result = run_eagerly(call)
+    # The final state of an empty sequence is the initial one.
+    final = [tensor.clone(memory_format=torch.contiguous_format) for tensor in result.final]
+    return [*(tensor.contiguous() for tensor in result.outputs), *final]
 
 
 def gradients_by_running_again(call: LayerCall, gradients: Sequence[Tensor | None]) -> list[Tensor]:

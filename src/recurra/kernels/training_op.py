@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .call import LayerCall, LayerResult, autocast_dtype, check_range
+from .call import LayerCall, LayerResult, autocast_dtype
 from .cpu import run as engine
 from .cpu.generator.plan import Plan, plan
 from .cpu.layer_run import kept_shape
-from .dispatch import engine_runs, note, run_eagerly
+from .dispatch import engine_runs, note
 from .flat_call import cell_of, flatten, key_of, leaves_of, unflatten
-from .recompute import gradients_by_running_again
+from .recompute import gradients_by_running_again, run_inside
 
 __all__ = ["applies", "run"]
 
@@ -128,13 +128,7 @@ def _layer_training(
             results = [result.to(dtype) for result in layer_run.forward(kept)]
             extra = layer_run.states[start:]
         else:
-            if lengths is not None and lengths.device.type == "cpu":
-                # While compiling their values could not be looked at.
-                check_range(lengths, input.shape[0])
-            result = run_eagerly(call)
-            # An operator may not return its own input, which the final state of an empty sequence is.
-            final = [tensor.clone(memory_format=torch.contiguous_format) for tensor in result.final]
-            results = [*(tensor.contiguous() for tensor in result.outputs), *final]
+            results = run_inside(call)
             extra = _sequences(call, call.states[start:], inside)
     return [*results, *extra, kept, torch.tensor(ran)]
 
