@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .ask import Device
 from .frame import UsageError, message
 from .output import print_json, visible
 
@@ -117,7 +118,7 @@ def translate(
             "--batch-size", min=1, help="Lines side by side (default: decoding.batch_size).", show_default=False
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text (default: text).")] = False,
 ) -> None:
     """Translate standard input line by line: as many lines out as in, an empty one for an empty one.
