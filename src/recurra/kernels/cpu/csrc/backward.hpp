@@ -23,7 +23,9 @@ template <class T> class Backward {
         row_(plan_.kept * padded_),
         gradients_(layer, clock_, workspace_),
         projection_(layer, padded_),
-        projection_gradients_(projection_.layer, clock_, workspace_) {}
+        projection_gradients_(projection_.layer, clock_, workspace_) {
+    for (int s = 0; s < plan_.slots; ++s) last_phase_[s] = last_phase(s);
+  }
 
   bool run(int threads) {
     threads_ = std::max(1, std::min(threads, blocks_));
@@ -105,7 +107,7 @@ template <class T> class Backward {
     for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q)
       d_operands_[q] = workspace_.count<T>(layer_.batch * padded_);
     for (int s = 0; tiled_ && s < plan_.slots; ++s)
-      if (last_phase(s) >= 0) slot_halves_[s] = workspace_.count<std::uint16_t>(2 * Halves::size(layer_.batch, layer_.hidden));
+      if (last_phase_[s] >= 0) slot_halves_[s] = workspace_.count<std::uint16_t>(2 * Halves::size(layer_.batch, layer_.hidden));
     gradients_.plan_memory(threads_);
     workspace_.take();
   }
@@ -363,7 +365,7 @@ template <class T> class Backward {
           tile.slots = slots_of(t) + tile.unit;
           reinterpret_cast<Pointwise<T>>(const_cast<void*>(functions_.backward[phase]))(tile);
           for (int s = 0; tiled_ && s < plan_.slots; ++s)
-            if (last_phase(s) >= phase)
+            if (last_phase_[s] >= phase)
               narrow_units<T>(slot_halves(s, j), [&](int r) { return slots_of(t) + s * padded_ + r * row_; }, group.begin,
                               group.begin + group.blocks, layer_.hidden, n, no_mask<T>);
           if (phase == 0 && zoneout_.on()) rejoin(group, n);
@@ -487,6 +489,7 @@ template <class T> class Backward {
   Projection projection_;
   Gradients<T> projection_gradients_;
   std::size_t panels_ = 0, vectors_ = 0, d_vectors_ = 0, unmasked_ = 0, projection_panels_ = 0, d_carried_ = 0;
+  int last_phase_[kMaxSlots] = {};
   std::size_t slot_halves_[kMaxSlots] = {}, projected_halves_ = 0;
   std::size_t d_states_[kMaxStates] = {}, d_kept_[kMaxStates] = {}, d_operands_[kMaxOperands] = {};
 };

@@ -97,6 +97,13 @@ template <class T> class GradientTerms {
     }
   }
 
+  // How many products multiply the input.
+  int input_products() const {
+    int products = 0;
+    for (const Product& product : plan_.products) products += product.source == kInput;
+    return products;
+  }
+
   // Whether no earlier product is of the same source.
   bool first_of_source(std::size_t p) const {
     for (std::size_t q = 0; q < p; ++q)

@@ -151,6 +151,7 @@ template <class T> class Gradients : TiledGradients<T> {
   using TiledGradients<T>::write_bias;
   using TiledGradients<T>::repeated;
   using TiledGradients<T>::first_of_source;
+  using TiledGradients<T>::input_products;
   using TiledGradients<T>::gather;
   using GradientTerms<T>::blocks_;
   using TiledGradients<T>::scratch_;
@@ -248,10 +249,8 @@ template <class T> class Gradients : TiledGradients<T> {
 
   Strip<T> input_panel(int piece, int nth_product) const {
     const Share strip = input_strip(piece);
-    int products = 0;
-    for (const Product& product : plan_.products) products += product.source == kInput;
     T* panel = workspace_.template at<T>(input_panels_) +
-               depth(width_, layer_.hidden) * W * (std::ptrdiff_t(products) * strip.begin + std::ptrdiff_t(nth_product) * (strip.end - strip.begin));
+               depth(width_, layer_.hidden) * W * (std::ptrdiff_t(input_products()) * strip.begin + std::ptrdiff_t(nth_product) * (strip.end - strip.begin));
     Strip<T> made{panel, strip.end - strip.begin, {}, nullptr, width_};
     for (int v = 0; v < made.vectors; ++v) made.columns[v] = std::ptrdiff_t(strip.begin + v) * W;
     return made;

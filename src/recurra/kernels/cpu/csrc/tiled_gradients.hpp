@@ -31,16 +31,15 @@ template <class T> class TiledGradients : protected GradientTerms<T> {
   using GradientTerms<T>::write_bias;
   using GradientTerms<T>::repeated;
   using GradientTerms<T>::first_of_source;
+  using GradientTerms<T>::input_products;
   using GradientTerms<T>::gather;
 
   // Count the memory that is needed by threads of at most so many units, for rows of the input's gradient `width` wide too.
   void plan_tiles(std::ptrdiff_t most, std::ptrdiff_t width) {
     tiled_sum_ = kTiledSum;
     while (tiled_sum_ > kTiledInputRows && plan_.slots * Halves::size(most, tiled_sum_) * 2 > kTiledPacked) tiled_sum_ /= 2;
-    int products = 0;
-    for (const Product& product : plan_.products) products += product.source == kInput;
     input_halves_size_ = Halves::size(kTiledInputRows, layer_.hidden);
-    input_halves_ = workspace_.template count<std::uint16_t>(threads_ * products * input_halves_size_);
+    input_halves_ = workspace_.template count<std::uint16_t>(threads_ * input_products() * input_halves_size_);
     slots_size_ = Halves::size(most, tiled_sum_);
     slot_halves_ = workspace_.template count<std::uint16_t>(threads_ * plan_.slots * slots_size_);
     // Panels of what was multiplied, a corner for columns that do not fill a vector, and rows of the input's gradient.
@@ -51,9 +50,7 @@ template <class T> class TiledGradients : protected GradientTerms<T> {
   }
 
   Halves input_halves(int thread, int nth) const {
-    int products = 0;
-    for (const Product& product : plan_.products) products += product.source == kInput;
-    return {workspace_.template at<std::uint16_t>(input_halves_) + (thread * products + nth) * input_halves_size_,
+    return {workspace_.template at<std::uint16_t>(input_halves_) + (thread * input_products() + nth) * input_halves_size_,
             Halves::deep_for(layer_.hidden)};
   }
 
