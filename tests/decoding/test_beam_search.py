@@ -54,6 +54,13 @@ class Tables:
             len(tokens) + 1, options.length_penalty
         ) + options.coverage_penalty * coverage
 
+    def attended(self, search: int, tokens: Sequence[int]) -> Tensor:
+        """The weights of each step of a whole output."""
+        history = [EOS, EOS, *tokens]
+        return torch.stack(
+            [self.weights[search, step, history[step], history[step + 1]] for step in range(len(tokens) + 1)]
+        )
+
     def all_outputs(self, search: int, longest: int, options: BeamOptions) -> list[tuple[float, tuple[int, ...]]]:
         outputs = itertools.chain.from_iterable(itertools.product(range(1, V), repeat=n) for n in range(longest + 1))
         scored = [(self.score(search, tokens, options)[1], tokens) for tokens in outputs]
@@ -96,7 +103,7 @@ def test_a_beam_that_holds_everything_finds_what_trying_everything_finds(penalti
             for each, (score, tokens) in zip(hypotheses, expected, strict=True):
                 assert each.score == pytest.approx(score, rel=1e-12)
                 assert each.log_probability == pytest.approx(model.score(search, tokens, options)[0], rel=1e-12)
-                assert each.weights is not None and each.weights.shape == (len(tokens) + 1, S)
+                assert each.weights is not None and torch.equal(each.weights, model.attended(search, tokens))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
@@ -112,6 +119,8 @@ def test_narrow_beams_find_what_a_search_without_early_stopping_finds(width: int
         for search, hypotheses in enumerate(found):
             expected = plain_search(model, search, longest, options)
             assert [each.tokens for each in hypotheses] == [tokens for _, tokens in expected]
+            for each in hypotheses:
+                assert each.weights is not None and torch.equal(each.weights, model.attended(search, each.tokens))
     assert stopped_early or alpha == 3.0
 
 

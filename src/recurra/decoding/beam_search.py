@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .constraints import Constraints, Progress
-from .hypothesis import Hypothesis, Step, length_penalty
+from .hypothesis import Hypothesis, Step, length_penalty, penalized_score
 from .state import State, select_rows
 
 __all__ = ["BeamOptions", "beam_search"]
@@ -28,8 +28,8 @@ class BeamOptions:
         beam: K, hypotheses that are gone on with.
         n_best: how many are given out; at most K.
         length_penalty: alpha of `recurra.decoding.hypothesis.length_penalty`.
-        coverage_penalty: beta of beta * sum_i log(min(sum_j w_ij, 1)), which is added to the score for source positions
-            i that hypothesis j's steps have attended to too little (Wu et al. 2016, equation 14).
+        coverage_penalty: beta of `recurra.decoding.hypothesis.penalized_score`, against source positions that were
+            attended to too little.
 
     Raises:
         ConfigError: if a value is out of its range.
@@ -50,11 +50,46 @@ class BeamOptions:
 
 
 class _Beams(NamedTuple):
-    """The live hypotheses of b searches: totals (b, K), tokens (b, K, t), weights (b, K, t, S) or None."""
+    """The live hypotheses of b searches: totals (b, K), tokens (b, K, t)."""
 
     totals: Tensor
     tokens: Tensor
-    weights: Tensor | None
+
+
+class _Ended(NamedTuple):
+    """A whole output, and the row of the step that ended it, from which its attention is found."""
+
+    hypothesis: Hypothesis
+    step: int
+    row: int
+
+
+class _Trail:
+    """The attention weights of every step once, and which row of the step before each of its rows goes on from.
+
+    A hypothesis' weights are gathered only when it is given out: to carry those of all steps along with every live one
+    would cost the square of the length.
+    """
+
+    def __init__(self) -> None:
+        self._weights: list[Tensor] = []
+        self._origins: list[list[int]] = []
+
+    def add(self, weights: Tensor | None, origins: list[int]) -> None:
+        """A step's weights (rows, S), and for each row the row of the step before."""
+        if weights is not None:
+            self._weights.append(weights.cpu())
+            self._origins.append(origins)
+
+    def follow(self, step: int, row: int, length: int | None) -> Tensor | None:
+        """The weights (step + 1, length) of the hypothesis that a row of a step ends."""
+        if not self._weights:
+            return None
+        rows = []
+        for at in range(step, -1, -1):
+            rows.append(self._weights[at][row, :length])
+            row = self._origins[at][row]
+        return torch.stack(rows[::-1])
 
 
 @torch.inference_mode()
@@ -91,20 +126,21 @@ def beam_search(
         For each search up to n_best hypotheses, the best first; fewer where the constraints allow no more.
     """
     width = options.beam
-    found: list[list[Hypothesis]] = [[] for _ in constraints]
+    found: list[list[_Ended]] = [[] for _ in constraints]
     going = list(range(len(constraints)))
     if not going:
-        return found
-    beams = _first(len(going), width)
+        return []
+    beams, trail, rows = _first(len(going), width), _Trail(), torch.arange(len(going))
     while going:
         # Only the live places of the beams have a row of the state.
         live = (beams.totals.flatten() > -math.inf).nonzero().squeeze(1)
         last = beams.tokens[..., -1].flatten()[live] if beams.tokens.shape[2] else torch.full((len(live),), eos)
         output = step(last, state)
+        trail.add(output.weights, rows.tolist())
+        row_of = _row_of(beams, live)
         own = [constraints[search] for search in going]
         log_probabilities = output.log_probabilities.cpu()
         _constrain(log_probabilities, beams, live, own, eos)
-        weights = _with_new(beams, live, output.weights)
         totals, origins, tokens = _candidates(log_probabilities, beams, live, own)
         kept: list[int] = []
         picked: list[list[int]] = []
@@ -119,11 +155,14 @@ def beam_search(
                     if len(alive) < width:
                         alive.append(rank)
                 elif rank < width or constraints[search].required:
-                    attended = None if weights is None else weights[index, origin]
+                    outputs, row = beams.tokens[index, origin].tolist(), int(row_of[index * width + origin])
                     length = None if source_lengths is None else source_lengths[search]
-                    row = beams.tokens[index, origin].tolist()
-                    found[search].append(_finish(row, total, attended, length, options))
-            found[search] = _best(found[search], options.n_best)
+                    attended = trail.follow(len(outputs), row, length) if options.coverage_penalty else None
+                    score = penalized_score(
+                        total, len(outputs) + 1, attended, options.length_penalty, options.coverage_penalty
+                    )
+                    found[search].append(_Ended(Hypothesis(outputs, total, score), len(outputs), row))
+            found[search] = sorted(found[search], key=lambda each: -each.hypothesis.score)[: options.n_best]
             bar = _bar(found[search], constraints[search], options)
             # What a hopeless one keeps out of the beam is less likely still: it too can go.
             alive = [rank for rank in alive if totals[index][rank] > bar]
@@ -132,17 +171,28 @@ def beam_search(
                 picked.append(alive)
         if not kept:
             break
-        beams, rows = _advance(beams, weights, live, kept, picked, totals, origins, tokens)
+        beams, rows = _advance(beams, row_of, kept, picked, totals, origins, tokens)
         state = select(output.state, rows)
         going = [going[index] for index in kept]
-    return found
+    lengths = [None] * len(found) if source_lengths is None else source_lengths
+    return [
+        [one.hypothesis._replace(weights=trail.follow(one.step, one.row, length)) for one in ended]
+        for ended, length in zip(found, lengths, strict=True)
+    ]
 
 
 def _first(searches: int, width: int) -> _Beams:
     totals = torch.full((searches, width), -math.inf, dtype=torch.float64)
     # All rows of a search are equal at first; one stands for them.
     totals[:, 0] = 0.0
-    return _Beams(totals, torch.empty((searches, width, 0), dtype=torch.int64), None)
+    return _Beams(totals, torch.empty((searches, width, 0), dtype=torch.int64))
+
+
+def _row_of(beams: _Beams, live: Tensor) -> Tensor:
+    """The row of the state that each place of the beams has; 0 where it has none."""
+    rows = torch.zeros(beams.totals.numel(), dtype=torch.int64)
+    rows[live] = torch.arange(len(live))
+    return rows
 
 
 def _constrain(
@@ -154,17 +204,6 @@ def _constrain(
         each = constraints[index]
         if not each.only_lengths or not each.min_length <= length < each.max_length:
             each.apply(log_probabilities[row], beams.tokens[index, place].tolist(), eos)
-
-
-def _with_new(beams: _Beams, live: Tensor, weights: Tensor | None) -> Tensor | None:
-    """The weights of all steps, those of the newest included: (b, K, t + 1, S)."""
-    if weights is None:
-        return None
-    searches, width = beams.totals.shape
-    new = weights.new_zeros((searches * width, weights.shape[1]), device="cpu")
-    new[live] = weights.cpu()
-    newest = new.unflatten(0, (searches, width)).unsqueeze(2)
-    return newest if beams.weights is None else torch.cat([beams.weights, newest], dim=2)
 
 
 def _candidates(
@@ -225,33 +264,16 @@ def _by_progress(
     return list(totals), list(places), list(tokens)
 
 
-def _finish(
-    tokens: list[int], total: float, weights: Tensor | None, source_length: int | None, options: BeamOptions
-) -> Hypothesis:
-    score = total / length_penalty(len(tokens) + 1, options.length_penalty)
-    if weights is not None and source_length is not None:
-        weights = weights[:, :source_length]
-    if options.coverage_penalty and weights is not None:
-        attended = weights.double().sum(0).clamp(min=torch.finfo(torch.float32).tiny, max=1.0)
-        score += options.coverage_penalty * float(attended.log().sum())
-    return Hypothesis(tokens, total, score, weights)
-
-
-def _best(hypotheses: list[Hypothesis], count: int) -> list[Hypothesis]:
-    return sorted(hypotheses, key=lambda each: -each.score)[:count]
-
-
-def _bar(found: list[Hypothesis], constraint: Constraints, options: BeamOptions) -> float:
+def _bar(found: list[_Ended], constraint: Constraints, options: BeamOptions) -> float:
     """The log-probability that a live hypothesis must exceed to come among the best still."""
     if len(found) < options.n_best:
         return -math.inf
-    return found[-1].score * length_penalty(constraint.max_length + 1, options.length_penalty)
+    return found[-1].hypothesis.score * length_penalty(constraint.max_length + 1, options.length_penalty)
 
 
 def _advance(
     beams: _Beams,
-    weights: Tensor | None,
-    live: Tensor,
+    row_of: Tensor,
     kept: list[int],
     picked: list[list[int]],
     totals: list[list[float]],
@@ -273,8 +295,5 @@ def _advance(
     old = (torch.tensor(kept).unsqueeze(1) * width + places).flatten()
     history = beams.tokens.flatten(0, 1)[old].unflatten(0, (len(kept), width))
     history = torch.cat([history, words.unsqueeze(-1)], dim=-1)
-    attended = None if weights is None else weights.flatten(0, 1)[old].unflatten(0, (len(kept), width))
-    row_of = torch.zeros(beams.totals.numel(), dtype=torch.int64)
-    row_of[live] = torch.arange(len(live))
     rows = row_of[old[new_totals.flatten() > -math.inf]]
-    return _Beams(new_totals, history, attended), rows
+    return _Beams(new_totals, history), rows

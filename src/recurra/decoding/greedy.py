@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .beam_search import Select
 from .constraints import Constraints
-from .hypothesis import Hypothesis, Step
+from .hypothesis import Hypothesis, Step, penalized_score
 from .sampling import SamplingOptions, sample
 from .state import State, select_rows
 
@@ -28,6 +28,8 @@ def write_outputs(
     generators: Sequence[torch.Generator] | None = None,
     source_lengths: Sequence[int] | None = None,
     select: Select = select_rows,
+    length_penalty: float = 0.0,
+    coverage_penalty: float = 0.0,
 ) -> list[Hypothesis | None]:
     """Write one output a row; rows that have ended leave the batch.
 
@@ -40,9 +42,10 @@ def write_outputs(
         generators: for drawing, one a row; a row's draws depend on its own alone.
         source_lengths: positions of each source, to which attention weights are cut; None: all.
         select: picks rows of a state.
+        length_penalty, coverage_penalty: of the outputs' scores; see `recurra.decoding.hypothesis.penalized_score`.
 
     Returns:
-        For each row its output, whose score is the log-probability; None where the constraints left no token to take.
+        For each row its output; None where the constraints left no token to take.
     """
     rows = list(range(len(constraints)))
     tokens: list[list[int]] = [[] for _ in rows]
@@ -85,12 +88,12 @@ def write_outputs(
             state, last = select(output.state, keep), chosen[keep]
         else:
             state, last = output.state, chosen
-    return [
-        None
-        if row in stuck
-        else Hypothesis(tokens[row], totals[row], totals[row], _joined(attended[row], source_lengths, row))
-        for row in range(len(constraints))
-    ]
+    written: list[Hypothesis | None] = []
+    for row, own in enumerate(tokens):
+        joined = _joined(attended[row], source_lengths, row)
+        score = penalized_score(totals[row], len(own) + 1, joined, length_penalty, coverage_penalty)
+        written.append(None if row in stuck else Hypothesis(own, totals[row], score, joined))
+    return written
 
 
 def _joined(weights: list[Tensor], source_lengths: Sequence[int] | None, row: int) -> Tensor | None:

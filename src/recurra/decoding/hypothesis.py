@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .state import State
 
-__all__ = ["Hypothesis", "Step", "StepOutput", "length_penalty"]
+__all__ = ["Hypothesis", "Step", "StepOutput", "length_penalty", "penalized_score"]
 
 
 class StepOutput(NamedTuple):
@@ -54,3 +55,24 @@ def length_penalty(length: int, alpha: float) -> float:
         alpha: 0 leaves log-probabilities as they are; 1 comes close to the mean a token.
     """
     return float(((5.0 + length) / 6.0) ** alpha)
+
+
+def penalized_score(
+    log_probability: float, length: int, weights: Tensor | None, length_alpha: float, coverage_beta: float
+) -> float:
+    """What hypotheses are ranked by (Wu et al. 2016, equation 14).
+
+    log P / length_penalty + beta * sum_i log(min(sum_j w_ij, 1)) over source positions i and steps j.
+
+    Args:
+        log_probability: of the whole output, in nats.
+        length: in tokens, the end included.
+        weights: (length, S), where each step attended; None without attention, and then nothing is said of coverage.
+        length_alpha: see `length_penalty`.
+        coverage_beta: the weight of the second term; 0: none.
+    """
+    score = log_probability / length_penalty(length, length_alpha)
+    if coverage_beta and weights is not None:
+        attended = weights.double().sum(0).clamp(min=torch.finfo(torch.float32).tiny, max=1.0)
+        score += coverage_beta * float(attended.log().sum())
+    return score
