@@ -113,6 +113,39 @@ def test_constraints_that_no_translation_meets_are_said(folder: Path, mode: tupl
         assert len(told) == 2 and "line 1: no translation meets the constraints" in told[0] and "line 3:" in told[1]
 
 
+def test_every_line_of_a_sample_is_drawn_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recurra.cli.translate._LINES", 4)
+    drawn = call("translate", folder / "run", "--sample", "--temperature", "3", input="one two\n" * 12)
+    lines = drawn.stdout.splitlines()
+    assert len(lines) == 12 and lines[:4] != lines[4:8] != lines[8:]
+    monkeypatch.setattr("recurra.cli.translate._LINES", 5)
+    again = call("translate", folder / "run", "--sample", "--temperature", "3", input="one two\n" * 12)
+    assert again.stdout == drawn.stdout
+
+
+def test_a_model_without_attention_has_none_to_show(folder: Path, tmp_path: Path) -> None:
+    result = call(
+        "train", "translation", "--source", folder / "train.en", "--target", folder / "train.de", "--run",
+        tmp_path / "run", "--set", "tokenizer.kind=word", "model.attention=none", "model.hidden_size=8",
+        "training.max_steps=2", "training.device=cpu", "logging.tensorboard=false",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    shown = call("translate", tmp_path / "run", "--attention", tmp_path / "seen", input="one\n")
+    assert shown.exit_code == 2 and "has no attention to show" in shown.stderr
+    plain = call("translate", tmp_path / "run", input="one\n")
+    assert plain.exit_code == 0 and len(plain.stdout.splitlines()) == 1
+
+
+def test_sources_that_are_scored_in_part_are_said(folder: Path, tmp_path: Path) -> None:
+    pairs = write(tmp_path / "pairs.tsv", ["one\teins", "one " * 1500 + "\teins"])
+    scored = call("score", folder / "run", pairs)
+    assert scored.exit_code == 0 and len(scored.stdout.splitlines()) == 3
+    told = scored.stderr.splitlines()
+    assert len(told) == 1 and "line 2 is longer than 1000 tokens and is scored up to there" in told[0]
+    result = call("evaluate", folder / "run", "--data", pairs, "--json", "--beam", "1")
+    assert json.loads(result.stdout)["cut"] == 1
+
+
 def test_score_and_evaluate(folder: Path, tmp_path: Path) -> None:
     pairs = write(tmp_path / "pairs.tsv", ["one two\teins zwei", "one two\tdrei drei"])
     scores = [json.loads(line) for line in call("score", folder / "run", pairs, "--json").stdout.splitlines()]

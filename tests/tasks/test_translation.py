@@ -20,10 +20,14 @@ from torch.nn import functional as F
 import recurra
 from recurra.config import save_config
 from recurra.data.token_batches import IGNORED, PairBatch
+from recurra.decoding.hypothesis import Hypothesis
 from recurra.decoding.sampling import SamplingOptions
 from recurra.errors import ConfigError, DataError, RunError
-from recurra.tasks.translation import coverage_loss, load_model, prepare_task, train
+from recurra.models.encoder_decoder import EncoderDecoder
+from recurra.tasks import translation_search
+from recurra.tasks.translation import coverage_loss, prepare_task, train
 from recurra.tasks.translation_files import load_tokenizers, open_pairs, prepare_pairs
+from recurra.tasks.translation_model import load_model
 from recurra.tasks.translator import Translator
 from recurra.training.checkpoint import load_checkpoint, unpack
 from recurra.training.logging import read_metrics
@@ -131,11 +135,77 @@ def test_what_else_is_translated_changes_nothing(translator: Translator) -> None
     assert [each.best for each in drawn] == [each.best for each in again]
 
 
+def test_draws_depend_on_a_sentence_s_number_alone(translator: Translator) -> None:
+    sampling = SamplingOptions(2.0)
+    lines = ["the cat", "", "the cat", "a red dog", "the cat"] * 3
+    whole = [each.best for each in translator.translate(lines, sampling=sampling, seed=1)]
+    parts = [translator.translate(lines[at : at + 4], sampling=sampling, seed=1, first=at) for at in range(0, 15, 4)]
+    assert [each.best for part in parts for each in part] == whole
+    assert len({text for line, text in zip(lines, whole, strict=True) if line == "the cat"}) > 3
+    drawn = translator.translate(["the red cat sees"], sampling=sampling, n_best=8)[0].alternatives
+    assert [each.score for each in drawn] == sorted((each.score for each in drawn), reverse=True)
+    assert len({each.score for each in drawn}) > 3
+
+
+def test_scores_of_outputs_written_without_a_search_are_those_of_a_search(translator: Translator) -> None:
+    sources, _ = sentences(10, 4)
+    penalties = {"length_penalty": 0.7, "coverage_penalty": 0.3}
+    searched = translator.translate(sources, beam=4, n_best=4, **penalties)
+    greedy = translator.translate(sources, beam=1, **penalties)
+    drawn = translator.translate(sources, sampling=SamplingOptions(0.5), **penalties)
+    compared = 0
+    for each, *others in zip(searched, greedy, drawn, strict=True):
+        known = {text.text: text.score for text in each.alternatives}
+        for text in (other.alternatives[0] for other in others):
+            assert text.score != text.log_probability
+            if text.text in known:
+                assert text.score == pytest.approx(known[text.text], abs=1e-5)
+                compared += 1
+    assert compared > 10
+
+
+def test_long_sources_are_searched_in_batches_that_bound_the_kept_weights(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources, _ = sentences(9, 6)
+    expected = translator.translate(sources, n_best=2)
+    rows: list[int] = []
+    encode = translation_search._encode
+
+    def counted(models: Any, chosen: Any, eos: int) -> Any:
+        rows.append(len(chosen))
+        return encode(models, chosen, eos)
+
+    monkeypatch.setattr(translation_search, "_encode", counted)
+    monkeypatch.setattr(translation_search, "_MOST_WEIGHTS", 3 * 3 * 8 * 25)
+    found = translator.translate(sources, n_best=2)
+    assert sum(rows) == 9 and len(rows) > 1 and max(rows) > 1
+    for one, other in zip(found, expected, strict=True):
+        assert [each.text for each in one.alternatives] == [each.text for each in other.alternatives]
+        assert [each.pharaoh for each in one.alternatives] == [each.pharaoh for each in other.alternatives]
+    monkeypatch.setattr(translation_search, "_MOST_WEIGHTS", 1)
+    rows.clear()
+    translator.translate(sources[:3])
+    assert rows == [1, 1, 1]
+
+
+def test_what_is_out_of_range_is_refused(translator: Translator) -> None:
+    for wrong in ({"beam": 0}, {"n_best": 0}, {"batch_size": 0}, {"n_best": 0, "sampling": SamplingOptions()}):
+        with pytest.raises(ConfigError, match="at least 1"):
+            translator.translate(["the cat"], **wrong)  # type: ignore[arg-type]
+
+
+def test_an_empty_source_or_target_can_be_scored(translator: Translator) -> None:
+    nothing, unknown, to_nothing = translator.score(["", "", "the cat"], ["der", "zebra", ""])
+    assert nothing.tokens == 2 and nothing.log_probability < 0 and nothing.alignment == ""
+    assert unknown.unknown == 1
+    assert to_nothing.tokens == 1 and to_nothing.log_probability < 0
+
+
 def test_a_source_is_scored_as_far_as_it_is_translated(translator: Translator) -> None:
     limit = translator.config.decoding.max_source_length
     words = ["the", "red", "apple"] * 400
-    with pytest.warns(UserWarning, match="1 of 2 sources are longer than 1000 tokens"):
-        long, exact = translator.score([" ".join(words), " ".join(words[:limit])], ["der rote", "der rote"])
+    long, exact = translator.score([" ".join(words), " ".join(words[:limit])], ["der rote", "der rote"])
     assert long.cut_at == limit and exact.cut_at is None
     assert long.log_probability == pytest.approx(exact.log_probability, abs=1e-5)
 
@@ -178,6 +248,59 @@ def test_unknown_words_are_written_as_the_source_has_them(translator: Translator
         finally:
             model.output_bias[unknown] = kept
     assert found.best == "zebra" and found.alternatives[0].alignment == [(0, 0)]
+
+
+def test_a_copied_unknown_word_is_one_of_the_source_s_unknown_words(translator: Translator) -> None:
+    unknown = translator.target_tokenizer.unk_id
+    assert unknown is not None
+    size = translator.target_tokenizer.vocab_size
+    section = translator.config.model
+    weights = torch.tensor([[0.5, 0.1, 0.3, 0.1], [0.0, 0.0, 0.0, 1.0]])
+    written = {}
+    for copies in (False, True):
+        model = EncoderDecoder(size, size, section.model_copy(update={"copy_source": copies}))
+        own = Translator([model], (translator.source_tokenizer, translator.target_tokenizer), translator.config)
+        written[copies] = own._answer("the zebra ibex", Hypothesis([unknown], -1.0, -1.0, weights)).text
+        assert own._answer("the cat dog", Hypothesis([unknown], -1.0, -1.0, weights)).text == "the"
+    assert written == {False: "the", True: "ibex"}
+
+
+def test_validation_translates_as_translate_does(tmp_path: Path) -> None:
+    files = write_pairs(tmp_path, 300)
+    # A name that occurs once is unknown, and is to be written as the source has it.
+    for name, path in files.items():
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        kind = "v" if name.startswith("valid") else "t"
+        named = [f"{kind}name{number}" if number % 3 == 0 else line for number, line in enumerate(lines)]
+        Path(path).write_text("".join(f"{line}\n" for line in named), encoding="utf-8")
+    settings = config(
+        files,
+        tokenizer={"kind": "word", "min_count": 2, "joint": False},
+        model={"tied": "decoder"},
+        training={"max_epochs": 6, "select_by": "chrf", "learning_rate": 0.02},
+    )
+    train(settings, tmp_path / "run")
+    translator = Translator.from_runs([tmp_path / "run"], device="cpu")
+    assert "vname3" in [each.best for each in translator.translate(["vname3", "the cat"], beam=1)]
+    best = max((n for n in numbers(tmp_path / "run") if n["kind"] == "valid"), key=lambda line: line["chrf"])
+    found = translator.evaluate(files["valid_source"], files["valid_target"], beam=1)
+    for name in ("bleu", "bleu_tokenized", "chrf", "exact", "length_ratio"):
+        assert found[name] == best[name]
+
+
+def test_words_of_tokenised_bleu_are_those_of_a_word_tokenizer(translator: Translator, tmp_path: Path) -> None:
+    from sacrebleu.metrics import BLEU
+
+    sources, targets = sentences(12, 2)
+    for side, lines in (("s", sources), ("t", targets)):
+        (tmp_path / side).write_text("".join(f"{line} .\n" for line in lines), encoding="utf-8")
+    found = translator.evaluate(str(tmp_path / "s"), str(tmp_path / "t"), beam=1)
+    texts = [each.best for each in translator.translate([f"{source} ." for source in sources], beam=1)]
+    spaced = [" ".join(text.replace(".", " . ").split()) for text in texts]
+    bleu = BLEU(lowercase=True, tokenize="none", force=True)
+    assert found["bleu_tokenized"] == bleu.corpus_score(spaced, [[f"{target} ." for target in targets]]).score
+    # Otherwise a last word with its full stop would be a word of its own.
+    assert found["bleu_tokenized"] != bleu.corpus_score(texts, [[f"{target}." for target in targets]]).score
 
 
 def test_an_ensemble_takes_the_mean_of_probabilities(translator: Translator, run: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
-from .frame import UsageError
+from .frame import UsageError, message
 from .output import measured, print_json, print_pairs, print_table
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def evaluate(
             *measured(result),
             ("pairs", f"{result['pairs']:,}"),
             *([("left out", f"{result['dropped']:,} with an empty side")] if result["dropped"] else []),
+            *([("cut", f"{result['cut']:,} sources at decoding.max_source_length")] if result["cut"] else []),
             ("tokens", f"{result['tokens']:,}"),
             *((f"signature of {name}", signature) for name, signature in result["signatures"].items()),
         ]
@@ -63,6 +64,12 @@ def score(
     found = iter(translator.score([pair.source for pair in whole], [pair.target for pair in whole], progress))
     # As many records as lines, so that they can be put beside the file.
     scores = [next(found) if pair.source and pair.target else None for pair in pairs]
+    for line, each in enumerate(scores, start=1):
+        if each is not None and each.cut_at is not None:
+            message(
+                f"recurra: line {line} is longer than {each.cut_at} tokens and is scored up to there; "
+                "decoding.max_source_length is the limit."
+            )
     if as_json:
         nothing = dict.fromkeys(field.name for field in fields(PairScore))
         for line, (each, pair) in enumerate(zip(scores, pairs, strict=True), start=1):

@@ -153,6 +153,8 @@ def translate(
     from ..tasks.translator import Translator
 
     translator = Translator.from_runs(directories, device=device, average=average)
+    if attention is not None and not translator.attends:
+        raise UsageError("--attention: a model with model.attention none has no attention to show; leave it out.")
     session = _Session(translator, options, n_best, attention, as_json)
     if sys.stdin.isatty():
         message("Type a sentence to translate; end with Ctrl-D.")
@@ -181,7 +183,7 @@ class _Session:
     lines: int = 0
 
     def answer(self, lines: list[str]) -> None:
-        for translation in self.translator.translate(lines, **self.options):
+        for translation in self.translator.translate(lines, first=self.lines, **self.options):
             self.lines += 1
             if translation.cut_at is not None:
                 message(

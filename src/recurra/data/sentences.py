@@ -69,6 +69,10 @@ class SentenceTokenizer:
         text = self.tokenizer.normalize(" ".join(sentence.split()))
         return join(split(text)).strip() if self.tokenizer.kind == "word" else text
 
+    def words(self, text: str) -> str:
+        """A text with spaces between its words: for word tokens between these, as `decode` writes punctuation close."""
+        return " ".join(split(text)) if self.tokenizer.kind == "word" else text
+
     def pieces(self, sentence: str) -> list[str]:
         """The text of each token of `encode(sentence)`, unknown ones as they stand in the sentence."""
         text = self.tokenizer.normalize(self._start + " ".join(sentence.split()))

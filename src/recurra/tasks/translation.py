@@ -1,4 +1,4 @@
-"""Translation: from pairs of sentences to a trained run directory, and back to a model."""
+"""Translation: from pairs of sentences to a trained run directory."""
 
 from __future__ import annotations
 
@@ -15,26 +15,21 @@ from ..config_translation import TranslationConfig
 from ..data.parallel import Pair, ParallelCorpus
 from ..data.sentences import SentenceTokenizer
 from ..data.token_batches import IGNORED, PairBatch, TokenBatches, collate, group_by_length
-from ..decoding.beam_search import BeamOptions
-from ..decoding.constraints import Constraints
-from ..decoding.hypothesis import Hypothesis
-from ..errors import ConfigError, RunError
 from ..models.encoder_decoder import EncoderDecoder
 from ..models.loss import smoothed_cross_entropy
-from ..training.averaging import average_weights
 from ..training.processes import Processes
 from ..training.randomness import seed_everything
-from ..training.run_directory import CONFIG, read_run
-from ..training.run_weights import read_weights
 from ..training.task import Evaluation, Loss, Task
-from .alignment import align_words, draw_attention
+from .alignment import draw_attention
 from .own_cell import model_settings
 from .training_run import TrainingResult, train_run
+from .translation_answers import Translation
 from .translation_files import load_tokenizers, open_pairs, prepare_pairs
 from .translation_measures import exact, measure, require_sacrebleu
-from .translation_search import SearchOptions, greatest_length, translate_ids
+from .translation_model import build_model
+from .translator import Translator
 
-__all__ = ["TranslationTask", "load_model", "prepare_task", "train"]
+__all__ = ["TranslationTask", "prepare_task", "train"]
 
 ATTENTION = "attention.png"
 
@@ -109,15 +104,15 @@ class TranslationTask:
         pairs = self._valid[:count]
         if not pairs:
             return Evaluation(nats, tokens, characters)
-        hypotheses = self._translate(pairs) if processes.is_main else []
-        metrics = self._measure(hypotheses, pairs) if processes.is_main else {}
+        translations = self._translate(pairs) if processes.is_main else []
+        metrics = self._measure(translations, pairs) if processes.is_main else {}
         metrics = processes.gather(metrics)[0]
         criterion = None
         if training.select_by == "length_ratio":
             criterion = abs(np.log(max(metrics["length_ratio"], 1e-9)))
         elif training.select_by != "loss":
             criterion = -metrics[training.select_by]
-        return Evaluation(nats, tokens, characters, metrics, criterion, self._samples(hypotheses, pairs))
+        return Evaluation(nats, tokens, characters, metrics, criterion, self._samples(translations, pairs))
 
     def state_dict(self) -> dict[str, Any]:
         return {"batches": self.train_batches.state_dict(), "epoch": self._epoch}
@@ -161,47 +156,28 @@ class TranslationTask:
             tokens += batch.tokens
         return total, tokens
 
-    def _translate(self, pairs: Sequence[Pair]) -> list[Hypothesis]:
-        sources = [self._source.encode(pair.source) for pair in pairs]
-        decoding = self.config.decoding
-        limits = [Constraints(greatest_length(decoding, len(source))) for source in sources]
+    def _translate(self, pairs: Sequence[Pair]) -> list[Translation]:
+        translator = Translator([self._network], (self._source, self._target), self.config)
         # Greedily: a search costs several times as much and ranks the epochs alike.
-        found = translate_ids(
-            [self._network],
-            sources,
-            limits,
-            self._source.eos_id,
-            self._target.eos_id,
-            SearchOptions(BeamOptions(beam=1), batch_size=128),
-        )
-        return [hypotheses[0] for hypotheses in found]
+        return translator.translate([pair.source for pair in pairs], beam=1, batch_size=128)
 
-    def _measure(self, hypotheses: Sequence[Hypothesis], pairs: Sequence[Pair]) -> dict[str, float]:
-        texts = [self._target.decode(each.tokens) for each in hypotheses]
+    def _measure(self, translations: Sequence[Translation], pairs: Sequence[Pair]) -> dict[str, float]:
+        texts = [each.best for each in translations]
         references = [self._target.reference(pair.target) for pair in pairs]
         if self.config.data.toy != "none":
             return {"exact": exact(texts, references)}
-        found = measure(texts, references)
+        found = measure(texts, references, self._target.words)
         return {name: getattr(found, name) for name in ("bleu", "bleu_tokenized", "chrf", "exact", "length_ratio")}
 
-    def _samples(self, hypotheses: Sequence[Hypothesis], pairs: Sequence[Pair]) -> list[Mapping[str, Any]]:
+    def _samples(self, translations: Sequence[Translation], pairs: Sequence[Pair]) -> list[Mapping[str, Any]]:
         samples: list[Mapping[str, Any]] = []
-        for index, (found, pair) in enumerate(zip(hypotheses, pairs, strict=False)):
-            if index == self.config.training.samples:
-                break
-            text = self._target.decode(found.tokens)
-            lines = {"source": pair.source, "reference": pair.target, "translation": text}
-            if found.weights is not None:
-                weights = found.weights.double().numpy()
-                pieces = self._source.pieces(pair.source)
-                own = [self._target.piece(token) for token in found.tokens]
-                normal = self._source.tokenizer.normalize(pair.source)
-                aligned = align_words(weights[: len(own), : len(pieces)], normal, pieces, text, own)
-                lines["alignment"] = " ".join(f"{source}-{target}" for source, target in aligned)
-                if index == 0 and self._run_dir is not None and self.config.logging.picture:
-                    draw_attention(
-                        self._run_dir / ATTENTION, weights, [*pieces, "<eos>"], [*own, "<eos>"][: len(weights)]
-                    )
+        for translation, pair in zip(translations[: self.config.training.samples], pairs, strict=False):
+            lines = {"source": pair.source, "reference": pair.target, "translation": translation.best}
+            best = translation.alternatives[0] if translation.alternatives else None
+            if best is not None and best.weights is not None:
+                lines["alignment"] = best.pharaoh
+                if not samples and self._run_dir is not None and self.config.logging.picture:
+                    draw_attention(self._run_dir / ATTENTION, best.weights, best.source_pieces, best.target_pieces)
             shown = "\n".join(f"  {name:<12} {value}" for name, value in lines.items())
             samples.append({**lines, "text": shown})
         return samples
@@ -260,7 +236,7 @@ def prepare_task(config: TranslationConfig, run_dir: Path, processes: Processes)
     corpus, valid = open_pairs(run_dir)
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
-    model = _model(source, target, settings).to(processes.device)
+    model = build_model(source, target, settings).to(processes.device)
     batches = TokenBatches(
         corpus,
         config.training.batch_tokens,
@@ -280,38 +256,3 @@ def prepare_task(config: TranslationConfig, run_dir: Path, processes: Processes)
         characters_per_token=corpus.characters / (len(corpus.target) + len(corpus)),
         run_dir=run_dir,
     )
-
-
-def load_model(
-    run_dir: str | Path, *, average: int = 0
-) -> tuple[TranslationConfig, tuple[SentenceTokenizer, SentenceTokenizer], EncoderDecoder]:
-    """The configuration, tokenizers and trained model of a run directory; the model on the CPU, in evaluation mode.
-
-    A run whose model.safetensors is missing or damaged gives a checkpoint; see `recurra.training.run_weights`.
-
-    Args:
-        run_dir: a run.
-        average: take the mean of the weights of so many latest evaluations; 0: the best weights.
-
-    Raises:
-        RunError: if the folder is no run of a translation system, or has no weights that can be read.
-        ConfigError: if it was written by a newer version.
-    """
-    run_dir = Path(run_dir)
-    config = read_run(run_dir)
-    if config.task != "translation":
-        raise RunError(f"{run_dir}: is a run of the task {config.task}, not of translation.")
-    tokenizers = load_tokenizers(run_dir)
-    model = _model(*tokenizers, model_settings(config, run_dir))
-    try:
-        model.load_state_dict(average_weights(run_dir, average) if average else read_weights(run_dir))
-    except RuntimeError as error:
-        raise RunError(f"{run_dir}: the weights do not fit {CONFIG} and the tokenizers; one was changed.") from error
-    return config, tokenizers, model.eval()
-
-
-def _model(source: SentenceTokenizer, target: SentenceTokenizer, settings: Any) -> EncoderDecoder:
-    try:
-        return EncoderDecoder(source.vocab_size, target.vocab_size, settings)
-    except ValueError as error:
-        raise ConfigError(f"model.tied: {error}; set it to decoder.") from error

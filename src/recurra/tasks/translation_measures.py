@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
@@ -16,7 +16,8 @@ class Measures(NamedTuple):
 
     Attributes:
         bleu: sacreBLEU's default, 0 to 100: cased, tokenised by "13a" (Post 2018).
-        bleu_tokenized: lower-cased, of the text as its own white space parts it: what multi-bleu.perl -lc counts.
+        bleu_tokenized: lower-cased, of the text as its own white space parts it: what multi-bleu.perl -lc counts of
+            tokenised text.
         chrf: chrF2, 0 to 100 (Popovic 2015).
         exact: share of translations that are the reference.
         length_ratio: words of all translations over words of all references.
@@ -44,8 +45,14 @@ def require_sacrebleu() -> None:
         )
 
 
-def measure(hypotheses: Sequence[str], references: Sequence[str]) -> Measures:
+def measure(
+    hypotheses: Sequence[str], references: Sequence[str], words: Callable[[str], str] = lambda text: text
+) -> Measures:
     """Measure translations against one reference each.
+
+    Args:
+        hypotheses, references: as many of both.
+        words: a text with white space between what `bleu_tokenized` takes for its words.
 
     Raises:
         ConfigError: if sacreBLEU is not installed.
@@ -60,14 +67,15 @@ def measure(hypotheses: Sequence[str], references: Sequence[str]) -> Measures:
         "bleu_tokenized": BLEU(lowercase=True, tokenize="none", force=True),
         "chrf": CHRF(),
     }
-    scores = {name: kind.corpus_score(texts, expected).score for name, kind in kinds.items()}
-    words = [sum(len(text.split()) for text in side) for side in (texts, references)]
+    parted = {"bleu_tokenized": ([words(text) for text in texts], [[words(text) for text in references]])}
+    scores = {name: kind.corpus_score(*parted.get(name, (texts, expected))).score for name, kind in kinds.items()}
+    counts = [sum(len(text.split()) for text in side) for side in (texts, references)]
     return Measures(
         scores["bleu"],
         scores["bleu_tokenized"],
         scores["chrf"],
         exact(hypotheses, references),
-        words[0] / max(words[1], 1),
+        counts[0] / max(counts[1], 1),
         {name: str(kind.get_signature()) for name, kind in kinds.items()},
     )
 

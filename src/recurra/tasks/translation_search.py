@@ -20,6 +20,7 @@ from ..decoding.greedy import write_outputs
 from ..decoding.hypothesis import Hypothesis, StepOutput
 from ..decoding.sampling import SamplingOptions, sample_generators
 from ..decoding.state import State, select_rows
+from ..errors import ConfigError
 from ..models.decoder import DecoderState
 from ..models.encoder_decoder import EncoderDecoder
 
@@ -30,6 +31,9 @@ Ids = npt.NDArray[np.uint32]
 # Source positions of all rows of a batch, which bounds the memory that their annotations take.
 _MOST_POSITIONS = 1 << 16
 
+# Attention weights of all steps of a batch, which a search keeps to the end: 128 MiB in float32.
+_MOST_WEIGHTS = 1 << 25
+
 
 @dataclass(frozen=True)
 class SearchOptions:
@@ -39,13 +43,20 @@ class SearchOptions:
         beam: of the search.
         sampling: draw instead of searching; each source gives `beam.n_best` translations.
         seed: of the draws.
-        batch_size: sources translated side by side.
+        batch_size: most sources translated side by side.
+
+    Raises:
+        ConfigError: if the batch size is out of its range.
     """
 
     beam: BeamOptions
     sampling: SamplingOptions | None = None
     seed: int = 0
     batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
 
 
 def greatest_length(decoding: DecodingConfig, source_tokens: int) -> int:
@@ -61,6 +72,7 @@ def translate_ids(
     target_eos: int,
     options: SearchOptions,
     progress: Callable[[int, int], None] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """Translate sources, longest last, those of like length side by side.
 
@@ -71,6 +83,7 @@ def translate_ids(
         source_eos, target_eos: the ends.
         options: how to search.
         progress: called with the sources done and the sources in all.
+        numbers: of the sources, which with the seed alone decide what is drawn; None: their places.
 
     Returns:
         For each source, in the order given, its hypotheses, the best first; none where the constraints allow none.
@@ -80,12 +93,15 @@ def translate_ids(
     lengths = np.array([len(ids) + 1 for ids in sources], np.int64)
     order = np.argsort(lengths, kind="stable")
     results: list[list[Hypothesis]] = [[] for _ in sources]
+    draws = range(len(sources)) if numbers is None else numbers
     done = 0
     # Every row counts as the longest, so a bound on positions and one on rows are both kept.
     for group in group_by_length(order, lengths, max(_MOST_POSITIONS // width, 1)):
-        for start in range(0, len(group), options.batch_size):
-            chosen = [int(index) for index in group[start : start + options.batch_size]]
-            found = _translate_batch(models, sources, constraints, chosen, source_eos, target_eos, options)
+        longest = max(constraints[index].max_length for index in group) + 1
+        rows = min(options.batch_size, max(_MOST_WEIGHTS // (width * int(lengths[group[-1]]) * longest), 1))
+        for start in range(0, len(group), rows):
+            chosen = [int(index) for index in group[start : start + rows]]
+            found = _translate_batch(models, sources, constraints, draws, chosen, source_eos, target_eos, options)
             for index, hypotheses in zip(chosen, found, strict=True):
                 results[index] = hypotheses
             done += len(chosen)
@@ -98,6 +114,7 @@ def _translate_batch(
     models: Sequence[EncoderDecoder],
     sources: Sequence[Ids],
     constraints: Sequence[Constraints],
+    draws: Sequence[int],
     chosen: Sequence[int],
     source_eos: int,
     target_eos: int,
@@ -109,20 +126,30 @@ def _translate_batch(
     if options.sampling is not None:
         count = options.beam.n_best
         repeated = torch.arange(len(chosen)).repeat_interleave(count)
-        # A sentence's draws depend on the seed and its place among all sentences alone.
-        draws = [generator for index in chosen for generator in sample_generators(_mixed(options.seed, index), count)]
+        generators = [g for index in chosen for g in sample_generators(_mixed(options.seed, draws[index]), count)]
         flat = write_outputs(
             _step_of(models),
             select_rows(state, repeated),
             target_eos,
             [own[row] for row in repeated.tolist()],
             sampling=options.sampling,
-            generators=draws,
+            generators=generators,
             source_lengths=[lengths[row] for row in repeated.tolist()],
+            length_penalty=options.beam.length_penalty,
+            coverage_penalty=options.beam.coverage_penalty,
         )
-        return [[one for one in flat[at : at + count] if one is not None] for at in range(0, len(flat), count)]
+        each = [[one for one in flat[at : at + count] if one is not None] for at in range(0, len(flat), count)]
+        return [sorted(drawn, key=lambda one: -one.score) for drawn in each]
     if options.beam.beam == 1:
-        written = write_outputs(_step_of(models), state, target_eos, own, source_lengths=lengths)
+        written = write_outputs(
+            _step_of(models),
+            state,
+            target_eos,
+            own,
+            source_lengths=lengths,
+            length_penalty=options.beam.length_penalty,
+            coverage_penalty=options.beam.coverage_penalty,
+        )
         return [[] if one is None else [one] for one in written]
     selection = _Selection(len(chosen))
     return beam_search(_step_of(models), state, target_eos, options.beam, own, lengths, selection)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from ..config_translation import TranslationConfig
 from ..data.parallel import Pair, ParallelCorpus, read_pairs
@@ -23,9 +23,9 @@ from ..models.encoder_decoder import EncoderDecoder
 from ..training.logging import perplexity
 from ..training.processes import find_device
 from .alignment import align_words
-from .translation import load_model
 from .translation_answers import PairScore, TranslatedText, Translation
 from .translation_measures import measure
+from .translation_model import load_model
 from .translation_search import SearchOptions, greatest_length, pair_log_probabilities, translate_ids
 
 __all__ = ["Translator"]
@@ -83,6 +83,11 @@ class Translator:
                 )
         return cls([model.to(where) for _, _, model in loaded], tokenizers, config, Path(directories[0]))
 
+    @property
+    def attends(self) -> bool:
+        """Whether there are attention weights to be seen."""
+        return any(model.config.attention != "none" for model in self.models)
+
     def translate(
         self,
         sentences: Sequence[str],
@@ -99,6 +104,7 @@ class Translator:
         required: Sequence[str] = (),
         sampling: SamplingOptions | None = None,
         seed: int = 0,
+        first: int = 0,
         batch_size: int | None = None,
         progress: Progress | None = None,
     ) -> list[Translation]:
@@ -119,7 +125,8 @@ class Translator:
             banned: words that no translation holds; they are banned as the tokens that the tokenizer makes of them.
             required: words that every translation holds, in any order, as these tokens.
             sampling: draw translations instead of searching.
-            seed: of the draws.
+            seed: of the draws; a sentence's depend on the seed and the sentence's number alone.
+            first: number of the first sentence, for text that is translated in several calls.
             batch_size: sentences side by side; None: as configured.
             progress: called with the sentences done and the sentences in all.
 
@@ -127,7 +134,10 @@ class Translator:
             ConfigError: if a value is out of its range or the constraints cannot all be had.
         """
         decoding = self.config.decoding
-        width = max(beam or decoding.beam, n_best) if sampling is None else n_best
+        asked_beam = decoding.beam if beam is None else beam
+        if asked_beam < 1 or n_best < 1:
+            raise ConfigError(f"beam and n_best must be at least 1, not {asked_beam} and {n_best}.")
+        width = max(asked_beam, n_best) if sampling is None else n_best
         options = SearchOptions(
             BeamOptions(
                 width,
@@ -137,7 +147,7 @@ class Translator:
             ),
             sampling,
             seed,
-            batch_size or decoding.batch_size,
+            decoding.batch_size if batch_size is None else batch_size,
         )
         encoded = [self.source_tokenizer.encode(sentence) for sentence in sentences]
         limit = decoding.max_source_length
@@ -168,6 +178,7 @@ class Translator:
             self.target_tokenizer.eos_id,
             options,
             progress,
+            [first + index for index in asked],
         )
         answers = dict(zip(asked, found, strict=True))
         return [
@@ -185,8 +196,8 @@ class Translator:
     ) -> list[PairScore]:
         """log P(target | source) of pairs: of a translation of this model, what its search found.
 
-        A source of more tokens than `decoding.max_source_length` is read up to there, as `translate` does; a warning
-        says so.
+        A source of more tokens than `decoding.max_source_length` is read up to there, as `translate` does; its
+        `cut_at` says so. An empty source can be scored, though `translate` leaves it empty.
 
         Raises:
             ConfigError: if there are not as many sources as targets.
@@ -198,12 +209,6 @@ class Translator:
         scores: dict[int, PairScore] = {}
         limit = self.config.decoding.max_source_length
         long = corpus.source_lengths > limit
-        if long.any():
-            warnings.warn(
-                f"{int(long.sum())} of {len(pairs)} sources are longer than {limit} tokens and are read up to there; "
-                "decoding.max_source_length is the limit.",
-                stacklevel=2,
-            )
         lengths = np.maximum(np.minimum(corpus.source_lengths, limit), corpus.target_lengths) + 1
         for group in group_by_length(np.argsort(lengths, kind="stable"), lengths, _SCORED_TOKENS):
             chosen = [(source[:limit], target) for source, target in (corpus.pair(int(index)) for index in group)]
@@ -254,8 +259,8 @@ class Translator:
 
         Returns:
             `loss` (nats a token), `perplexity`, `bleu`, `bleu_tokenized`, `chrf`, `exact`, `length_ratio`, `pairs`,
-            `dropped` (for an empty side, where data.empty_lines says so), `tokens`, and the `signatures` of the
-            measures.
+            `dropped` (for an empty side, where data.empty_lines says so), `cut` (sources longer than
+            `decoding.max_source_length`, read up to there), `tokens`, and the `signatures` of the measures.
 
         Raises:
             DataError: if the files cannot be used; see `recurra.data.parallel.read_pairs`.
@@ -267,8 +272,9 @@ class Translator:
         references = [self.target_tokenizer.reference(pair.target) for pair in read]
         tokens = sum(score.tokens for score in scores)
         loss = -math.fsum(score.log_probability for score in scores) / tokens
-        found = measure([each.best for each in translations], references)._asdict()
-        counts = {"pairs": len(read), "dropped": dropped, "tokens": tokens}
+        found = measure([each.best for each in translations], references, self.target_tokenizer.words)._asdict()
+        cut = sum(score.cut_at is not None for score in scores)
+        counts = {"pairs": len(read), "dropped": dropped, "cut": cut, "tokens": tokens}
         return {"loss": loss, "perplexity": perplexity(loss), **counts, **found}
 
     def _tokens(self, text: str) -> tuple[int, ...]:
@@ -288,10 +294,11 @@ class Translator:
         read = weights.shape[1] - 1
         pieces = pieces[:read]
         unknown: dict[int, str] = {}
-        if self.config.decoding.replace_unknown and target.unk_id is not None:
+        if self.config.decoding.replace_unknown and target.unk_id is not None and read:
+            candidates = self._unknown_sources(sentence, read)
             for place, token in enumerate(found.tokens):
                 if token == target.unk_id:
-                    unknown[place] = pieces[int(weights[place, :read].argmax())]
+                    unknown[place] = pieces[candidates[int(weights[place, candidates].argmax())]]
         written = target.decode(found.tokens, unknown) if text is None else text
         own = [unknown.get(place, target.piece(token)) for place, token in enumerate(found.tokens)]
         aligned = align_words(weights[: len(own), :read], source.tokenizer.normalize(sentence), pieces, written, own)
@@ -305,6 +312,18 @@ class Translator:
             [*own, "<eos>"],
             weights,
         )
+
+    def _unknown_sources(self, sentence: str, read: int) -> npt.NDArray[np.int64]:
+        """Places of the source whose word may stand for an unknown token.
+
+        A copying model gives <unk> the weights of the source's own unknown tokens, so one of these was copied.
+        """
+        if any(model.copy_gate is not None for model in self.models):
+            ids = self.source_tokenizer.encode(sentence)[:read]
+            places = np.flatnonzero(ids == self.source_tokenizer.unk_id)
+            if len(places):
+                return places
+        return np.arange(read)
 
 
 def _one_line(text: str) -> str:
