@@ -1,10 +1,11 @@
 """Keep what translation runs show on a test set in experiments/results: measures, curves, BLEU by source length.
 
-    python experiments/record_translation.py NAME --run RUN... [--contrast RUN] --source F --target F --title TITLE \\
-        --command COMMAND
+    python experiments/record_translation.py NAME --run RUN... [--contrast RUN...] --source F --target F \\
+        --title TITLE --command COMMAND --sentence SENTENCE
 
-Runs of different seeds are measured one by one; a contrasting run beside the first in BLEU by source length.
-Each run translates the test set once. Data paths are shown by file name only, and weights stay where they are.
+Runs of different seeds are measured one by one, and so are runs that they are contrasted with; BLEU by source length is
+the mean of each kind. Each run translates the test set once. Data paths are shown by file name only, weights stay where
+they are, and the attention that is shown is that over a sentence which is not from the data.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sacrebleu.metrics import BLEU
 
 import recurra
 from recurra.data.parallel import read_pairs
+from recurra.tasks.alignment import draw_attention
 from recurra.tasks.translation_measures import measure
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -44,17 +46,24 @@ def by_length(sources: list[str], texts: list[str], references: list[str]) -> li
     return scores
 
 
-def draw(path: Path, curves: dict[str, list[float]]) -> None:
+def draw(path: Path, curves: dict[str, list[list[float]]], sources: list[str]) -> None:
+    """One line a kind of run, the mean of its seeds, with their range."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.0, 3.8), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    for name, scores in curves.items():
-        axes.plot(range(len(scores)), scores, marker="o", label=name)
-    axes.set_xticks(range(len(BOUNDS)), [f"{low}-{high}" if high < 1000 else f"{low}+" for low, high in BOUNDS])
-    axes.set_xlabel("words in the source")
-    axes.set_ylabel("BLEU")
+    places = range(len(BOUNDS))
+    for name, runs in curves.items():
+        means = [statistics.mean(scores) for scores in zip(*runs, strict=True)]
+        axes.plot(places, means, marker="o", label=f"{name} ({len(runs)} seed{'s' if len(runs) > 1 else ''})")
+        bounds = [[pick(scores) for scores in zip(*runs, strict=True)] for pick in (min, max)]
+        axes.fill_between(places, *bounds, alpha=0.2)
+    counts = [sum(low <= len(source.split()) <= high for source in sources) for low, high in BOUNDS]
+    names = [f"{low}-{high}" if high < 1000 else f"{low}+" for low, high in BOUNDS]
+    axes.set_xticks(places, [f"{name}\n({count})" for name, count in zip(names, counts, strict=True)])
+    axes.set_xlabel("words in the source (sentences)")
+    axes.set_ylabel("BLEU, tokenised")
     axes.grid(alpha=0.3)
     axes.legend()
     FigureCanvasAgg(figure).print_png(str(path))
@@ -64,12 +73,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
     parser.add_argument("--run", type=Path, nargs="+", required=True)
-    parser.add_argument("--contrast", type=Path)
+    parser.add_argument("--contrast", type=Path, nargs="*", default=[])
     parser.add_argument("--average", type=int, default=0)
     parser.add_argument("--source", required=True)
     parser.add_argument("--target", required=True)
     parser.add_argument("--title", required=True)
     parser.add_argument("--command", required=True)
+    parser.add_argument("--sentence", required=True, help="whose attention is shown")
     parser.add_argument("--note", default="")
     options = parser.parse_args()
     from recurra.tasks.translator import Translator
@@ -79,13 +89,12 @@ def main() -> None:
     pairs, _ = read_pairs(options.source, options.target, None)
     sources = [pair.source for pair in pairs]
     found: list[dict[str, Any]] = []
-    curves: dict[str, list[float]] = {}
-    runs = [*options.run, *([options.contrast] if options.contrast else [])]
-    for run in runs:
+    curves: dict[str, list[list[float]]] = {}
+    for run in [*options.run, *options.contrast]:
         translator = Translator.from_runs([run], device="cpu", average=options.average)
         references = [translator.target_tokenizer.tokenizer.normalize(pair.target) for pair in pairs]
         texts = [each.best for each in translator.translate(sources)]
-        measures = measure(texts, references)
+        measures = measure(texts, references, translator.target_tokenizer.words)
         records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         found.append(
             {
@@ -96,16 +105,21 @@ def main() -> None:
                 "attention": translator.config.model.attention,
             }
         )
-        if run in (options.run[0], options.contrast):
-            curves[f"attention {translator.config.model.attention}"] = by_length(sources, texts, references)
-    draw(folder / "bleu_by_length.png", curves)
+        kind = "fixed context" if translator.config.model.attention == "none" else "attention"
+        curves.setdefault(kind, []).append(by_length(sources, texts, references))
+        if run == options.run[0]:
+            best = translator.translate([options.sentence])[0].alternatives[0]
+            if best.weights is not None:
+                draw_attention(folder / "attention.png", best.weights, best.source_pieces, best.target_pieces)
+    draw(folder / "bleu_by_length.png", curves, sources)
     first = options.run[0]
     config = yaml.safe_load((first / "config.yaml").read_text())
     for key, value in config["data"].items():
         config["data"][key] = Path(value).name if isinstance(value, str) and "/" in value else value
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    for file in ("metrics.jsonl", "learning_curve.png", "attention.png"):
-        shutil.copyfile(first / file, folder / file)
+    shutil.copyfile(first / "learning_curve.png", folder / "learning_curve.png")
+    for run, each in zip([*options.run, *options.contrast], found, strict=True):
+        shutil.copyfile(run / "metrics.jsonl", folder / f"metrics-{each['attention']}-{each['seed']}.jsonl")
     lines = [f"# {options.title}", "", "    " + options.command.replace("\n", "\n    "), ""]
     lines += ["| attention | seed | " + " | ".join(MEASURES.values()) + " | length ratio | minutes | weights |"]
     lines += ["|---|---|" + "---|" * len(MEASURES) + "---|---|---|"]
@@ -115,10 +129,14 @@ def main() -> None:
             f"| {each['attention']} | {each['seed']} | {values} | {each['length_ratio']:.3f} | {each['minutes']:.0f} | "
             f"{each['weights']:,} |"
         )
-    if len(options.run) > 1:
-        scores = [each["bleu_tokenized"] for each in found[: len(options.run)]]
-        lines += ["", f"Tokenised BLEU of the seeds: {statistics.mean(scores):.2f} +- {statistics.stdev(scores):.2f}."]
+    for kind, chosen in (("with attention", found[: len(options.run)]), ("without", found[len(options.run) :])):
+        if len(chosen) > 1:
+            scores = [each["bleu_tokenized"] for each in chosen]
+            mean, deviation = statistics.mean(scores), statistics.stdev(scores)
+            lines += ["", f"Tokenised BLEU of the seeds {kind}: {mean:.2f} +- {deviation:.2f}."]
     lines += ["", "![BLEU by source length](bleu_by_length.png)", "", "![Learning curve](learning_curve.png)", ""]
+    if (folder / "attention.png").is_file():
+        lines += [f"Attention over `{options.sentence}`:", "", "![Attention](attention.png)", ""]
     lines += [f"- {name}: `{signature}`" for name, signature in found[0]["signatures"].items()]
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "tokenizers", "sacrebleu"))
     lines += [

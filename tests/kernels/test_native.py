@@ -24,7 +24,9 @@ def thread_sanitizer() -> None:
 
 def meet(folder: Path, *threads: int, spins: int = 2000) -> subprocess.CompletedProcess[str]:
     """Run threads that share memory across a barrier; team.hpp is taken from the folder if it is there."""
-    made = program(folder, [BARRIER], [*shlex.split(str(CXX)), *THREAD_SANITIZER, f"-DRECURRA_SPINS={spins}"], include=[folder])
+    made = program(
+        folder, [BARRIER], [*shlex.split(str(CXX)), *THREAD_SANITIZER, f"-DRECURRA_SPINS={spins}"], include=[folder]
+    )
     options = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
     return subprocess.run([str(made), *map(str, threads)], env=options, capture_output=True, text=True, timeout=100)
 
