@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import shutil
 import statistics
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
-from sacrebleu.metrics import BLEU
 
 import recurra
 from recurra.data.parallel import read_pairs
@@ -36,13 +37,13 @@ BOUNDS = ((1, 8), (9, 11), (12, 14), (15, 18), (19, 1000))
 MEASURES = {"bleu_tokenized": "BLEU, tokenised, lower case", "bleu": "sacreBLEU", "chrf": "chrF"}
 
 
-def by_length(sources: list[str], texts: list[str], references: list[str]) -> list[float]:
-    """Tokenised BLEU of the sentences whose source has a number of words within each of `BOUNDS`."""
+def by_length(sources: list[str], texts: list[str], references: list[str], words: Callable[[str], str]) -> list[float]:
+    """Tokenised BLEU of the sentences whose source has a number of words within each of `BOUNDS`; NaN of none."""
     scores = []
     for low, high in BOUNDS:
         chosen = [index for index, source in enumerate(sources) if low <= len(source.split()) <= high]
-        bleu = BLEU(lowercase=True, tokenize="none", force=True)
-        scores.append(bleu.corpus_score([texts[i] for i in chosen], [[references[i] for i in chosen]]).score)
+        parts = [[side[index] for index in chosen] for side in (texts, references)]
+        scores.append(measure(*parts, words).bleu_tokenized if chosen else math.nan)
     return scores
 
 
@@ -92,9 +93,10 @@ def main() -> None:
     curves: dict[str, list[list[float]]] = {}
     for run in [*options.run, *options.contrast]:
         translator = Translator.from_runs([run], device="cpu", average=options.average)
-        references = [translator.target_tokenizer.tokenizer.normalize(pair.target) for pair in pairs]
+        words = translator.target_tokenizer.words
+        references = [translator.target_tokenizer.reference(pair.target) for pair in pairs]
         texts = [each.best for each in translator.translate(sources)]
-        measures = measure(texts, references, translator.target_tokenizer.words)
+        measures = measure(texts, references, words)
         records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         found.append(
             {
@@ -106,7 +108,7 @@ def main() -> None:
             }
         )
         kind = "fixed context" if translator.config.model.attention == "none" else "attention"
-        curves.setdefault(kind, []).append(by_length(sources, texts, references))
+        curves.setdefault(kind, []).append(by_length(sources, texts, references, words))
         if run == options.run[0]:
             best = translator.translate([options.sentence])[0].alternatives[0]
             if best.weights is not None:

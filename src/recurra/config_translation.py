@@ -106,12 +106,16 @@ class TranslationModelConfig(Section):
         "all", description="One matrix for target embedding and output, and for the source embedding too (all)."
     )
     layer_norm: bool = Field(
-        False, description="Layer normalisation of annotations, decoder layers and readout (Ba et al. 2016) (false)."
+        False,
+        description="Layer normalisation of what the encoder gives, the state that asks, the top state and the readout "
+        "(Ba et al. 2016) (false).",
     )
     embedding_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of whole words dropped (0).")
     input_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout on embedded words, both sides (0).")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout between layers, one mask a sequence (0).")
-    annotation_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout on what the encoder gives (0).")
+    annotation_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Locked dropout on annotations or the context (0)."
+    )
     output_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout before the output layer (0).")
     weight_dropout: float = Field(
         0.0, ge=0.0, lt=1.0, description="Dropout on the recurrent weights of layers run as one call (0)."
@@ -128,6 +132,10 @@ class TranslationModelConfig(Section):
             raise ValueError(f"coverage is for additive or concat attention, not for {self.attention}")
         if self.copy_source and self.attention in ("none", "local"):
             raise ValueError(f"copy_source needs attention weights that sum to one, which {self.attention} has not")
+        if self.attention == "none" and self.fixed_context == "initial" and self.bridge == "none":
+            raise ValueError("a decoder with bridge none and fixed_context initial would never see the source")
+        if self.annotation_dropout and not self.reads_annotations:
+            raise ValueError("annotation_dropout needs annotations or a context at every step to drop; set it to 0")
         if self.attention == "dot" and self.annotation_size != self.hidden_size:
             raise ValueError(
                 f"attention dot needs annotations of hidden_size {self.hidden_size}, but they have "
@@ -141,6 +149,11 @@ class TranslationModelConfig(Section):
     def annotation_size(self) -> int:
         """Units of what the encoder gives for each source token."""
         return self.hidden_size * (2 if self.bidirectional else 1)
+
+    @property
+    def reads_annotations(self) -> bool:
+        """Whether the decoder sees what the encoder gives other than through its own first state."""
+        return self.attention != "none" or self.fixed_context == "every-step" or self.bridge == "mean"
 
     @property
     def inner_size(self) -> int:
@@ -222,6 +235,11 @@ class TranslationConfig(RunConfig):
             raise ValueError(
                 "model.tied all needs one vocabulary: set tokenizer.joint to true or model.tied to decoder"
             )
+        toy = self.data.toy != "none"
+        if toy and any((self.data.source, self.data.target, self.data.pairs)):
+            raise ValueError("data.toy makes pairs up, so no files can be given: leave out one or the other")
+        if toy and self.training.select_by not in ("loss", "exact"):
+            raise ValueError(f"training.select_by {self.training.select_by} is for text; toys have loss and exact")
         if self.training.coverage_loss and self.model.attention == "none":
             raise ValueError(
                 "training.coverage_loss needs attention weights: set it to 0 or model.attention to additive"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +100,8 @@ def test_search_options_reach_the_search(folder: Path) -> None:
     assert "eins" not in best("--ban", "eins", "drei")
     assert "vier" in best("--require", "vier") and best("--prefix", "fünf").startswith("fünf")
     assert len(best("--min-length", "4", "--max-length", "4", "--no-repeat", "1").split()) == 4
-    assert best("--sample", "--temperature", "0") == "eins zwei"
+    assert best("--sample", "--temperature", "0") == best("--sample", "--top-k", "1") == "eins zwei"
+    assert best("--beam", "1", "--require", "vier").split().count("vier") == 1
     assert best("--sample", "--seed", "3") == best("--sample", "--seed", "3")
     assert call("translate", folder / "run", "--beam", "2", "--n-best", "3", input="").exit_code == 2
     assert "zebra: the vocabulary" in call("translate", folder / "run", "--ban", "zebra", input="one\n").stderr
@@ -106,10 +109,15 @@ def test_search_options_reach_the_search(folder: Path) -> None:
 
 @pytest.mark.parametrize("mode", [("--beam", "1"), ("--beam", "3"), ("--sample",)], ids=str)
 def test_constraints_that_no_translation_meets_are_said(folder: Path, mode: tuple[str, ...]) -> None:
-    for options in (("--require", "drei", "--ban", "drei"), ("--require", "drei drei", "--no-repeat", "1")):
+    unmet: list[tuple[str, ...]] = [("--no-repeat", "1", "--min-length", "19")]
+    if mode != ("--sample",):
+        unmet += [("--require", "drei", "--ban", "drei"), ("--require", "drei drei", "--no-repeat", "1")]
+    for options in unmet:
         result = call("translate", folder / "run", *mode, *options, input="one two\n\nthree\n")
         assert result.exit_code == 0 and result.stdout == "\n\n\n", result.stderr
         told = result.stderr.splitlines()
+        lines = call("translate", folder / "run", *mode, *options, "--json", input="one two\n\nthree\n").stdout
+        assert [json.loads(line)["unmet"] for line in lines.splitlines()] == [True, False, True]
         assert len(told) == 2 and "line 1: no translation meets the constraints" in told[0] and "line 3:" in told[1]
 
 
@@ -151,6 +159,8 @@ def test_score_and_evaluate(folder: Path, tmp_path: Path) -> None:
     scores = [json.loads(line) for line in call("score", folder / "run", pairs, "--json").stdout.splitlines()]
     assert scores[0]["log_probability"] > -0.5 > scores[1]["log_probability"] and scores[0]["alignment"]
     assert "drei drei" in call("score", folder / "run", pairs).stdout
+    piped = call("score", folder / "run", input=pairs.read_text(encoding="utf-8"))
+    assert piped.exit_code == 0 and piped.stdout == call("score", folder / "run", pairs).stdout
     files = ("--source", folder / "train.en", "--target", folder / "train.de")
     result = json.loads(call("evaluate", folder / "run", *files, "--json").stdout)
     assert result["exact"] == 1.0 and result["chrf"] == pytest.approx(100.0)
@@ -180,6 +190,7 @@ def test_pairs_with_an_empty_side_are_passed_over_where_the_run_says_so(folder: 
 def test_what_is_asked_for_wrongly_is_said(folder: Path, word_run: Path, tmp_path: Path) -> None:
     run, text = folder / "run", folder / "train.en"
     short = write(tmp_path / "short.de", ["eins"])
+    toy = ("train", "translation", "--toy", "copy", "--run", tmp_path / "x")
     wrong: list[tuple[tuple[Any, ...], int, str]] = [
         (("train", "translation", "--run", tmp_path / "x"), 2, "Missing options '--source' and '--target'"),
         (("train", "language-model", "--source", text, "--run", tmp_path / "x"), 2, "--source: this is not for"),
@@ -191,7 +202,14 @@ def test_what_is_asked_for_wrongly_is_said(folder: Path, word_run: Path, tmp_pat
         (("translate", word_run), 1, "is a run of the task language-model"),
         (("next", run, "one"), 1, "is a run of the task translation"),
         (("score", run, "--text", "one"), 2, "--text is for language models"),
-        (("score", run), 2, "Missing options"),
+        (("score", run), 1, "-:1: has 1 columns"),
+        (("translate", run, "--temperature", "2"), 2, "--temperature is for drawing"),
+        (("translate", run, "--seed", "2"), 2, "--seed is for drawing"),
+        (("translate", run, "--sample", "--beam", "2"), 2, "--beam is for searching"),
+        (("translate", run, "--sample", "--require", "eins"), 2, "cannot be drawn"),
+        (("translate", tmp_path / "gone", "--attention", tmp_path / "kept"), 1, "no such run directory"),
+        ((*toy, "--source", text, "--target", text), 2, "no files can be given"),
+        ((*toy, "--set", "training.select_by=chrf"), 2, "toys have"),
         (("score", word_run, "--source", text, "--target", text), 2, "for translation"),
         (("evaluate", run, "--source", text, "--target", short, "--data", text), 2, "not both"),
         (("evaluate", word_run), 2, "Missing option '--data'"),
@@ -203,6 +221,22 @@ def test_what_is_asked_for_wrongly_is_said(folder: Path, word_run: Path, tmp_pat
         assert result.exit_code == code, (arguments, result.stderr)
         assert message in result.stderr and "Traceback" not in result.stderr, (arguments, result.stderr)
         assert len([line for line in result.stderr.splitlines() if line.startswith("recurra:")]) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes cannot be asked whether more is there")
+def test_a_line_through_a_pipe_is_answered_before_the_next(folder: Path) -> None:
+    command = [sys.executable, "-c", "from recurra.cli.main import main; main()", "translate", str(folder / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for source, target in (("one two", "eins zwei"), ("", ""), ("five", "fünf"), ("fo\xff", None)):
+            process.stdin.write(source.encode("latin-1") + b"\n")
+            process.stdin.flush()
+            answer = process.stdout.readline().decode("utf-8")
+            assert answer.endswith("\n") and target in (None, answer[:-1])
+        process.stdin.write(b"two")
+        process.stdin.close()
+        assert process.stdout.read() == b"zwei\n"
+    assert process.returncode == 0
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recurra.decoding.beam_search import BeamOptions, beam_search
-from recurra.decoding.constraints import Constraints, Progress
+from recurra.decoding.constraints import Constraints, Progress, WordJoints
 from recurra.decoding.greedy import write_outputs
 from recurra.decoding.hypothesis import StepOutput, length_penalty
 from recurra.decoding.sampling import SamplingOptions, sample_generators
@@ -139,11 +140,21 @@ def test_who_else_is_searched_for_changes_nothing() -> None:
     assert beam_search(model.step, model.state([0]), EOS, options, []) == []
 
 
+# Tokens as text: 3 goes on with the word of 1 or 3 before it, and not with the full stop of 2.
+TEXTS = {1: " a", 2: " .", 3: "c"}
+JOINTS = WordJoints([3], [1, 3], V)
+
+
 def permitted(tokens: Sequence[int], constraint: Constraints) -> bool:
     """The constraints read again, on a whole output."""
     row = tuple(tokens)
+    text = "".join(TEXTS[token] for token in row)
 
     def holds(sequence: tuple[int, ...]) -> bool:
+        if constraint.joints is not None:
+            word = re.escape("".join(TEXTS[token] for token in sequence))
+            before = r"(?<!\w)" if word[0] == "c" else ""
+            return re.search(before + word + r"(?!(?<=\w)\w)", text) is not None
         return any(row[i : i + len(sequence)] == sequence for i in range(len(row)))
 
     runs = [row[i : i + constraint.no_repeat] for i in range(len(row) - constraint.no_repeat + 1)]
@@ -166,6 +177,19 @@ CONSTRAINTS = [
     Constraints(4, required=((3, 1), (2,)), banned=((1, 1),)),
     Constraints(4, required=((3, 3, 1, 2),)),
     Constraints(0),
+    *(
+        Constraints(4, joints=JOINTS, **words)  # type: ignore[arg-type]
+        for words in (
+            {"required": ((1,),)},
+            {"required": ((3,),)},
+            {"required": ((1, 3), (2,))},
+            {"required": ((1,), (1, 3))},
+            {"banned": ((1,), (1, 3))},
+            {"banned": ((2,), (3,))},
+            {"banned": ((1, 2),), "required": ((1,),)},
+            {"banned": ((1,),), "prefix": (1,)},
+        )
+    ),
 ]
 
 
@@ -256,10 +280,17 @@ def test_what_cannot_be_is_refused() -> None:
         (BeamOptions, {"beam": 2, "n_best": 3}, "n_best must be"),
         (BeamOptions, {"length_penalty": -1.0}, "0 or more"),
         (Constraints, {"max_length": 3, "min_length": 4}, "least length 4"),
-        (Constraints, {"max_length": 3, "prefix": (1, 2), "required": ((1, 2),)}, "have 4 tokens"),
+        (Constraints, {"max_length": 3, "prefix": (1, 2), "required": ((2, 1, 3),)}, "have 4 tokens"),
+        (Constraints, {"max_length": 3, "prefix": (1, 2), "banned": ((2,),)}, "prefix holds a banned word"),
+        (Constraints, {"max_length": 3, "prefix": (1, 1), "banned": ((1,),), "joints": JOINTS}, "holds a banned word"),
+        (Constraints, {"max_length": 9, "prefix": (1, 2, 1, 2), "no_repeat": 2}, "repeats a run of 2"),
         (Constraints, {"max_length": 3, "banned": ((),)}, "no tokens"),
         (Constraints, {"max_length": -1}, "negative"),
     ]
     for kind, options, message in wrong:
         with pytest.raises(ConfigError, match=message):
             kind(**options)
+    # What a prefix holds need not come again, and its last word may become another.
+    assert Constraints(2, prefix=(1, 2), required=((1, 2),)).needed == 2
+    assert Constraints(3, prefix=(2, 1), required=((1, 3),)).needed == 3
+    assert Constraints(3, prefix=(2, 1), banned=((1,),), joints=JOINTS).needed == 2

@@ -139,6 +139,9 @@ MANY: list[dict[str, Any]] = [
     {"bridge": "none", "encoder_layers": 2, "cell": "gru_cho"},
     {"attention": "none", "fixed_context": "initial", "reverse_source": True, "bidirectional": False},
     {"layer_norm": True, "bridge": "mean"},
+    {"attention": "none", "layer_norm": True, "decoder_layers": 2},
+    {"attention": "none", "layer_norm": True, "fixed_context": "initial"},
+    {"attention": "none", "layer_norm": True, "fixed_context": "initial", "bridge": "mean"},
     {"attention": "none", "fixed_context": "initial", "encoder_layers": 2, "decoder_layers": 1},
 ]
 
@@ -294,6 +297,23 @@ def test_smoothed_cross_entropy_is_torchs(smoothing: float) -> None:
     assert nothing.item() == 0 and not torch.autograd.grad(nothing, logits)[0].any()
 
 
+def test_a_fixed_context_is_normalised_and_dropped_as_annotations_are() -> None:
+    network = model(attention="none", layer_norm=True)
+    with torch.no_grad():
+        plain = network.encode(SOURCE, LENGTHS).context
+        assert plain is not None
+        network.encoder.norm.weight.mul_(2.0)  # type: ignore[union-attr, operator]
+        scaled = network.encode(SOURCE, LENGTHS).context
+        bias = network.encoder.norm.bias  # type: ignore[union-attr]
+        torch.testing.assert_close(scaled, 2.0 * plain - bias)
+    dropped = model(attention="none", annotation_dropout=0.5)
+    kept = model(attention="none").encode(SOURCE, LENGTHS).context
+    found = dropped.train().encode(SOURCE, LENGTHS).context
+    assert found is not None and kept is not None
+    assert 0 < int((found == 0).sum()) < found.numel()
+    torch.testing.assert_close(found, torch.where(found == 0, 0.0, 2.0 * kept))
+
+
 def test_what_does_not_fit_together_is_said() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"decoder": "stacked", "decoder_layers": 1}, "decoder_layers must be at least 2"),
@@ -302,6 +322,11 @@ def test_what_does_not_fit_together_is_said() -> None:
         ({"copy_source": True, "attention": "local"}, "weights that sum to one"),
         ({"attention": "dot"}, "dot needs annotations of hidden_size"),
         ({"attention": "multi-head", "attention_heads": 5}, "does not divide"),
+        ({"attention": "none", "fixed_context": "initial", "bridge": "none"}, "would never see the source"),
+        (
+            {"attention": "none", "fixed_context": "initial", "annotation_dropout": 0.1},
+            "needs annotations or a context",
+        ),
     ]
     for options, message in wrong:
         with pytest.raises(ValueError, match=message):

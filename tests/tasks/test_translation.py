@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from recurra.decoding.hypothesis import Hypothesis
 from recurra.decoding.sampling import SamplingOptions
 from recurra.errors import ConfigError, DataError, RunError
 from recurra.models.encoder_decoder import EncoderDecoder
-from recurra.tasks import translation_search
+from recurra.tasks import translation_files, translation_search
 from recurra.tasks.translation import coverage_loss, prepare_task, train
 from recurra.tasks.translation_files import load_tokenizers, open_pairs, prepare_pairs
 from recurra.tasks.translation_model import load_model
@@ -236,6 +238,72 @@ def test_words_are_begun_with_banned_and_required(translator: Translator) -> Non
         translator.translate([source], required=["zebra"])
 
 
+def test_whole_words_are_banned_and_required_of_subwords(tmp_path: Path) -> None:
+    words = {"dog": "hund", "dogs": "hunde", "air": "luft", "balloon": "luftballon", "green": "grün", "a": "ein"}
+    choose = random.Random(3)
+    lines = [choose.choices(list(words), k=choose.randint(1, 5)) for _ in range(200)]
+    for side, rows in (("source", lines), ("target", [[words[word] for word in line] for line in lines])):
+        (tmp_path / side).write_text("".join(" ".join(row) + "\n" for row in rows), encoding="utf-8")
+    files = {"source": str(tmp_path / "source"), "target": str(tmp_path / "target")}
+    settings = config(
+        files, tokenizer={"kind": "bpe", "vocab_size": 300}, training={"max_epochs": 12, "learning_rate": 0.02}
+    )
+    train(settings, tmp_path / "run")
+    translator = Translator.from_runs([tmp_path / "run"], device="cpu")
+    asked = [" ".join(line) for line in lines[:25]]
+
+    def has(text: str, word: str) -> bool:
+        return re.search(rf"(?<!\w){word}(?!\w)", text) is not None
+
+    for word in ("hund", "luft", "grün"):
+        for beam in (1, 4):
+            found = translator.translate(asked, required=[word], beam=beam)
+            assert all(has(each.best, word) for each in found)
+            assert not any(each.unmet for each in found)
+        found = translator.translate(asked, banned=[word], beam=4)
+        assert not any(has(each.best, word) for each in found)
+    # What only begins with a banned word may stand.
+    free = [each.best for each in translator.translate(asked, beam=4)]
+    found = translator.translate(asked, banned=["hund"], beam=4)
+    kept = [(a, b.best) for a, b in zip(free, found, strict=True) if has(a, "hunde") and not has(a, "hund")]
+    assert kept and all(one == other for one, other in kept)
+    with pytest.raises(ConfigError, match="cannot be drawn"):
+        translator.translate(asked, required=["hund"], sampling=SamplingOptions())
+
+
+@pytest.mark.parametrize("kind", ["character", "unigram"])
+def test_words_of_other_tokenizers_are_whole_too(kind: str, tmp_path: Path) -> None:
+    files = write_pairs(tmp_path, 60)
+    settings = config(files, tokenizer={"kind": kind, "vocab_size": 300}, training={"max_epochs": 1})
+    train(settings, tmp_path / "run")
+    translator = Translator.from_runs([tmp_path / "run"], device="cpu")
+    found = translator.translate(sentences(10, 3)[0], required=["Hund"], beam=3)
+    assert all(re.search(r"(?<!\w)Hund(?!\w)", each.best) for each in found)
+
+
+def test_one_string_is_no_list_of_sentences(translator: Translator) -> None:
+    for call in (lambda: translator.translate("the cat"), lambda: translator.score("the cat", ["die Katze"])):
+        with pytest.raises(TypeError, match="put it in a list"):
+            call()
+
+
+def test_a_scored_pair_is_aligned_by_its_own_words(translator: Translator) -> None:
+    known, unknown = translator.score(["the red dog"] * 2, ["der rote Hund", "der zebra Hund"])
+    assert [pair.split("-")[1] for pair in known.alignment.split()] == ["0", "1", "2"]
+    assert sorted({pair.split("-")[1] for pair in unknown.alignment.split()}) == ["0", "1", "2"]
+
+
+def test_no_source_is_in_training_and_validation(tmp_path: Path) -> None:
+    pairs = [(f"s{number % 40}", f"t{number}") for number in range(120)]
+    (tmp_path / "pairs.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8")
+    settings = config({"pairs": str(tmp_path / "pairs.tsv"), "validation_fraction": 0.25})
+    train_pairs, valid, _, _ = translation_files._pairs(settings)
+    assert sorted(train_pairs + valid) == sorted(pairs) and len({pair.source for pair in valid}) == 10
+    assert not {pair.source for pair in train_pairs} & {pair.source for pair in valid}
+    made, held, _, _ = translation_files._pairs(config({"toy": "reverse"}))
+    assert len(held) == 1000 and not set(made) & set(held)
+
+
 def test_unknown_words_are_written_as_the_source_has_them(translator: Translator) -> None:
     unknown = translator.target_tokenizer.unk_id
     assert unknown is not None
@@ -297,7 +365,7 @@ def test_words_of_tokenised_bleu_are_those_of_a_word_tokenizer(translator: Trans
     found = translator.evaluate(str(tmp_path / "s"), str(tmp_path / "t"), beam=1)
     texts = [each.best for each in translator.translate([f"{source} ." for source in sources], beam=1)]
     spaced = [" ".join(text.replace(".", " . ").split()) for text in texts]
-    bleu = BLEU(lowercase=True, tokenize="none", force=True)
+    bleu = BLEU(lowercase=True, tokenize="none", smooth_method="none", force=True)
     assert found["bleu_tokenized"] == bleu.corpus_score(spaced, [[f"{target} ." for target in targets]]).score
     # Otherwise a last word with its full stop would be a word of its own.
     assert found["bleu_tokenized"] != bleu.corpus_score(texts, [[f"{target}." for target in targets]]).score
@@ -399,8 +467,11 @@ def test_separate_subwords_held_out_pairs_and_the_rest_of_the_options(tmp_path: 
     result = train(settings, tmp_path / "run")
     assert math.isfinite(result.best_loss) and "chrf" in result.metrics
     dropped = json.loads((tmp_path / "run" / "data" / "dropped.json").read_text())
-    assert dropped["pairs"] == 135 + 1 and dropped["empty"] == 1 and dropped["kept"] + dropped["too_long"] == 135
-    assert len(open_pairs(tmp_path / "run")[1]) == 15
+    held = [pair.source for pair in open_pairs(tmp_path / "run")[1]]
+    trained = [target for target in sides[1] if target not in held]
+    assert len(set(held)) == round(0.1 * len(set(sides[1]))) and len(held) + len(trained) == 150
+    assert dropped["pairs"] == len(trained) + 1 and dropped["empty"] == 1
+    assert dropped["kept"] + dropped["too_long"] == len(trained)
     source, target = load_tokenizers(tmp_path / "run")
     assert source.tokenizer != target.tokenizer
     assert recurra.load(tmp_path / "run").translate(["the cat"])[0].alternatives

@@ -155,6 +155,8 @@ def _shape(task: str, model: dict[str, Any]) -> str:
     sizes = model["hidden_size"]
     if task == "translation":
         layers = f"{model['encoder_layers']} + {model['decoder_layers']} layers of {sizes} units"
+        if model["attention"] == "none":
+            return f"{layers}, fixed context {model['fixed_context']}"
         return f"{layers}, attention {model['attention']}, decoder {model['decoder']}"
     return (
         f"{model['num_layers']} x {sizes} units" if isinstance(sizes, int) else " + ".join(map(str, sizes)) + " units"

@@ -43,6 +43,10 @@ Target = Annotated[
     ),
 ]
 
+Average = Annotated[
+    int, typer.Option("--average", min=0, help="Translation: as of `recurra translate`; 0: the best weights.")
+]
+
 
 def _load(directory: str, device: str) -> LanguageModelPredictor:
     """A language model, for the commands that are for nothing else."""
@@ -55,16 +59,10 @@ def _load(directory: str, device: str) -> LanguageModelPredictor:
     return model
 
 
-def _load_any(directory: str, device: str) -> Any:
+def _load_any(directory: str, device: str, average: int = 0) -> Any:
     from .. import load
 
-    return load(directory, device=device)
-
-
-def _load_averaged(directory: str, device: str, average: int) -> Any:
-    from ..tasks.translator import Translator
-
-    return Translator.from_runs([directory], device=device, average=average)
+    return load(directory, device=device, average=average)
 
 
 def evaluate(
@@ -87,10 +85,7 @@ def evaluate(
             "--beam", min=1, help="Translation: hypotheses kept (default: decoding.beam).", show_default=False
         ),
     ] = None,
-    average: Annotated[
-        int,
-        typer.Option("--average", min=0, help="Translation: as of `recurra translate`; 0: the best weights."),
-    ] = 0,
+    average: Average = 0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -100,7 +95,7 @@ def evaluate(
     each after reading what stands before it. A translation system translates the sources, and that is compared with the
     targets.
     """
-    predictor = _load_averaged(directory, device, average) if average else _load_any(directory, device)
+    predictor = _load_any(directory, device, average)
     if predictor.config.task == "translation":
         with _bar("translating") as progress:
             pairs.evaluate(predictor, data or [], source, target, beam, progress, as_json)
@@ -141,6 +136,7 @@ def score(
     ] = None,
     source: Source = None,
     target: Target = None,
+    average: Average = 0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -148,12 +144,12 @@ def score(
 
     Each line is read on its own, as the first of a text, so its score does not depend on the others. The rank orders
     the lines as alternatives; the share is a line's part of their total probability. Blank lines are passed over. With
-    --json, one object a line.
+    --json, one object a line. Of a translation system FILE is a .tsv or .jsonl of pairs, and stdin lines of a .tsv.
     """
     if text and file != "-":
         raise UsageError("name a file or give lines with --text, not both.")
     # First, so that a mistyped directory is not met by silent waiting for standard input.
-    predictor = _load_any(directory, device)
+    predictor = _load_any(directory, device, average)
     if predictor.config.task == "translation":
         if text:
             raise UsageError("--text is for language models; score translations with --source and --target.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
@@ -55,7 +56,8 @@ def score(
     from ..data.parallel import read_pairs
     from ..tasks.translation_answers import PairScore
 
-    named = None if file == "-" else file
+    # Standard input is for pairs where someone or something feeds it, and not where it would be waited for.
+    named = None if file == "-" and (source or target or sys.stdin.isatty()) else file
     _require(source, target, named)
     data = translator.config.data
     empty = "keep" if data.empty_lines == "drop" else "error"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,8 +92,23 @@ def translate(
         bool, typer.Option("--sample", help="Draw translations by their probability (default: search the likeliest).")
     ] = False,
     temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="With --sample: below 1 safer, above 1 bolder.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--temperature",
+            min=0.0,
+            help="With --sample: below 1 safer, above 1 bolder (default: 1).",
+            show_default=False,
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k",
+            min=1,
+            help="With --sample: draw among this many likeliest tokens (default: all).",
+            show_default=False,
+        ),
+    ] = None,
     top_p: Annotated[
         float | None,
         typer.Option(
@@ -102,7 +119,12 @@ def translate(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="With --sample: the same seed draws the same.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed", min=0, help="With --sample: the same seed draws the same (default: 0).", show_default=False
+        ),
+    ] = None,
     attention: Annotated[
         Path | None,
         typer.Option(
@@ -125,11 +147,9 @@ def translate(
 
     Example: recurra translate runs/en-de < news.en > news.de
 
-    At a terminal it answers each line as it is typed. With --n-best above 1, each line gives that many lines: its
-    number, the translation and its score, parted by tabs.
+    Each line is answered as soon as no other one waits, so that it can be typed to and talked to through pipes. With
+    --n-best above 1, each line gives that many lines: its number, the translation and its score, parted by tabs.
     """
-    if attention is not None:
-        _make_folder(attention)
     options: dict[str, Any] = {
         "beam": beam,
         "n_best": n_best,
@@ -141,7 +161,7 @@ def translate(
         "prefix": prefix,
         "banned": ban or [],
         "required": require or [],
-        "seed": seed,
+        "seed": seed or 0,
         "batch_size": batch_size,
     }
     if beam is not None and n_best > beam and not sample:
@@ -149,22 +169,29 @@ def translate(
     if sample:
         from ..decoding.sampling import SamplingOptions
 
-        options["sampling"] = SamplingOptions(temperature, top_p=top_p)
+        if beam is not None:
+            raise UsageError("--beam is for searching: leave it out with --sample.")
+        options["sampling"] = SamplingOptions(1.0 if temperature is None else temperature, top_k, top_p)
+    else:
+        drawing = {"--temperature": temperature, "--top-k": top_k, "--top-p": top_p, "--seed": seed}
+        for name, value in drawing.items():
+            if value is not None:
+                raise UsageError(f"{name} is for drawing: give --sample too.")
     from ..tasks.translator import Translator
 
     translator = Translator.from_runs(directories, device=device, average=average)
-    if attention is not None and not translator.attends:
-        raise UsageError("--attention: a model with model.attention none has no attention to show; leave it out.")
+    if attention is not None:
+        if not translator.attends:
+            raise UsageError("--attention: a model with model.attention none has no attention to show; leave it out.")
+        _make_folder(attention)
     session = _Session(translator, options, n_best, attention, as_json)
     if sys.stdin.isatty():
         message("Type a sentence to translate; end with Ctrl-D.")
-        for line in sys.stdin:
-            session.answer([line.rstrip("\r\n")])
-        return
     waiting: list[str] = []
     for line in _input_lines():
-        waiting.append(line)
-        if len(waiting) == _LINES:
+        if line is not None:
+            waiting.append(line)
+        if waiting and (line is None or len(waiting) == _LINES):
             session.answer(waiting)
             waiting = []
     if waiting:
@@ -217,6 +244,7 @@ class _Session:
                     "translation": translation.best,
                     "alternatives": texts,
                     "cut_at": translation.cut_at,
+                    "unmet": translation.unmet,
                 }
             )
         elif self.n_best == 1:
@@ -233,9 +261,17 @@ def _shown(text: str) -> str:
     return visible(text) if sys.stdout.isatty() else text
 
 
-def _input_lines() -> Iterator[str]:
-    """Lines of standard input, each as it is: what is not UTF-8 is replaced and said, so that no line is lost."""
-    for number, raw in enumerate(sys.stdin.buffer, start=1):
+def _input_lines() -> Iterator[str | None]:
+    """Lines of standard input, and None wherever more would have to be waited for.
+
+    Each line as it is: what is not UTF-8 is replaced and said, so that no line is lost.
+    """
+    number = 0
+    for raw in _raw_lines():
+        if raw is None:
+            yield None
+            continue
+        number += 1
         bare = raw.removesuffix(b"\n").removesuffix(b"\r")
         try:
             text = bare.decode("utf-8")
@@ -246,6 +282,29 @@ def _input_lines() -> Iterator[str]:
             )
             text = bare.decode("utf-8", "replace")
         yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _raw_lines() -> Iterator[bytes | None]:
+    try:
+        file = sys.stdin.fileno()
+    except (OSError, ValueError):  # standard input that is no file, as of a notebook
+        yield from sys.stdin.buffer
+        return
+    rest = b""
+    while chunk := os.read(file, 1 << 16):
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+        if not _more_is_there(file):
+            yield None
+    if rest:
+        yield rest
+
+
+def _more_is_there(file: int) -> bool:
+    try:
+        return bool(select.select([file], [], [], 0)[0])
+    except (OSError, ValueError):  # where only sockets can be asked, more is awaited
+        return True
 
 
 def _make_folder(folder: Path) -> None:

@@ -41,7 +41,7 @@ def read_pairs(
 
     Args:
         source, target: files of one sentence a line.
-        pairs: a file of both, in their place.
+        pairs: a file of both, in their place; - is standard input, lines of a TSV.
         columns: of a TSV, from 1.
         keys: of JSON lines.
         empty: "error", "drop" pairs with an empty side, or "keep" them in their places.
@@ -69,7 +69,8 @@ def read_pairs(
         else:
             where = partner if bare.source else place
             raise DataError(
-                f"{where}: there is no sentence in this line; remove the pair or set data.empty_lines=drop."
+                f"{where}: there is no sentence in this line; remove the pair or set data.empty_lines to drop in the "
+                "configuration."
             )
     if not kept:
         raise DataError(f"{pairs or source}: there is no pair of sentences in it; give a file with text.")
@@ -105,7 +106,7 @@ def _aligned(source: str, target: str) -> Iterator[tuple[Pair, str, str]]:
 def _both_sides(name: str, columns: tuple[int, int], keys: tuple[str, str]) -> Iterator[tuple[Pair, str, str]]:
     file = _file(name)
     plain = name.lower().removesuffix(".gz")
-    if not plain.endswith((".tsv", ".jsonl", ".txt")):
+    if name != "-" and not plain.endswith((".tsv", ".jsonl", ".txt")):
         raise DataError(f"{name}: pairs are read from .tsv or .jsonl files (or .gz of these); rename or convert it.")
     as_json = plain.endswith(".jsonl")
     for line, text in enumerate(read_lines(file), start=1):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from ..config import TokenizerConfig
 from .tokenizer import IdArray, Tokenizer
@@ -82,9 +84,24 @@ class SentenceTokenizer:
             return list(text)
         return [self.piece(int(token)) for token in self.tokenizer.encode_normalized(text)]
 
+    @cached_property
+    def joints(self) -> tuple[list[int], list[int]]:
+        """The tokens whose text begins, and those whose text ends, with a letter or digit; none if all are words."""
+        if self.tokenizer.kind == "word":
+            return [], []
+        texts = [(token, self.piece(token)) for token in range(self.vocab_size)]
+        return [token for token, text in texts if _in_word(text[:1])], [
+            token for token, text in texts if _in_word(text[-1:])
+        ]
+
     def piece(self, token: int) -> str:
         """The text of one token, as it stands in a sentence; loose bytes are U+FFFD."""
         return self.tokenizer.token_bytes(token).decode("utf-8", "replace")
+
+
+def _in_word(character: str) -> bool:
+    # Marks belong to the letter before them, and loose bytes (U+FFFD) are parts of letters.
+    return character.isalnum() or character == "\ufffd" or unicodedata.category(character or " ").startswith("M")
 
 
 def _start(kind: str) -> str:

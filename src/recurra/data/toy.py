@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+from collections.abc import Collection
 
 from .parallel import Pair
 
@@ -13,17 +14,20 @@ LETTERS = string.ascii_lowercase
 LONGEST = 12
 
 
-def toy_pairs(kind: str, count: int, seed: int) -> list[Pair]:
+def toy_pairs(kind: str, count: int, seed: int, without: Collection[Pair] = ()) -> list[Pair]:
     """Pairs of 1 to 12 random letters and the same letters backwards ("reverse") or as they are ("copy").
 
     Args:
         kind: reverse or copy.
         count: how many.
         seed: the same seed gives the same pairs.
+        without: pairs that are left out.
     """
     choose = random.Random(seed)
-    pairs = []
-    for _ in range(count):
+    pairs: list[Pair] = []
+    while len(pairs) < count:
         letters = choose.choices(LETTERS, k=choose.randint(1, LONGEST))
-        pairs.append(Pair(" ".join(letters), " ".join(letters[::-1] if kind == "reverse" else letters)))
+        pair = Pair(" ".join(letters), " ".join(letters[::-1] if kind == "reverse" else letters))
+        if pair not in without:
+            pairs.append(pair)
     return pairs

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from .constraints import Constraints, Progress
+from .constraints import Constraints
 from .hypothesis import Hypothesis, Step, length_penalty, penalized_score
 from .state import State, select_rows
 
@@ -246,13 +246,13 @@ def _by_progress(
     candidates = {(o, t): total for total, o, t in zip(*plain, strict=True)}
     outputs = beams.tokens[index].tolist()
     for place, row in rows.items():
-        for token in Progress.of(outputs[place], constraint.required).following:
+        for token in constraint.progress(outputs[place]).following:
             total = float(beams.totals[index, place]) + float(log_probabilities[row, token])
             candidates.setdefault((place, token), total)
     banks: dict[int, list[tuple[float, int, int]]] = {}
     for (place, token), total in candidates.items():
         if total > -math.inf:
-            met = Progress.of([*outputs[place], token], constraint.required).met
+            met = constraint.progress([*outputs[place], token]).met
             banks.setdefault(met, []).append((total, place, token))
     queues = [sorted(banks[met], key=lambda each: (-each[0], each[1:])) for met in sorted(banks, reverse=True)]
     ordered: list[tuple[float, int, int]] = []

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..errors import ConfigError
 
-__all__ = ["Constraints", "Progress"]
+__all__ = ["Constraints", "Progress", "WordJoints"]
 
 Tokens = tuple[int, ...]
+
+# Stand for any token of no sequence: one that begins a word, and one that goes on with the word before it.
+_NEW, _ON = -1, -2
+
+
+class WordJoints:
+    """Where two tokens belong to one word, as a subword without a space does to the one before it.
+
+    With them a token sequence stands for whole words: it counts only where it is not a part of longer ones.
+
+    Args:
+        begins: the tokens that go on with a word that the token before them ends in.
+        ends: the tokens that end in a word, and not in a space or a symbol.
+        vocab_size: of all tokens.
+    """
+
+    def __init__(self, begins: Iterable[int], ends: Iterable[int], vocab_size: int) -> None:
+        self._begins, self.ends = frozenset(begins), frozenset(ends)
+        self.begins_mask = torch.zeros(vocab_size, dtype=torch.bool)
+        self.begins_mask[list(self._begins)] = True
+
+    def join(self, left: int, right: int) -> bool:
+        """Whether `right` goes on with a word of `left`."""
+        return left in self.ends and (right == _ON or right in self._begins)
 
 
 @dataclass(frozen=True)
@@ -24,8 +49,9 @@ class Constraints:
         min_length: fewest tokens without the end.
         prefix: what it begins with.
         banned: sequences that do not occur in it.
-        required: sequences that occur in it, in any order, perhaps sharing tokens.
+        required: sequences that occur in it, in any order, perhaps sharing tokens where there is room for them apart.
         no_repeat: no run of so many tokens occurs twice; 0: any may.
+        joints: make banned and required sequences whole words; None: they may stand anywhere.
 
     Raises:
         ConfigError: if these cannot all be had.
@@ -37,24 +63,41 @@ class Constraints:
     banned: tuple[Tokens, ...] = ()
     required: tuple[Tokens, ...] = ()
     no_repeat: int = 0
+    joints: WordJoints | None = None
 
     def __post_init__(self) -> None:
         if self.max_length < 0 or self.min_length < 0 or self.no_repeat < 0:
             raise ConfigError("lengths and no_repeat must not be negative.")
         if self.min_length > self.max_length:
             raise ConfigError(f"the least length {self.min_length} is above the greatest, {self.max_length} tokens.")
-        needed = len(self.prefix) + sum(map(len, self.required))
+        if any(not tokens for tokens in (*self.banned, *self.required)):
+            raise ConfigError("a banned or required word has no tokens.")
+        needed = self.needed
         if needed > self.max_length:
             raise ConfigError(
                 f"the prefix and required words have {needed} tokens, but at most {self.max_length} may be."
             )
-        if any(not tokens for tokens in (*self.banned, *self.required)):
-            raise ConfigError("a banned or required word has no tokens.")
+        # What goes on with a prefix may still make another word of its last.
+        closed = (*self.prefix, _ON) if self.joints is not None else self.prefix
+        if any(_holds(closed, banned, self.joints) for banned in self.banned):
+            raise ConfigError("the prefix holds a banned word.")
+        runs = [self.prefix[at : at + self.no_repeat] for at in range(len(self.prefix) - self.no_repeat + 1)]
+        if self.no_repeat and len(set(runs)) < len(runs):
+            raise ConfigError(f"the prefix repeats a run of {self.no_repeat} tokens.")
+
+    @property
+    def needed(self) -> int:
+        """Tokens of the prefix, and of what is required after it."""
+        return len(self.prefix) + self.progress(self.prefix).missing
 
     @property
     def only_lengths(self) -> bool:
         """Whether nothing needs to look at an output's tokens."""
         return not (self.prefix or self.banned or self.required or self.no_repeat)
+
+    def progress(self, tokens: Sequence[int]) -> Progress:
+        """How far an output has come with what is required."""
+        return Progress.of(tokens, self.required, self.joints)
 
     def apply(self, log_probabilities: Tensor, tokens: Sequence[int], eos: int) -> None:
         """Set what may not follow `tokens` to minus infinity, in place.
@@ -68,17 +111,14 @@ class Constraints:
         if length < len(self.prefix):
             _only(log_probabilities, [self.prefix[length]])
             return
-        if self.required and Progress.of(tokens, self.required).missing:
+        if self.required and self.progress(tokens).missing:
             log_probabilities[eos] = -math.inf
             self._leave_room(log_probabilities, tokens)
         elif length >= self.max_length:
             _only(log_probabilities, [eos])
-            return
         if length < self.min_length:
             log_probabilities[eos] = -math.inf
-        for banned in self.banned:
-            if length >= len(banned) - 1 and tuple(tokens[length - len(banned) + 1 :]) == banned[:-1]:
-                log_probabilities[banned[-1]] = -math.inf
+        self._ban(log_probabilities, tokens)
         if self.no_repeat and length >= self.no_repeat - 1:
             size = self.no_repeat - 1
             end = list(tokens[length - size :]) if size else []
@@ -86,14 +126,40 @@ class Constraints:
                 if list(tokens[start : start + size]) == end:
                     log_probabilities[tokens[start + size]] = -math.inf
 
+    def _ban(self, log_probabilities: Tensor, tokens: Sequence[int]) -> None:
+        row, joints = tuple(tokens), self.joints
+        for banned in self.banned:
+            if joints is not None and banned[-1] in joints.ends:
+                if row[-len(banned) :] == banned and _begins_a_word(row, len(row) - len(banned), joints):
+                    # Only what makes a longer word of it may follow.
+                    log_probabilities.masked_fill_(~joints.begins_mask.to(log_probabilities.device), -math.inf)
+                continue
+            whole = (*row[len(row) - len(banned) + 1 :], banned[-1])
+            if (
+                len(row) >= len(banned) - 1
+                and whole == banned
+                and _begins_a_word((*row, banned[-1]), len(row) - len(banned) + 1, joints)
+            ):
+                log_probabilities[banned[-1]] = -math.inf
+
     def _leave_room(self, log_probabilities: Tensor, tokens: Sequence[int]) -> None:
         """Leave only tokens after which there is room for what is still missing."""
         room = self.max_length - len(tokens) - 1
-        # A token of none of the sequences also gives up the one that is under way.
-        if Progress.of([*tokens, -1], self.required).missing <= room:
+
+        def fits(token: int) -> bool:
+            return self.progress([*tokens, token]).missing <= room
+
+        # A token of none of the sequences gives up the one that is under way, and may make another word of the last.
+        new, on = fits(_NEW), self.joints is None or fits(_ON)
+        if new and on:
             return
-        useful = sorted({token for sequence in self.required for token in sequence})
-        _only(log_probabilities, [t for t in useful if Progress.of([*tokens, t], self.required).missing <= room])
+        useful = [t for t in sorted({token for sequence in self.required for token in sequence}) if fits(t)]
+        if not new or self.joints is None:
+            _only(log_probabilities, useful)
+            return
+        kept = log_probabilities[useful].clone()
+        log_probabilities.masked_fill_(self.joints.begins_mask.to(log_probabilities.device), -math.inf)
+        log_probabilities[useful] = kept
 
 
 @dataclass(frozen=True)
@@ -111,26 +177,38 @@ class Progress:
     following: tuple[int, ...]
 
     @classmethod
-    def of(cls, tokens: Sequence[int], required: Sequence[Tokens]) -> Progress:
-        """The progress of `tokens`."""
+    def of(cls, tokens: Sequence[int], required: Sequence[Tokens], joints: WordJoints | None = None) -> Progress:
+        """The progress of `tokens`; a word at their end counts, as long as nothing makes another word of it."""
         row = tuple(tokens)
-        open_ones = [one for one in required if not _holds(row, one)]
+        open_ones = [one for one in required if not _holds(row, one, joints)]
         met = sum(map(len, required)) - sum(map(len, open_ones))
-        begun = max(((_begun(row, one), one) for one in open_ones), key=lambda pair: pair[0], default=(0, ()))
+        begun = max(((_begun(row, one, joints), one) for one in open_ones), key=lambda pair: pair[0], default=(0, ()))
         following = [begun[1][begun[0]]] if begun[0] else []
         following += [one[0] for one in open_ones if one[0] not in following]
         missing = sum(map(len, open_ones)) - begun[0]
         return cls(met + begun[0], missing, tuple(following))
 
 
-def _holds(row: Tokens, sequence: Tokens) -> bool:
+def _begins_a_word(row: Tokens, place: int, joints: WordJoints | None) -> bool:
+    return joints is None or place == 0 or not joints.join(row[place - 1], row[place])
+
+
+def _holds(row: Tokens, sequence: Tokens, joints: WordJoints | None) -> bool:
     size = len(sequence)
-    return any(row[start : start + size] == sequence for start in range(len(row) - size + 1))
+    return any(
+        row[start : start + size] == sequence
+        and _begins_a_word(row, start, joints)
+        and (start + size == len(row) or _begins_a_word(row, start + size, joints))
+        for start in range(len(row) - size + 1)
+    )
 
 
-def _begun(row: Tokens, sequence: Tokens) -> int:
+def _begun(row: Tokens, sequence: Tokens, joints: WordJoints | None) -> int:
     """How many tokens of a sequence's beginning are the end of the row."""
-    return next((size for size in range(min(len(sequence) - 1, len(row)), 0, -1) if row[-size:] == sequence[:size]), 0)
+    for size in range(min(len(sequence) - 1, len(row)), 0, -1):
+        if row[-size:] == sequence[:size] and _begins_a_word(row, len(row) - size, joints):
+            return size
+    return 0
 
 
 def _only(log_probabilities: Tensor, allowed: Sequence[int]) -> None:

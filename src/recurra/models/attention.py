@@ -29,13 +29,11 @@ class Memory(NamedTuple):
     """What is attended over; all have the batch as second dimension, so that rows can be picked.
 
     Attributes:
-        annotations: (S, B, M), of each source position.
         keys: (S, B, A), what queries are compared with.
-        values: (S, B, A'), what is averaged; the annotations themselves but for multi-head attention.
+        values: (S, B, A'), what is averaged; the annotations but for multi-head attention.
         mask: (S, B) bool, true inside a source.
     """
 
-    annotations: Tensor
     keys: Tensor
     values: Tensor
     mask: Tensor
@@ -89,7 +87,7 @@ class Attention(nn.Module):
 
 def remember(attention: Attention, annotations: Tensor, mask: Tensor) -> Memory:
     """Prepare annotations (S, B, M) of sources with this mask (S, B) for many queries."""
-    return Memory(annotations, attention.keys(annotations), attention.values(annotations), mask)
+    return Memory(attention.keys(annotations), attention.values(annotations), mask)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:

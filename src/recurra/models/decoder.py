@@ -119,7 +119,7 @@ class Decoder(nn.Module):
         steps, batch = annotations.shape[:2]
         position = torch.zeros((1, batch), dtype=torch.int64, device=annotations.device)
         if self.attention is None:
-            return DecoderState(tuple(parts), position, context=self._summary(encoded))
+            return DecoderState(tuple(parts), position, context=encoded.summary)
         return DecoderState(
             tuple(parts),
             position,
@@ -133,12 +133,6 @@ class Decoder(nn.Module):
 
     def _readout_context(self) -> int:
         return self.context_size
-
-    def _summary(self, encoded: Encoded) -> Tensor:
-        """The fixed context (1, B, M): h of the encoder's top layer after its last step, both directions."""
-        final = encoded.final if isinstance(encoded.final, Tensor) else encoded.final[0]
-        directions = 2 if self.config.bidirectional else 1
-        return torch.cat(tuple(final[-directions:]), dim=-1).unsqueeze(0)
 
     def _attend(self, query: Tensor, state: DecoderState) -> tuple[Attended, DecoderState]:
         """Attend from T queries, one after another where the scores know the earlier weights."""

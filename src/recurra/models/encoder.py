@@ -22,11 +22,14 @@ class Encoded(NamedTuple):
     Attributes:
         annotations: (S, B, M), zero beyond a source's length.
         mask: (S, B) bool, true inside a source.
+        summary: (1, B, M), h of the top layer after its last step, both directions; where it stands in place of the
+            annotations, it is normalised and dropped as they are.
         final: the states after the last step, in the form of `recurra.Recurrent`'s hx.
     """
 
     annotations: Tensor
     mask: Tensor
+    summary: Tensor
     final: Any
 
 
@@ -50,7 +53,7 @@ class Encoder(nn.Module):
             locked_dropout=config.dropout,
             weight_dropout=config.weight_dropout,
         )
-        self.norm = nn.LayerNorm(config.annotation_size) if config.layer_norm else None
+        self.norm = nn.LayerNorm(config.annotation_size) if config.layer_norm and config.reads_annotations else None
 
     def forward(self, embedded: Tensor, lengths: Tensor) -> Encoded:
         """Read sources.
@@ -65,7 +68,18 @@ class Encoder(nn.Module):
         if self.norm is not None:
             # Of padding the norm makes its bias, which must not enter a mean.
             annotations = self.norm(annotations) * mask.unsqueeze(-1)
-        return Encoded(locked(annotations, self.config.annotation_dropout, self.training), mask, final)
+        annotations = locked(annotations, self.config.annotation_dropout, self.training)
+        return Encoded(annotations, mask, self._summary(final), final)
+
+    def _summary(self, final: Any) -> Tensor:
+        config = self.config
+        last = final if isinstance(final, Tensor) else final[0]
+        summary = torch.cat(tuple(last[-2 if config.bidirectional else -1 :]), dim=-1).unsqueeze(0)
+        if config.attention != "none":
+            return summary
+        if self.norm is not None:
+            summary = self.norm(summary)
+        return locked(summary, config.annotation_dropout, self.training)
 
 
 def layer_of(config: TranslationModelConfig, input_size: int, **options: Any) -> Recurrent:

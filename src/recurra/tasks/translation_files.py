@@ -120,7 +120,8 @@ def _pairs(config: TranslationConfig) -> tuple[list[Pair], list[Pair], int, int]
     """Training and validation pairs, and how many of the one and the other were dropped for an empty side."""
     data, seed = config.data, config.training.seed
     if data.toy != "none":
-        return toy_pairs(data.toy, TOY_PAIRS, seed), toy_pairs(data.toy, TOY_VALID, seed + 1_000_000), 0, 0
+        made = toy_pairs(data.toy, TOY_PAIRS, seed)
+        return made, toy_pairs(data.toy, TOY_VALID, seed + 1_000_000, frozenset(made)), 0, 0
     forms = {"columns": data.columns, "keys": data.keys}
     train, dropped = read_pairs(data.source, data.target, data.pairs, empty=data.empty_lines, **forms)  # type: ignore[arg-type]
     if data.valid_source is not None or data.valid_pairs is not None:
@@ -132,14 +133,15 @@ def _pairs(config: TranslationConfig) -> tuple[list[Pair], list[Pair], int, int]
             **forms,  # type: ignore[arg-type]
         )
         return train, valid, dropped, valid_dropped
-    if len(train) < 2:
+    sources = list(dict.fromkeys(pair.source for pair in train))
+    if len(sources) < 2:
         raise DataError(
-            f"{data.pairs or data.source}: one pair cannot be parted into training and validation; give more."
+            f"{data.pairs or data.source}: one source cannot be parted into training and validation; give more."
         )
-    # From all over the text, as its end may be of another kind.
-    held = set(random.Random(seed).sample(range(len(train)), max(1, round(data.validation_fraction * len(train)))))
-    kept = [pair for index, pair in enumerate(train) if index not in held]
-    return kept, [train[index] for index in sorted(held)], dropped, 0
+    # From all over the text, as its end may be of another kind; whole sources, so that none is in both parts.
+    count = min(max(1, round(data.validation_fraction * len(sources))), len(sources) - 1)
+    held = set(random.Random(seed).sample(sources, count))
+    return [p for p in train if p.source not in held], [p for p in train if p.source in held], dropped, 0
 
 
 def _learn(config: TranslationConfig, pairs: list[Pair]) -> tuple[SentenceTokenizer, SentenceTokenizer]:

@@ -16,8 +16,8 @@ class Measures(NamedTuple):
 
     Attributes:
         bleu: sacreBLEU's default, 0 to 100: cased, tokenised by "13a" (Post 2018).
-        bleu_tokenized: lower-cased, of the text as its own white space parts it: what multi-bleu.perl -lc counts of
-            tokenised text.
+        bleu_tokenized: lower-cased, of the text as its own white space parts it, without smoothing: what
+            multi-bleu.perl -lc counts of tokenised text.
         chrf: chrF2, 0 to 100 (Popovic 2015).
         exact: share of translations that are the reference.
         length_ratio: words of all translations over words of all references.
@@ -64,7 +64,7 @@ def measure(
     kinds: dict[str, Any] = {
         # Forced, for both are given out, and a warning at every evaluation that text is tokenised says nothing new.
         "bleu": BLEU(force=True),
-        "bleu_tokenized": BLEU(lowercase=True, tokenize="none", force=True),
+        "bleu_tokenized": BLEU(lowercase=True, tokenize="none", smooth_method="none", force=True),
         "chrf": CHRF(),
     }
     parted = {"bleu_tokenized": ([words(text) for text in texts], [[words(text) for text in references]])}

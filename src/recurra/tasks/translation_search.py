@@ -140,7 +140,8 @@ def _translate_batch(
         )
         each = [[one for one in flat[at : at + count] if one is not None] for at in range(0, len(flat), count)]
         return [sorted(drawn, key=lambda one: -one.score) for drawn in each]
-    if options.beam.beam == 1:
+    # What is required has to be steered to, which only a search does.
+    if options.beam.beam == 1 and not any(each.required for each in own):
         written = write_outputs(
             _step_of(models),
             state,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from ..data.parallel import Pair, ParallelCorpus, read_pairs
 from ..data.sentences import SentenceTokenizer
 from ..data.token_batches import collate, group_by_length
 from ..decoding.beam_search import BeamOptions
-from ..decoding.constraints import Constraints
+from ..decoding.constraints import Constraints, WordJoints
 from ..decoding.hypothesis import Hypothesis
 from ..decoding.sampling import SamplingOptions
 from ..errors import ConfigError, RunError
@@ -122,8 +123,9 @@ class Translator:
                 and 10 more, or what the other constraints need.
             no_repeat: no run of so many tokens occurs twice; 0: any may.
             prefix: what every translation begins with.
-            banned: words that no translation holds; they are banned as the tokens that the tokenizer makes of them.
-            required: words that every translation holds, in any order, as these tokens.
+            banned: words that no translation holds: whole ones, as the tokens that the tokenizer makes of them. A beam
+                of 1 may grow such a word into a longer one.
+            required: words that every translation holds, in any order, as these tokens; not for sampling.
             sampling: draw translations instead of searching.
             seed: of the draws; a sentence's depend on the seed and the sentence's number alone.
             first: number of the first sentence, for text that is translated in several calls.
@@ -132,7 +134,9 @@ class Translator:
 
         Raises:
             ConfigError: if a value is out of its range or the constraints cannot all be had.
+            TypeError: for one string in place of a list.
         """
+        _refuse_string(sentences)
         decoding = self.config.decoding
         asked_beam = decoding.beam if beam is None else beam
         if asked_beam < 1 or n_best < 1:
@@ -157,8 +161,12 @@ class Translator:
         begun = self._tokens(prefix) if prefix else ()
         banned_tokens = tuple(self._tokens(word) for word in banned)
         required_tokens = tuple(self._tokens(word) for word in required)
+        if required_tokens and sampling is not None:
+            raise ConfigError("required words are searched for, and cannot be drawn; leave out one or the other.")
+        target = self.target_tokenizer
+        joints = WordJoints(*target.joints, target.vocab_size) if banned_tokens or required_tokens else None
         # A limit that was only derived from a short source gives way to what was asked for.
-        needed = max(min_length, len(begun) + sum(map(len, required_tokens)))
+        needed = max(min_length, Constraints(sys.maxsize, 0, begun, (), required_tokens, 0, joints).needed)
         constraints = [
             Constraints(
                 max(greatest_length(decoding, len(sources[index])), needed) if max_length is None else max_length,
@@ -167,6 +175,7 @@ class Translator:
                 prefix=begun,
                 banned=banned_tokens,
                 required=required_tokens,
+                joints=joints,
             )
             for index in asked
         ]
@@ -194,7 +203,10 @@ class Translator:
     def score(
         self, sources: Sequence[str], targets: Sequence[str], progress: Progress | None = None
     ) -> list[PairScore]:
-        """log P(target | source) of pairs: of a translation of this model, what its search found.
+        """log P(target | source) of pairs.
+
+        Of a translation by this model it is what its search found, if the text gives the tokens that were found: not
+        where a source word stands in place of <unk>, or the search parted a word otherwise than the tokenizer does.
 
         A source of more tokens than `decoding.max_source_length` is read up to there, as `translate` does; its
         `cut_at` says so. An empty source can be scored, though `translate` leaves it empty.
@@ -202,6 +214,7 @@ class Translator:
         Raises:
             ConfigError: if there are not as many sources as targets.
         """
+        _refuse_string(sources, targets)
         if len(sources) != len(targets):
             raise ConfigError(f"there are {len(sources)} sources but {len(targets)} targets; give as many of both.")
         pairs = [Pair(*each) for each in zip(sources, targets, strict=True)]
@@ -301,6 +314,8 @@ class Translator:
                     unknown[place] = pieces[candidates[int(weights[place, candidates].argmax())]]
         written = target.decode(found.tokens, unknown) if text is None else text
         own = [unknown.get(place, target.piece(token)) for place, token in enumerate(found.tokens)]
+        if text is not None:
+            own = target.pieces(text)
         aligned = align_words(weights[: len(own), :read], source.tokenizer.normalize(sentence), pieces, written, own)
         return TranslatedText(
             _one_line(written),
@@ -324,6 +339,13 @@ class Translator:
             if len(places):
                 return places
         return np.arange(read)
+
+
+def _refuse_string(*several: Sequence[str]) -> None:
+    if any(isinstance(each, str) for each in several):
+        raise TypeError(
+            "this takes a list of sentences, and one string would be taken letter by letter; put it in a list"
+        )
 
 
 def _one_line(text: str) -> str:
