@@ -54,8 +54,10 @@ class DataConfig(Section):
 
 
 class TokenizerConfig(Section):
-    kind: Literal["character", "word", "bpe", "unigram"] = Field(
-        "bpe", description="What a token is: a character, a word, or a subword by BPE or unigram (bpe)."
+    kind: Literal["character", "word", "whitespace", "bpe", "unigram"] = Field(
+        "bpe",
+        description="What a token is: a character, a word or symbol, what stands between white space in text that was "
+        "tokenised before, or a subword by BPE or unigram (bpe).",
     )
     vocab_size: int = Field(8000, ge=2, description="Most tokens in the vocabulary, special ones included (8000).")
     min_count: int = Field(1, ge=1, description="Rarer words or characters become <unk> (1 occurrence).")

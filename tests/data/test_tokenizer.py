@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from recurra.config import TokenizerConfig
 from recurra.data.tokenizer import Tokenizer
 from recurra.data.tokenizer_subword import sample
-from recurra.data.tokenizer_word import split
+from recurra.data.tokenizer_word import WhitespaceTokenizer, WordTokenizer
 from recurra.data.words import count_bounded
 from recurra.errors import ConfigError, DataError, RunError
 
-KINDS = ("character", "word", "bpe", "unigram")
+KINDS = ("character", "word", "whitespace", "bpe", "unigram")
 EXACT = ("character", "bpe", "unigram")
 
 CORPUS = (
@@ -113,7 +113,9 @@ def test_a_line_end_is_one_token_and_lines_are_encoded_alone(kind):
     expected = [*tokenizer.encode(first), tokenizer.eos_id, tokenizer.eos_id, *tokenizer.encode(second)]
     assert tokenizer.encode(f"{first}\n\r\n{second}").tolist() == expected
     assert tokenizer.decode([tokenizer.eos_id]) == "\n"
-    assert not {tokenizer.eos_id, tokenizer.unk_id} & set(tokenizer.encode("<eos><unk>").tolist())
+    # Text cannot name what is special, but for the unknown word of text that was tokenised before.
+    assert tokenizer.eos_id not in tokenizer.encode("<eos> <unk>")
+    assert (tokenizer.unk_id in tokenizer.encode("<eos> <unk>")) == (kind == "whitespace")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -174,11 +176,11 @@ def test_the_tokenizers_library_reads_the_file_alike(kind, lowercase):
 
 def test_words_of_many_scripts():
     parted = "Don't stop — 3.14 , 1,000 well - known _x_ ( yes ) !"
-    assert split("Don't stop—3.14, 1,000 well-known _x_ (yes)!\n") == [*parted.split(" "), "\n"]
+    assert WordTokenizer.split("Don't stop—3.14, 1,000 well-known _x_ (yes)!\n") == [*parted.split(" "), "\n"]
     scripts = "हिन्दी में ไทยนี้ مَرحبا שָׁלוֹם naïve cafe\u0301"
-    assert split(scripts) == scripts.split()
-    assert split("我是 학교에서 ひらがな") == ["我", "是", "학교에서", "ひらがな"]
-    assert split("👩‍👩‍👧👍🏽🇰🇷🇯🇵❤️a") == ["👩‍👩‍👧", "👍🏽", "🇰🇷", "🇯🇵", "❤️", "a"]
+    assert WordTokenizer.split(scripts) == scripts.split()
+    assert WordTokenizer.split("我是 학교에서 ひらがな") == ["我", "是", "학교에서", "ひらがな"]
+    assert WordTokenizer.split("👩‍👩‍👧👍🏽🇰🇷🇯🇵❤️a") == ["👩‍👩‍👧", "👍🏽", "🇰🇷", "🇯🇵", "❤️", "a"]
 
 
 @pytest.mark.parametrize(
@@ -341,3 +343,15 @@ def test_a_foreign_tokenizer_is_refused(tmp_path):
     path.write_text(json.dumps(tree))
     with pytest.raises(RunError, match="not a whole"):
         Tokenizer.load(path)
+
+
+def test_words_between_white_space_are_those_of_the_text() -> None:
+    line = "we@@ ' ll see &apos;s the well-known (3.14) 今天 ."
+    tokenizer = Tokenizer.train([line + "\n"] * 2, TokenizerConfig(kind="whitespace", vocab_size=99))
+    assert isinstance(tokenizer, WhitespaceTokenizer) and tokenizer.boundary_mask.all()
+    assert tokenizer.decode(tokenizer.encode(f"  {line.replace(' ', '   ')} \n{line}").tolist()) == f"{line}\n{line}"
+    assert len(tokenizer.encode(line)) == len(line.split())
+    assert tokenizer.encode("see . unseen").tolist()[-1] == tokenizer.unk_id
+    library = tokenizers.Tokenizer.from_str(tokenizer._json)
+    text = f"{line}\n\x1c see\x1d. \n"
+    assert library.encode(text, add_special_tokens=False).ids == tokenizer.encode(text).tolist()

@@ -468,8 +468,8 @@ def test_separate_subwords_held_out_pairs_and_the_rest_of_the_options(tmp_path: 
     assert math.isfinite(result.best_loss) and "chrf" in result.metrics
     dropped = json.loads((tmp_path / "run" / "data" / "dropped.json").read_text())
     held = [pair.source for pair in open_pairs(tmp_path / "run")[1]]
-    trained = [target for target in sides[1] if target not in held]
-    assert len(set(held)) == round(0.1 * len(set(sides[1]))) and len(held) + len(trained) == 150
+    trained = [each for each in sides[0] if each not in held]
+    assert len(set(held)) == round(0.1 * len(set(sides[0]))) and len(held) + len(trained) == 150
     assert dropped["pairs"] == len(trained) + 1 and dropped["empty"] == 1
     assert dropped["kept"] + dropped["too_long"] == len(trained)
     source, target = load_tokenizers(tmp_path / "run")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from ..config import TokenizerConfig
 from .tokenizer import IdArray, Tokenizer
-from .tokenizer_word import join, split
+from .tokenizer_word import WordTokenizer
+from .words import continues_word
 
 __all__ = ["SentenceTokenizer"]
 
@@ -26,6 +26,7 @@ class SentenceTokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self._start = _start(tokenizer.kind)
+        self._words = tokenizer if isinstance(tokenizer, WordTokenizer) else None
 
     @classmethod
     def train(cls, sentences: Iterable[str], config: TokenizerConfig) -> SentenceTokenizer:
@@ -61,7 +62,7 @@ class SentenceTokenizer:
         if not unknown:
             return self.tokenizer.decode(ids).strip()
         texts = [unknown.get(place, self.piece(token)) for place, token in enumerate(ids)]
-        return (join(texts) if self.tokenizer.kind == "word" else "".join(texts)).strip()
+        return ("".join(texts) if self._words is None else self._words.join(texts)).strip()
 
     def reference(self, sentence: str) -> str:
         """A sentence as a translation without fault would be written, to compare translations with.
@@ -69,39 +70,39 @@ class SentenceTokenizer:
         Normalised, and for word tokens spaced as `decode` spaces them, as those do not know the spaces of a text.
         """
         text = self.tokenizer.normalize(" ".join(sentence.split()))
-        return join(split(text)).strip() if self.tokenizer.kind == "word" else text
+        return text if self._words is None else self._words.join(self._words.split(text)).strip()
 
     def words(self, text: str) -> str:
         """A text with spaces between its words: for word tokens between these, as `decode` writes punctuation close."""
-        return " ".join(split(text)) if self.tokenizer.kind == "word" else text
+        return text if self._words is None else " ".join(self._words.split(text))
 
     def pieces(self, sentence: str) -> list[str]:
         """The text of each token of `encode(sentence)`, unknown ones as they stand in the sentence."""
         text = self.tokenizer.normalize(self._start + " ".join(sentence.split()))
-        if self.tokenizer.kind == "word":
-            return split(text)
+        if self._words is not None:
+            return self._words.split(text)
         if self.tokenizer.kind == "character":
             return list(text)
         return [self.piece(int(token)) for token in self.tokenizer.encode_normalized(text)]
 
     @cached_property
     def joints(self) -> tuple[list[int], list[int]]:
-        """The tokens whose text begins, and those whose text ends, with a letter or digit; none if all are words."""
-        if self.tokenizer.kind == "word":
+        """The tokens that may go on with a word, and those that a word may go on after; none where all are words.
+
+        For `recurra.decoding.constraints.WordJoints`.
+        """
+        if self._words is not None:
             return [], []
-        texts = [(token, self.piece(token)) for token in range(self.vocab_size)]
-        return [token for token, text in texts if _in_word(text[:1])], [
-            token for token, text in texts if _in_word(text[-1:])
+        begins = [token for token, boundary in enumerate(self.tokenizer.boundary_mask) if not boundary]
+        last = [self.piece(token)[-1:] for token in range(self.vocab_size)]
+        # Loose bytes are parts of letters mostly.
+        return begins, [
+            t for t, text in enumerate(last) if text == "\N{REPLACEMENT CHARACTER}" or (text and continues_word(text))
         ]
 
     def piece(self, token: int) -> str:
         """The text of one token, as it stands in a sentence; loose bytes are U+FFFD."""
         return self.tokenizer.token_bytes(token).decode("utf-8", "replace")
-
-
-def _in_word(character: str) -> bool:
-    # Marks belong to the letter before them, and loose bytes (U+FFFD) are parts of letters.
-    return character.isalnum() or character == "\ufffd" or unicodedata.category(character or " ").startswith("M")
 
 
 def _start(kind: str) -> str:

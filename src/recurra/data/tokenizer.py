@@ -1,9 +1,9 @@
 """The tokenizer of a run: text to ids and back, trained on the user's text, kept in one `tokenizer.json`.
 
-Four kinds share one interface: `character`, `word`, `bpe` and `unigram`. In all of them a line end is one token,
-`eos_id`, so that lines are never merged into one another and a text is a single stream of tokens. That token is the
-line feed itself, not a special string: no text can be mistaken for it, and the saved file, which the tokenizers library
-loads as it is, gives the same ids there.
+Five kinds share one interface: `character`, `word`, `whitespace`, `bpe` and `unigram`. In all of them a line end is
+one token, `eos_id`, so that lines are never merged into one another and a text is a single stream of tokens. That token
+is the line feed itself, not a special string: no text can be mistaken for it, and the saved file, which the tokenizers
+library loads as it is, gives the same ids there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Decoder(Protocol):
 class Tokenizer(ABC):
     """Text to token ids and back; made by `Tokenizer.train` or `Tokenizer.load`, never directly."""
 
-    kind: Literal["character", "word", "bpe", "unigram"]
+    kind: Literal["character", "word", "whitespace", "bpe", "unigram"]
     eos_id: int
     """The token of a line end; it decodes to a line feed."""
     unk_id: int | None
@@ -67,8 +67,9 @@ class Tokenizer(ABC):
     def train(cls, pieces: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         """Learn a vocabulary from text given in pieces, in bounded memory; the same text gives the same tokenizer.
 
-        `character` and `word` count all of the text and keep the commonest; `bpe` and `unigram` learn from at most
-        `config.sample_bytes`, taken evenly from all of it, over the 256 bytes, so that no text is unknown to them.
+        `character`, `word` and `whitespace` count all of the text and keep the commonest; `bpe` and `unigram` learn
+        from at most `config.sample_bytes`, taken evenly from all of it, over the 256 bytes, so that no text is unknown
+        to them.
 
         Raises:
             DataError: if the text is empty.
@@ -79,7 +80,7 @@ class Tokenizer(ABC):
         normalized = map(_Normalizer(config.normalization, config.lowercase), pieces)
         if config.kind == "character":
             return tokenizer_character.train(normalized, config)
-        if config.kind == "word":
+        if config.kind in ("word", "whitespace"):
             return tokenizer_word.train(normalized, config)
         return tokenizer_subword.train(normalized, config)
 
@@ -103,8 +104,9 @@ class Tokenizer(ABC):
                 return tokenizer_subword.SubwordTokenizer(kind, library, normalization, lowercase)
             if tree["pre_tokenizer"] == json.loads(tokenizer_character.library_tokenizer({}).to_str())["pre_tokenizer"]:
                 return tokenizer_character.CharacterTokenizer(_in_order(tree), normalization, lowercase)
-            if tree["pre_tokenizer"] == json.loads(tokenizer_word.library_tokenizer({}).to_str())["pre_tokenizer"]:
-                return tokenizer_word.WordTokenizer(_in_order(tree), normalization, lowercase)
+            for words in (tokenizer_word.WordTokenizer, tokenizer_word.WhitespaceTokenizer):
+                if tree["pre_tokenizer"] == json.loads(words.library({}).to_str())["pre_tokenizer"]:
+                    return words(_in_order(tree), normalization, lowercase)
         except OSError as error:
             raise RunError(f"{path}: the tokenizer cannot be read ({error.strerror}); check the path.") from error
         except Exception as error:  # the library raises bare Exception for a file that it does not understand
@@ -191,11 +193,11 @@ class Tokenizer(ABC):
     def boundary_mask(self) -> npt.NDArray[np.bool_]:
         """Of each id, whether the token cannot continue the word before it; shape (vocab_size,).
 
-        True for the line end, all tokens of `word`, and tokens that start with white space, a symbol or an ideograph;
+        True for the line end, all tokens of words, and tokens that start with white space, a symbol or an ideograph;
         False for those that start with a letter, digit, mark or apostrophe, or inside a character.
         """
         mask = np.array([not _may_continue(self.token_bytes(token)) for token in range(self.vocab_size)])
-        if self.kind == "word":
+        if self.kind in ("word", "whitespace"):
             mask[:] = True
         elif self.unk_id is not None:
             mask[self.unk_id] = False  # unknown characters are mostly letters

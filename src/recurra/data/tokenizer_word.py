@@ -1,9 +1,13 @@
-"""A token is a word or a symbol; spaces are not tokens and are put back by rules of spelling."""
+"""A token is a word or a symbol; spaces are not tokens and are put back by rules of spelling.
+
+Or, of text that was tokenised before, whatever stands between white space.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import tokenizers
@@ -14,7 +18,7 @@ from ..errors import DataError
 from .tokenizer import Decoder, IdArray, Normalization, Tokenizer
 from .words import LIBRARY_HAN, LIBRARY_WORD, count_bounded, han_pattern, joins_tightly, word_pattern
 
-__all__ = ["WordTokenizer", "join", "library_tokenizer", "split", "train"]
+__all__ = ["WhitespaceTokenizer", "WordTokenizer", "train"]
 
 _UNKNOWN = "<unk>"
 _MOST_WORDS = 500_000
@@ -33,7 +37,7 @@ class WordTokenizer(Tokenizer):
     original is not kept.
     """
 
-    kind = "word"
+    kind: Literal["word", "whitespace"] = "word"
     unk_id: int = 0
 
     def __init__(self, strings: Sequence[str], normalization: Normalization, lowercase: bool) -> None:
@@ -53,11 +57,62 @@ class WordTokenizer(Tokenizer):
         return self._strings[token].encode()
 
     def _encode(self, text: str) -> IdArray:
-        words = split(text)
+        words = self.split(text)
         return np.fromiter(map(self._vocabulary.__getitem__, words), np.uint32, len(words))
 
     def _library(self) -> Any:
-        return library_tokenizer(dict(self._vocabulary))
+        return self.library(dict(self._vocabulary))
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The words, symbols and line feeds of a text, in order."""
+        if not text.isascii() and han_pattern().search(text):
+            text = han_pattern().sub(r" \g<0> ", text)
+        return word_pattern().findall(text)
+
+    @staticmethod
+    def join(words: Sequence[str]) -> str:
+        """The text of words and symbols, spaced as `decode` spaces them."""
+        return "".join(map(_Decoder(words).push, range(len(words))))
+
+    @staticmethod
+    def library(vocabulary: Mapping[str, int]) -> Any:
+        """The tokenizers library's form of a word vocabulary."""
+        return _library(
+            vocabulary,
+            pre_tokenizers.Split(tokenizers.Regex(LIBRARY_HAN), "isolated"),
+            pre_tokenizers.Split(tokenizers.Regex(LIBRARY_WORD), "removed", invert=True),
+        )
+
+
+class WhitespaceTokenizer(WordTokenizer):
+    """What stands between white space is a token, for text that was tokenised before; written with single spaces.
+
+    A literal `<unk>` is the unknown word, as corpora of a fixed vocabulary mean it.
+    """
+
+    kind = "whitespace"
+    _BETWEEN: ClassVar = re.compile(r"\n|\S+")
+
+    def decoder(self) -> Decoder:
+        return _SpacedDecoder(self._strings)
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """What stands between white space, and line feeds."""
+        return WhitespaceTokenizer._BETWEEN.findall(text)
+
+    @staticmethod
+    def join(words: Sequence[str]) -> str:
+        """The words with single spaces between them."""
+        return "".join(map(_SpacedDecoder(words).push, range(len(words))))
+
+    @staticmethod
+    def library(vocabulary: Mapping[str, int]) -> Any:
+        """The tokenizers library's form of the vocabulary."""
+        # The library's white space lacks \x1c to \x1f, which Python's has.
+        between = tokenizers.Regex(r"\n|[^\s\x1c-\x1f]+")
+        return _library(vocabulary, pre_tokenizers.Split(between, "removed", invert=True))
 
 
 class _Decoder:
@@ -86,16 +141,18 @@ class _Decoder:
         return ""
 
 
-def split(text: str) -> list[str]:
-    """The words, symbols and line feeds of a text, in order."""
-    if not text.isascii() and han_pattern().search(text):
-        text = han_pattern().sub(r" \g<0> ", text)
-    return word_pattern().findall(text)
+class _SpacedDecoder:
+    def __init__(self, strings: Sequence[str]) -> None:
+        self._strings = strings
+        self._begins = True
 
+    def push(self, token: int) -> str:
+        text, begins = self._strings[token], self._begins
+        self._begins = text == "\n"
+        return text if begins or self._begins else " " + text
 
-def join(words: Sequence[str]) -> str:
-    """The text of words and symbols, spaced as `WordTokenizer.decode` spaces them."""
-    return "".join(map(_Decoder(words).push, range(len(words))))
+    def flush(self) -> str:
+        return ""
 
 
 def train(pieces: Iterable[str], config: TokenizerConfig) -> WordTokenizer:
@@ -104,21 +161,17 @@ def train(pieces: Iterable[str], config: TokenizerConfig) -> WordTokenizer:
     While counting, at most 500,000 different words, or eight times the vocabulary, are held; where a text has more, the
     rarest are dropped on the way (`words.count_bounded`), which touches only words near the end of a vocabulary.
     """
-    counts = count_bounded(map(split, pieces), max(_MOST_WORDS, 8 * config.vocab_size))
+    kind = WhitespaceTokenizer if config.kind == "whitespace" else WordTokenizer
+    counts = count_bounded(map(kind.split, pieces), max(_MOST_WORDS, 8 * config.vocab_size))
     if not counts:
         raise DataError("The text to learn a vocabulary from holds no words; give a file with text.")
     counts.pop("\n", None)
+    counts.pop(_UNKNOWN, None)
     words = sorted((word for word, count in counts.items() if count >= config.min_count), key=lambda w: (-counts[w], w))
-    return WordTokenizer([_UNKNOWN, "\n", *words[: config.vocab_size - 2]], config.normalization, config.lowercase)
+    return kind([_UNKNOWN, "\n", *words[: config.vocab_size - 2]], config.normalization, config.lowercase)
 
 
-def library_tokenizer(vocabulary: Mapping[str, int]) -> Any:
-    """The tokenizers library's form of a word vocabulary."""
+def _library(vocabulary: Mapping[str, int], *splits: Any) -> Any:
     library = tokenizers.Tokenizer(models.WordLevel(dict(vocabulary), unk_token=_UNKNOWN))
-    library.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(tokenizers.Regex(LIBRARY_HAN), "isolated"),
-            pre_tokenizers.Split(tokenizers.Regex(LIBRARY_WORD), "removed", invert=True),
-        ]
-    )
+    library.pre_tokenizer = pre_tokenizers.Sequence(list(splits))
     return library

@@ -334,7 +334,8 @@ class LanguageModelPredictor:
     def _candidate(self, text: str, candidate: str, log_probabilities: Tensor, state: State, complete: bool) -> float:
         """P(candidate, and that it is complete | text), for the candidate as the tokenizer writes it."""
         before = self._encode(text)
-        tokens = self._encode(join_words(text, candidate))
+        spaced = self.tokenizer.kind == "whitespace" and bool(text) and not text[-1].isspace()
+        tokens = self._encode(f"{text} {candidate}" if spaced else join_words(text, candidate))
         if len(tokens) <= len(before) or self.tokenizer.unk_id in tokens[len(before) :]:
             return 0.0
         boundary = self._token_kinds.boundary
