@@ -14,11 +14,15 @@ import yaml
 
 import recurra
 from recurra.config import Config, ModelConfig, TokenizerConfig, load_config, save_config
+from recurra.config_translation import TranslationConfig
+from recurra.data.sentences import SentenceTokenizer
 from recurra.data.tokenizer import Tokenizer
-from recurra.errors import RunError
+from recurra.errors import ConfigError, RunError
+from recurra.models.encoder_decoder import EncoderDecoder
 from recurra.models.language_model import LanguageModel
 from recurra.tasks import hub
 from recurra.tasks.language_model_predictor import LanguageModelPredictor
+from recurra.tasks.translator import Translator
 
 NEEDED = ("config.yaml", "tokenizer.json", "model.safetensors")
 
@@ -121,6 +125,37 @@ def test_the_card_has_metadata_that_the_hub_reads(predictor: LanguageModelPredic
     assert 'load("cook/salads")' in body
 
 
+@pytest.mark.parametrize("joint", [True, False])
+def test_a_translator_goes_to_the_hub_and_back(joint: bool, fake: type[FolderHub], tmp_path: Path) -> None:
+    tied = "all" if joint else "decoder"
+    config = TranslationConfig.model_validate(
+        {
+            "data": {"source": "/home/cook/secret plans/salads.en", "target": "salads.de"},
+            "tokenizer": {"kind": "word", "joint": joint},
+            "model": {"hidden_size": 8, "embedding_size": 8, "tied": tied},
+        }
+    )
+    texts = [["apple salad", "pear salad"], ["Apfelsalat .", "Birnensalat ."]]
+    both = SentenceTokenizer.train([text for side in texts for text in side], config.tokenizer)
+    tokenizers = [both if joint else SentenceTokenizer.train(side, config.tokenizer) for side in texts]
+    torch.manual_seed(0)
+    model = EncoderDecoder(tokenizers[0].vocab_size, tokenizers[1].vocab_size, config.model)
+    translator = Translator([model], (tokenizers[0], tokenizers[1]), config)
+    translator.push_to_hub("cook/salads")
+    names = ["tokenizer.json"] if joint else ["tokenizer.source.json", "tokenizer.target.json"]
+    files = {path.name: path for path in (fake.root / "cook/salads").iterdir()}
+    assert set(files) == {"config.yaml", "model.safetensors", "README.md", *names}
+    _, head, body = files["README.md"].read_text(encoding="utf-8").split("---\n", 2)
+    assert yaml.safe_load(head)["pipeline_tag"] == "translation" and "8 units, additive attention" in body
+    assert "secret plans" not in files["config.yaml"].read_text() and "salads.en" in files["config.yaml"].read_text()
+    expected = translator.score(texts[0], texts[1])
+    assert recurra.load("cook/salads", device="cpu").score(texts[0], texts[1]) == expected
+    assert recurra.load(translator.save(tmp_path / "saved"), device="cpu").score(texts[0], texts[1]) == expected
+    together = Translator([model, model], (tokenizers[0], tokenizers[1]), config)
+    with pytest.raises(ConfigError, match="2 models decide together"):
+        together.push_to_hub("cook/salads")
+
+
 def test_only_what_predicting_needs_is_fetched(predictor: LanguageModelPredictor, fake: type[FolderHub]) -> None:
     predictor.push_to_hub("cook/salads")
     (fake.root / "cook/salads/pickled.bin").write_bytes(b"x")
@@ -177,7 +212,7 @@ def test_a_downloaded_configuration_runs_no_file(
         recurra.load("cook/salads")
     assert not (tmp_path / "sprung").exists()
     with pytest.raises(RunError, match="a cell of your own cannot be loaded from the Hub"):
-        hub.push(tmp_path, "cook/salads", config)
+        hub.push("cook/salads", config, {}, predictor.model)
 
 
 def test_a_hub_that_refuses_is_one_sentence(

@@ -7,11 +7,18 @@ more than a module (the tokenizer, the configuration) and already has its own fi
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..config import Config, load_config
+from ..config_translation import TranslationConfig
+from ..data.tokenizer import Tokenizer
 from ..errors import RunError
+from .saved_model import save_model, without_places
 
 __all__ = ["FILES", "fetch", "model_card", "push"]
 
@@ -23,21 +30,22 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def push(
-    directory: Path,
     repo_id: str,
-    config: Config,
+    config: Config | TranslationConfig,
+    tokenizers: Mapping[str, Tokenizer],
+    model: nn.Module,
+    run: Path | None = None,
     *,
     private: bool | None = None,
     token: str | bool | None = None,
     revision: str | None = None,
     commit_message: str = "Upload recurra model",
 ) -> str:
-    """Upload a directory's `FILES` and a card, README.md, that is made for them.
+    """Upload `FILES` and a card, README.md, that is made for them; of the texts only the file names are told.
 
     Args:
-        directory: holds `FILES`.
         repo_id: USER/NAME; made if it does not exist.
-        config: the run's configuration, for the card.
+        config, tokenizers, model, run: as `recurra.tasks.saved_model.save_model` takes them.
         private: of a repository that is made; None: the account's default.
         token: access token; None: the one that `hf auth login` stored.
         revision: branch; None: main.
@@ -56,20 +64,22 @@ def push(
         )
     from huggingface_hub import HfApi
 
-    (directory / "README.md").write_text(model_card(repo_id, config), encoding="utf-8")
-    try:
-        api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=directory,
-            revision=revision,
-            commit_message=commit_message,
-            allow_patterns=[*FILES, "README.md"],
-        )
-    except Exception as error:
-        # The Hub's client lets errors of its own, of httpx or requests and of the operating system through.
-        raise RunError(f"{repo_id}: cannot be uploaded to the Hub ({_first_line(error)}).") from error
+    with tempfile.TemporaryDirectory(prefix="recurra-") as folder:
+        directory = save_model(folder, without_places(config), tokenizers, model, run)
+        (directory / "README.md").write_text(model_card(repo_id, config), encoding="utf-8")
+        try:
+            api = HfApi(token=token)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=directory,
+                revision=revision,
+                commit_message=commit_message,
+                allow_patterns=[*FILES, "README.md"],
+            )
+        except Exception as error:
+            # The Hub's client lets errors of its own, of httpx or requests and of the operating system through.
+            raise RunError(f"{repo_id}: cannot be uploaded to the Hub ({_first_line(error)}).") from error
     return str(getattr(commit, "commit_url", commit))
 
 
@@ -127,37 +137,60 @@ def fetch(
     return directory
 
 
-def model_card(repo_id: str, config: Config) -> str:
+def model_card(repo_id: str, config: Config | TranslationConfig) -> str:
     """The README.md of a model on the Hub: what it is and how it is used, with the metadata that the Hub reads."""
-    model, tokenizer = config.model, config.tokenizer
-    sizes = ", ".join(str(size) for size in model.layer_sizes)
+    if isinstance(config, TranslationConfig):
+        kind, pipeline, said, used = "translation", "translation", _translator(config), _TRANSLATING
+    else:
+        kind, pipeline, said, used = "language-model", "text-generation", _language_model(config), _ASKING
     return f"""---
 library_name: recurra
-pipeline_tag: text-generation
+pipeline_tag: {pipeline}
 tags:
 - recurra
 - recurrent-neural-network
-- language-model
-- {model.cell.replace("_", "-")}
+- {kind}
+- {config.model.cell.replace("_", "-")}
 ---
 
 # {repo_id.rpartition("/")[2]}
 
-A recurrent language model trained with recurra: {model.num_layers} layer(s) of `{model.cell}` with {sizes} units, over
-{tokenizer.kind} tokens. `config.yaml` holds its complete configuration.
+{said} over {config.tokenizer.kind} tokens. `config.yaml` holds its
+complete configuration.
 
 ```python
 from recurra import load
 
 model = load("{repo_id}")
-model.next("the apple and")
-model.score(["the apple and pear salad", "the apple and pair salad"])
-print(model.generate("the apple and", length=100)[0])
+{used}
 ```
 """
 
 
-def _own_cell(config: Config) -> bool:
+_ASKING = """model.next("the apple and")
+model.score(["the apple and pear salad", "the apple and pair salad"])
+print(model.generate("the apple and", length=100)[0])"""
+
+_TRANSLATING = """print(model.translate(["A sentence of the source language."])[0].best)"""
+
+
+def _language_model(config: Config) -> str:
+    model = config.model
+    sizes = ", ".join(str(size) for size in model.layer_sizes)
+    layers = f"{model.num_layers} layer(s) of `{model.cell}` with {sizes} units"
+    return f"A recurrent language model trained with recurra: {layers},"
+
+
+def _translator(config: TranslationConfig) -> str:
+    model = config.model
+    read = "a fixed context" if model.attention == "none" else f"{model.attention} attention"
+    layers = (
+        f"{model.encoder_layers} + {model.decoder_layers} layer(s) of `{model.cell}` with {model.hidden_size} units"
+    )
+    return f"A recurrent translation system trained with recurra: {layers}, {read},"
+
+
+def _own_cell(config: Config | TranslationConfig) -> bool:
     return ":" in config.model.cell
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..config import Config, save_config
+from ..config import Config
 from ..data.text import expand_paths
 from ..data.token_stream import prepare
 from ..data.tokenizer import Tokenizer
@@ -22,13 +20,13 @@ from ..decoding.sampling import SamplingOptions, sample_generators
 from ..decoding.state import State
 from ..decoding.word_search import FoundWords, TokenKinds, likeliest_words
 from ..decoding.writing import write
-from ..errors import ConfigError, RecurraError, RunError
+from ..errors import ConfigError, RecurraError
 from ..models.language_model import LanguageModel
-from ..training.checkpoint import save_tensors
 from ..training.processes import find_device
 from . import hub
 from .language_model import load_model
 from .language_model_answers import LineScore, NextWords, RankedLine, rank_lines
+from .saved_model import save_model
 from .stream_likelihood import stream_nats
 from .word_boundaries import join_words, last_word_can_go_on, space_starts, token_kinds
 
@@ -203,18 +201,7 @@ class LanguageModelPredictor:
         Raises:
             RunError: if it cannot be written.
         """
-        target = Path(directory)
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            save_config(self.config, target / "config.yaml")
-            cell_file = self.config.model.cell.rpartition(":")[0]
-            if cell_file.endswith(".py") and self.directory is not None:
-                shutil.copyfile(self.directory / cell_file, target / cell_file)
-            self.tokenizer.save(target / "tokenizer.json")
-            save_tensors(target / "model.safetensors", self.model.state_dict(), {"format": "pt"})
-        except (OSError, SafetensorError) as error:
-            raise RunError(f"{target}: cannot be written ({error}); free space or choose another place.") from error
-        return target
+        return save_model(directory, self.config, {"tokenizer.json": self.tokenizer}, self.model, self.directory)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the model, its tokenizer, its configuration and a card to the Hugging Face Hub.
@@ -229,13 +216,7 @@ class LanguageModelPredictor:
         Raises:
             RunError: if the Hub refuses or cannot be reached.
         """
-        # Where the texts lay on this machine is nobody else's business.
-        data = self.config.data
-        names = {key: [Path(path).name for path in getattr(data, key)] for key in ("train", "valid")}
-        config = self.config.model_copy(update={"data": data.model_copy(update=names)})
-        with tempfile.TemporaryDirectory(prefix="recurra-") as folder:
-            LanguageModelPredictor(self.model, self.tokenizer, config, self.directory).save(folder)
-            return hub.push(Path(folder), repo_id, config, **options)
+        return hub.push(repo_id, self.config, {"tokenizer.json": self.tokenizer}, self.model, self.directory, **options)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, device: str = "auto", **options: Any) -> Self:

@@ -15,6 +15,7 @@ from ..config_translation import TranslationConfig
 from ..data.parallel import Pair, ParallelCorpus, read_pairs
 from ..data.sentences import SentenceTokenizer
 from ..data.token_batches import collate, group_by_length
+from ..data.tokenizer import Tokenizer
 from ..decoding.beam_search import BeamOptions
 from ..decoding.constraints import Constraints, WordJoints
 from ..decoding.hypothesis import Hypothesis
@@ -23,8 +24,11 @@ from ..errors import ConfigError, RunError
 from ..models.encoder_decoder import EncoderDecoder
 from ..training.logging import perplexity
 from ..training.processes import find_device
+from . import hub
 from .alignment import align_words
+from .saved_model import save_model
 from .translation_answers import PairScore, TranslatedText, Translation
+from .translation_files import JOINT, SOURCE, TARGET
 from .translation_measures import measure
 from .translation_model import load_model
 from .translation_search import SearchOptions, greatest_length, pair_log_probabilities, translate_ids
@@ -289,6 +293,40 @@ class Translator:
         cut = sum(score.cut_at is not None for score in scores)
         counts = {"pairs": len(read), "dropped": dropped, "cut": cut, "tokens": tokens}
         return {"loss": loss, "perplexity": perplexity(loss), **counts, **found}
+
+    def save(self, directory: str | Path) -> Path:
+        """Write a directory that `recurra.load` reads, with the weights as they are here, averaged ones too.
+
+        Raises:
+            RunError: if it cannot be written.
+            ConfigError: if several models decide together, which one directory cannot hold.
+        """
+        return save_model(directory, self.config, self._tokenizers(), self._only_model(), self.directory)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the model, its tokenizers, its configuration and a card to the Hugging Face Hub.
+
+        Args:
+            repo_id: the repository, USER/NAME; made if it does not exist.
+            **options: `private`, `token`, `revision`, `commit_message`, as `recurra.tasks.hub.push` takes them.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            RunError: if the Hub refuses or cannot be reached.
+            ConfigError: if several models decide together.
+        """
+        return hub.push(repo_id, self.config, self._tokenizers(), self._only_model(), self.directory, **options)
+
+    def _tokenizers(self) -> dict[str, Tokenizer]:
+        source, target = self.source_tokenizer.tokenizer, self.target_tokenizer.tokenizer
+        return {JOINT: source} if source is target else {SOURCE: source, TARGET: target}
+
+    def _only_model(self) -> EncoderDecoder:
+        if len(self.models) > 1:
+            raise ConfigError(f"{len(self.models)} models decide together here; save or upload each by itself.")
+        return self.models[0]
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         tokens = tuple(map(int, self.target_tokenizer.encode(text)))

@@ -1,0 +1,63 @@
+"""Writing a model apart from its run: what `recurra.load` reads, and nothing of how it was trained but its settings."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+
+from safetensors import SafetensorError
+from torch import nn
+
+from ..config import Config, save_config
+from ..config_translation import TranslationConfig
+from ..data.tokenizer import Tokenizer
+from ..errors import RunError
+from ..training.checkpoint import save_tensors
+
+__all__ = ["save_model", "without_places"]
+
+_TEXTS = ("train", "valid", "source", "target", "pairs", "valid_source", "valid_target", "valid_pairs")
+
+
+def save_model(
+    directory: str | Path,
+    config: Config | TranslationConfig,
+    tokenizers: Mapping[str, Tokenizer],
+    model: nn.Module,
+    run: Path | None = None,
+) -> Path:
+    """Write `config.yaml`, the tokenizers under their names, `model.safetensors`, and the file of a cell of one's own.
+
+    Args:
+        directory: made if it is missing.
+        run: where the cell's file lies, if there is one.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    target = Path(directory)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        save_config(config, target / "config.yaml")
+        cell_file = config.model.cell.rpartition(":")[0]
+        if cell_file.endswith(".py") and run is not None:
+            shutil.copyfile(run / cell_file, target / cell_file)
+        for name, tokenizer in tokenizers.items():
+            tokenizer.save(target / name)
+        save_tensors(target / "model.safetensors", model.state_dict(), {"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{target}: cannot be written ({error}); free space or choose another place.") from error
+    return target
+
+
+def without_places(config: Config | TranslationConfig) -> Config | TranslationConfig:
+    """The configuration with its texts by their file names alone: where they lay is nobody else's business."""
+
+    def bare(value: object) -> object:
+        if isinstance(value, list):
+            return [bare(one) for one in value]
+        return PurePath(value).name if isinstance(value, str) else value
+
+    named = {key: bare(getattr(config.data, key)) for key in _TEXTS if hasattr(config.data, key)}
+    return config.model_copy(update={"data": config.data.model_copy(update=named)})
