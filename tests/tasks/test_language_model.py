@@ -270,7 +270,8 @@ def test_a_run_directory_is_not_trained_in_twice(tmp_path: Path) -> None:
         train(config(text, model={"hidden_size": 13}, training={"max_steps": 2}), tmp_path / "run", resume=True)
     # The text is not needed again.
     text.unlink()
-    assert train(config(text, training={"max_steps": 5}), tmp_path / "run", resume=True).steps == 5
+    longer = {"max_steps": 5, "patience": 7, "keep_evaluated": 1, "num_threads": 1}
+    assert train(config(text, training=longer), tmp_path / "run", resume=True).steps == 5
 
 
 def test_texts_that_cannot_be_trained_on(tmp_path: Path) -> None:

@@ -16,16 +16,21 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 WEIGHTS = "model.safetensors"
 
-# What a resumed run may change: how long it goes on, how often it looks and saves, and what the guard against infinite
-# losses advises to lower. Everything else would make it another run.
+# What a resumed run may change: how long it goes on, how often it looks, shows and saves, where it runs, and what the
+# guard against infinite losses advises to lower. Everything else would make it another run.
 CHANGEABLE = frozenset(
     f"training.{key}"
     for key in (
         "max_steps",
         "max_epochs",
         "max_minutes",
+        "patience",
         "save_every",
         "evaluate_every",
+        "keep_evaluated",
+        "samples",
+        "device",
+        "num_threads",
         "learning_rate",
         "clip_norm",
         "precision",
