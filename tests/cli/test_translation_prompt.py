@@ -1,0 +1,245 @@
+"""Options of translating and evaluating reach what they are for, and the prompt answers line by line."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from recurra import load
+from recurra.cli.main import app
+from recurra.models.encoder_decoder import EncoderDecoder
+from recurra.tasks.translator import Translator
+from recurra.training.checkpoint import load_checkpoint, unpack
+
+WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
+LINES = ["one two three", "four", "five one", "two two four five"]
+TEXT = "".join(f"{line}\n" for line in LINES)
+
+
+def call(*arguments: str | Path, text: str | None = None) -> str:
+    """What a command writes to standard output."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=text)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def answers(*arguments: str | Path) -> list[dict[str, Any]]:
+    """The best translation of each line, as JSON tells of it."""
+    result = call("translate", *arguments, "--device", "cpu", "--json", text=TEXT)
+    told = [json.loads(line) for line in result.splitlines()]
+    return [each["alternatives"][0] for each in told]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has half learnt to translate numbers, trained through the command line, and the pairs it knows."""
+    folder = tmp_path_factory.mktemp("prompt")
+    sources = [f"{a} {b}" for a in WORDS for b in WORDS] + LINES
+    pairs = "".join(f"{source}\t{' '.join(WORDS[word] for word in source.split())}\n" for source in sources)
+    (folder / "pairs.tsv").write_text(pairs, encoding="utf-8")
+    call(
+        "train", "translation", "--data", folder / "pairs.tsv", "--run", folder / "run", "--json", "--set",
+        "tokenizer.kind=word", "model.hidden_size=24", "model.embedding_size=24", "training.learning_rate=0.02",
+        "training.max_epochs=null", "training.max_steps=40", "training.evaluate_every=10", "training.keep_evaluated=2",
+        "training.batch_tokens=60", "training.device=cpu", "training.num_threads=1", "decoding.beam=4",
+        "logging.tensorboard=false", "logging.picture=false",
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def averaged(folder: Path) -> Translator:
+    """The run with the mean of the weights of its two last evaluations, taken by hand."""
+    run = folder / "run"
+    states = []
+    for step in (30, 40):
+        checkpoint = load_checkpoint(run / "checkpoints", (f"evaluated-{step:09}",))
+        assert checkpoint is not None
+        states.append(unpack(checkpoint.tensors, checkpoint.state)["model"])
+    translator = load(run, device="cpu")
+    assert isinstance(translator, Translator)
+    mean = {name: ((states[0][name].double() + states[1][name].double()) / 2).float() for name in states[0]}
+    translator.models[0].load_state_dict(mean)
+    return translator
+
+
+@pytest.fixture
+def stepped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of every single step that a model takes: one for each hypothesis."""
+    rows: list[int] = []
+    step = EncoderDecoder.step
+
+    def counted(self: EncoderDecoder, tokens: Tensor, state: Any) -> Any:
+        if len(tokens) == 1:
+            rows.append(tokens.shape[1])
+        return step(self, tokens, state)
+
+    monkeypatch.setattr(EncoderDecoder, "step", counted)
+    return rows
+
+
+@pytest.mark.parametrize("mode", [("--beam", "1"), ("--beam", "3"), ("--sample",)], ids=str)
+def test_penalties_reach_the_search(folder: Path, mode: tuple[str, ...], tmp_path: Path) -> None:
+    """Wu et al. (2016), equation 14: log P / ((5 + length) / 6)^alpha + beta sum_i log min(sum_j w_ij, 1)."""
+    for alpha, beta in ((0.0, 0.0), (2.0, 0.0), (0.0, 0.7), (0.5, 1.5)):
+        seen = tmp_path / f"{alpha} {beta}"
+        penalties = ("--length-penalty", str(alpha), "--coverage-penalty", str(beta))
+        found = answers(folder / "run", *mode, *penalties, "--attention", seen)
+        for line, answer in enumerate(found, start=1):
+            told = json.loads((seen / f"attention-{line:05}.json").read_text(encoding="utf-8"))
+            weights = torch.tensor(told["weights"], dtype=torch.float64)
+            expected = answer["log_probability"] / ((5 + len(weights)) / 6) ** alpha
+            attended = weights.sum(0)
+            expected += beta * sum(math.log(min(share, 1.0)) for share in attended.tolist())
+            # Weights are told to six digits.
+            tolerance = 1e-5 + beta * float((len(weights) * 1e-6 / attended).sum())
+            assert answer["score"] == pytest.approx(expected, abs=tolerance) and tolerance < 0.01
+
+
+def test_penalties_that_are_not_given_are_the_configured_ones(folder: Path) -> None:
+    expected = answers(folder / "run", "--length-penalty", "1", "--coverage-penalty", "0")
+    assert answers(folder / "run") == expected
+    assert [each["score"] for each in expected] == pytest.approx(
+        [each["log_probability"] / ((6 + len(each["text"].split())) / 6) for each in expected], rel=1e-9
+    )
+
+
+def test_a_small_top_p_draws_the_likeliest_tokens_alone(folder: Path) -> None:
+    hot = ("--sample", "--temperature", "4")
+    likeliest = call("translate", folder / "run", "--beam", "1", text=TEXT * 3)
+    assert call("translate", folder / "run", *hot, "--top-p", "0.000001", text=TEXT * 3) == likeliest
+    free = call("translate", folder / "run", *hot, text=TEXT * 3)
+    assert free != likeliest and call("translate", folder / "run", *hot, "--top-p", "1", text=TEXT * 3) == free
+
+
+def test_seeds_reach_the_draws(folder: Path) -> None:
+    drawn = [call("translate", folder / "run", "--sample", "--seed", seed, text=TEXT * 3) for seed in ("1", "2", "1")]
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_so_many_lines_as_asked_for_are_translated_side_by_side(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    encode = EncoderDecoder.encode
+
+    def counted(self: EncoderDecoder, source: Tensor, lengths: Tensor) -> Any:
+        rows.append(source.shape[1])
+        return encode(self, source, lengths)
+
+    monkeypatch.setattr(EncoderDecoder, "encode", counted)
+    expected = call("translate", folder / "run", text=TEXT)
+    for size, sides in (("1", [1, 1, 1, 1]), ("3", [3, 1]), ("9", [4])):
+        rows.clear()
+        assert call("translate", folder / "run", "--batch-size", size, text=TEXT) == expected
+        assert rows == sides
+
+
+def test_translations_are_those_of_averaged_weights(folder: Path, averaged: Translator) -> None:
+    expected = [each.alternatives[0] for each in averaged.translate(LINES)]
+    found = answers(folder / "run", "--average", "2")
+    assert [each["text"] for each in found] == [each.text for each in expected]
+    logs = [each["log_probability"] for each in found]
+    assert logs == pytest.approx([each.log_probability for each in expected], abs=1e-5)
+    best = answers(folder / "run")
+    assert [each["log_probability"] for each in best] != pytest.approx(logs, abs=1e-3)
+
+
+def test_evaluation_takes_averaged_weights(folder: Path, averaged: Translator) -> None:
+    def loss(*options: str) -> float:
+        fixed = ("--device", "cpu", "--json", "--beam", "1")
+        result = call("evaluate", folder / "run", "--data", folder / "pairs.tsv", *fixed, *options)
+        return float(json.loads(result)["loss"])
+
+    expected = averaged.evaluate(pairs=str(folder / "pairs.tsv"), beam=1)["loss"]
+    assert loss("--average", "2") == pytest.approx(expected, abs=1e-6)
+    assert loss() == loss("--average", "0") != pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "translate"])
+def test_a_beam_keeps_so_many_hypotheses_of_each_sentence(
+    command: str, folder: Path, tmp_path: Path, stepped: list[int]
+) -> None:
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("".join(f"{line}\tdrei vier\n" for line in LINES), encoding="utf-8")
+    for options, beam in ((("--beam", "1"), 1), (("--beam", "2"), 2), ((), 4)):
+        stepped.clear()
+        if command == "evaluate":
+            call("evaluate", folder / "run", "--data", pairs, "--json", *options)
+        else:
+            call("translate", folder / "run", *options, text=TEXT)
+        assert max(stepped) == beam * len(LINES)
+
+
+class Typist(io.RawIOBase):
+    """A terminal at which the next line is typed only when it is waited for."""
+
+    def __init__(self, lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        self._lines: Iterator[str] = iter(lines)
+        self._capsys = capsys
+        self.answers: list[str] = []
+        self.said = ""
+
+    def isatty(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        shown = self._capsys.readouterr()
+        self.answers.append(shown.out)
+        self.said += shown.err
+        typed = next(self._lines, "").encode()
+        buffer[: len(typed)] = typed
+        return len(typed)
+
+
+def at_a_terminal(
+    lines: list[str], arguments: list[str | Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Typist:
+    typist = Typist(lines, capsys)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(typist), encoding="utf-8"))
+    with pytest.raises(SystemExit) as ended:
+        app([str(argument) for argument in arguments])
+    assert ended.value.code == 0, capsys.readouterr().err
+    return typist
+
+
+def test_the_prompt_answers_each_line_before_the_next_is_typed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = call("translate", folder / "run", text=TEXT).splitlines(keepends=True)
+    typed = [f"{line}\n" for line in LINES]
+    typist = at_a_terminal([*typed[:2], "\n", *typed[2:]], ["translate", folder / "run"], monkeypatch, capsys)
+    # Nothing before the first line, and an empty line for an empty one.
+    assert typist.answers[:6] == ["", *expected[:2], "\n", *expected[2:]]
+    assert "".join(typist.answers[6:]) == capsys.readouterr().out == ""
+    assert "Type a sentence" in typist.said and "Ctrl-D" in typist.said and len(typist.said.splitlines()) == 1
+
+
+def test_lines_at_the_prompt_are_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments: list[str | Path] = ["translate", folder / "run", "--json", "--sample", "--temperature", "4"]
+    typist = at_a_terminal(["one two\n"] * 6, arguments, monkeypatch, capsys)
+    told = [json.loads(answer) for answer in typist.answers if answer]
+    assert [each["line"] for each in told] == [1, 2, 3, 4, 5, 6]
+    # Each is drawn anew, as the lines of a file are.
+    drawn = [each["translation"] for each in told]
+    assert len(set(drawn)) > 1
+    lines = call("translate", folder / "run", "--sample", "--temperature", "4", text="one two\n" * 6).splitlines()
+    assert lines == drawn
+
+
+def test_a_file_has_no_prompt(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["translate", str(folder / "run")], input=TEXT)
+    assert result.stderr == "" and len(result.stdout.splitlines()) == len(LINES)
