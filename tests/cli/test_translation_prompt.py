@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import sys
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -179,65 +180,70 @@ def test_a_beam_keeps_so_many_hypotheses_of_each_sentence(
         assert max(stepped) == beam * len(LINES)
 
 
-class Typist(io.RawIOBase):
-    """A terminal at which the next line is typed only when it is waited for."""
+class Screen(io.StringIO):
+    """Standard output that types the next line into a terminal once an answer stands there, and Ctrl-D at the end."""
 
-    def __init__(self, lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        self._lines: Iterator[str] = iter(lines)
-        self._capsys = capsys
-        self.answers: list[str] = []
-        self.said = ""
+    def __init__(self, terminal: int, lines: list[str]) -> None:
+        super().__init__()
+        self._terminal = terminal
+        self._lines = iter(lines)
+        self._type()
 
-    def isatty(self) -> bool:
-        return True
+    def _type(self) -> None:
+        os.write(self._terminal, next(self._lines, "\x04").encode())
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        shown = self._capsys.readouterr()
-        self.answers.append(shown.out)
-        self.said += shown.err
-        typed = next(self._lines, "").encode()
-        buffer[: len(typed)] = typed
-        return len(typed)
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        for _ in range(text.count("\n")):
+            self._type()
+        return count
 
 
-def at_a_terminal(
-    lines: list[str], arguments: list[str | Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Typist:
-    typist = Typist(lines, capsys)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(typist), encoding="utf-8"))
-    with pytest.raises(SystemExit) as ended:
-        app([str(argument) for argument in arguments])
-    assert ended.value.code == 0, capsys.readouterr().err
-    return typist
+def at_a_terminal(lines: list[str], *arguments: str | Path) -> str:
+    """What a command answers to somebody who types each line only after the answer to the one before."""
+    if not hasattr(os, "openpty"):
+        pytest.skip("there are no pseudo-terminals here")
+    terminal, keyboard = os.openpty()
+    given_up: list[bool] = []
+
+    def give_up() -> None:
+        given_up.append(True)
+        os.write(terminal, b"\x04")
+
+    patience = threading.Timer(20.0, give_up)
+    patience.start()
+    try:
+        with os.fdopen(keyboard, encoding="utf-8") as stdin, pytest.MonkeyPatch.context() as patch:
+            screen = Screen(terminal, lines)
+            patch.setattr(sys, "stdin", stdin)
+            patch.setattr(sys, "stdout", screen)
+            with pytest.raises(SystemExit) as ended:
+                app([str(argument) for argument in arguments])
+    finally:
+        patience.cancel()
+        patience.join()
+        os.close(terminal)
+    assert ended.value.code == 0 and not given_up, "an answer was waited for in vain"
+    return screen.getvalue()
 
 
 def test_the_prompt_answers_each_line_before_the_next_is_typed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = call("translate", folder / "run", text=TEXT).splitlines(keepends=True)
-    typed = [f"{line}\n" for line in LINES]
-    typist = at_a_terminal([*typed[:2], "\n", *typed[2:]], ["translate", folder / "run"], monkeypatch, capsys)
-    # Nothing before the first line, and an empty line for an empty one.
-    assert typist.answers[:6] == ["", *expected[:2], "\n", *expected[2:]]
-    assert "".join(typist.answers[6:]) == capsys.readouterr().out == ""
-    assert "Type a sentence" in typist.said and "Ctrl-D" in typist.said and len(typist.said.splitlines()) == 1
+    expected = call("translate", folder / "run", text=f"{TEXT}\n")
+    assert at_a_terminal([*(f"{line}\n" for line in LINES), "\n"], "translate", folder / "run") == expected
+    told = capsys.readouterr().err
+    assert "Type a sentence" in told and "Ctrl-D" in told and len(told.splitlines()) == 1
 
 
-def test_lines_at_the_prompt_are_counted(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments: list[str | Path] = ["translate", folder / "run", "--json", "--sample", "--temperature", "4"]
-    typist = at_a_terminal(["one two\n"] * 6, arguments, monkeypatch, capsys)
-    told = [json.loads(answer) for answer in typist.answers if answer]
+def test_lines_at_the_prompt_are_counted(folder: Path) -> None:
+    drawing = ("translate", folder / "run", "--json", "--sample", "--temperature", "4")
+    shown, file = at_a_terminal(["one two\n"] * 6, *drawing), call(*drawing, text="one two\n" * 6)
+    told, expected = ([json.loads(line) for line in text.splitlines()] for text in (shown, file))
     assert [each["line"] for each in told] == [1, 2, 3, 4, 5, 6]
     # Each is drawn anew, as the lines of a file are.
     drawn = [each["translation"] for each in told]
-    assert len(set(drawn)) > 1
-    lines = call("translate", folder / "run", "--sample", "--temperature", "4", text="one two\n" * 6).splitlines()
-    assert lines == drawn
+    assert len(set(drawn)) > 1 and drawn == [each["translation"] for each in expected]
 
 
 def test_a_file_has_no_prompt(folder: Path) -> None:
