@@ -118,8 +118,8 @@ class Paper:
             heads, contexts = [], []
             for begin in range(0, len(q), size):
                 part = slice(begin, begin + size)
-                scores = [q[part] @ key[part] / size**0.5 for key in keys]
-                heads.append(torch.stack(scores).softmax(0))
+                products = [q[part] @ key[part] / size**0.5 for key in keys]
+                heads.append(torch.stack(products).softmax(0))
                 contexts.append(heads[-1] @ torch.stack([value[part] for value in values]))
             return self.p[f"{name}.output.weight"] @ torch.cat(contexts), torch.stack(heads).mean(0)
         else:
@@ -252,10 +252,11 @@ def test_bridges_take_every_state_of_both_directions_to_its_layer(options: dict[
 
 def test_the_cell_state_of_a_dense_bridge_is_not_bounded() -> None:
     network = model(cell="lstm")
+    bridge: Any = network.decoder.bridge
     with torch.no_grad():
-        network.decoder.bridge.maps[1].bias.fill_(3.0)
-        network.decoder.bridge.maps[0].bias.fill_(3.0)
-        h, c = network.decoder.bridge(network.encoder(torch.zeros(2, 1, E).double(), torch.tensor([2])))[0]
+        for each in bridge.maps:
+            each.bias.fill_(3.0)
+        h, c = bridge(network.encoder(torch.zeros(2, 1, E).double(), torch.tensor([2])))[0]
     assert (h.abs() < 1).all() and (c > 1).any()
 
 
@@ -323,8 +324,8 @@ def test_sizes_heads_and_windows_of_attention_are_those_asked_for(options: dict[
 
 @pytest.mark.parametrize("size", [3, 10])
 def test_the_size_of_attention_is_that_of_its_energies(size: int) -> None:
-    attention = model(attention="additive", attention_size=size).decoder.attention
-    assert attention is not None and attention.keys(torch.zeros(2, 1, 2 * H).double()).shape == (2, 1, size)
+    attention: Any = model(attention="additive", attention_size=size).decoder.attention
+    assert attention.keys(torch.zeros(2, 1, 2 * H).double()).shape == (2, 1, size)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
