@@ -210,7 +210,7 @@ def at_a_terminal(lines: list[str], *arguments: str | Path) -> str:
         given_up.append(True)
         os.write(terminal, b"\x04")
 
-    patience = threading.Timer(20.0, give_up)
+    patience = threading.Timer(120.0, give_up)
     patience.start()
     try:
         with os.fdopen(keyboard, encoding="utf-8") as stdin, pytest.MonkeyPatch.context() as patch:
