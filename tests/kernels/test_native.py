@@ -22,23 +22,19 @@ def thread_sanitizer() -> None:
         pytest.skip("this machine has no C++ compiler with a thread sanitizer")
 
 
-def meet(folder: Path, *threads: int, spins: int = 2000) -> subprocess.CompletedProcess[str]:
+def meet(folder: Path, *threads: int) -> subprocess.CompletedProcess[str]:
     """Run threads that share memory across a barrier; team.hpp is taken from the folder if it is there."""
-    made = program(
-        folder, [BARRIER], [*shlex.split(str(CXX)), *THREAD_SANITIZER, f"-DRECURRA_SPINS={spins}"], include=[folder]
-    )
+    made = program(folder, [BARRIER], [*shlex.split(str(CXX)), *THREAD_SANITIZER], include=[folder])
     options = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
     return subprocess.run([str(made), *map(str, threads)], env=options, capture_output=True, text=True, timeout=100)
 
 
-@pytest.mark.parametrize("spins", [2000, 1, 0])
-def test_the_barrier_orders_memory(spins: int, tmp_path: Path) -> None:
-    # With no spins every thread but the last sleeps at every meeting.
-    ended = meet(tmp_path, 2, 3, 4, spins=spins)
+def test_the_barrier_orders_memory(tmp_path: Path) -> None:
+    ended = meet(tmp_path, 2, 3, 4)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("order", ["acquire", "seq_cst", "acq_rel"])
+@pytest.mark.parametrize("order", ["acquire", "release", "acq_rel"])
 def test_a_barrier_that_ordered_less_would_be_seen(order: str, tmp_path: Path) -> None:
     # Without this the test above could pass because it sees nothing.
     text = (ENGINE / "team.hpp").read_text()

@@ -6,8 +6,6 @@
 #endif
 
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -15,8 +13,6 @@
 
 namespace recurra::RECURRA_ISA {
 
-// Threads that wait spin for as long as the others, each on its core, may be late, and then sleep. Who only yielded would
-// keep its core from a late thread that has to share one with another process, for whole time slices of that process.
 class Barrier {
  public:
   explicit Barrier(int threads) : threads_(threads) {}
@@ -26,28 +22,19 @@ class Barrier {
     const unsigned generation = generation_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
       arrived_.store(0, std::memory_order_relaxed);
-      // Both this pair and the sleeper's are in one order, so one of the two sees what the other wrote.
-      generation_.store(generation + 1, std::memory_order_seq_cst);
-      if (sleepers_.load(std::memory_order_seq_cst) != 0) {
-        const std::lock_guard<std::mutex> guard(mutex_);
-        woken_.notify_all();
-      }
+      generation_.store(generation + 1, std::memory_order_release);
       return;
     }
+    // A step takes microseconds, so the others are near; but a core may be shared with another process.
     for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
-      if (spins == kSpins) return sleep(generation);
-      pause();
+      if (spins < 20000)
+        pause();
+      else
+        std::this_thread::yield();
     }
   }
 
  private:
-  void sleep(unsigned generation) {
-    std::unique_lock<std::mutex> guard(mutex_);
-    sleepers_.fetch_add(1, std::memory_order_seq_cst);
-    woken_.wait(guard, [&] { return generation_.load(std::memory_order_seq_cst) != generation; });
-    sleepers_.fetch_sub(1, std::memory_order_relaxed);
-  }
-
   static void pause() {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
@@ -56,18 +43,9 @@ class Barrier {
 #endif
   }
 
-  // Some 20 to 100 microseconds: several times what threads differ by, about what a sleep costs.
-#if !defined(RECURRA_SPINS)
-#define RECURRA_SPINS 2000
-#endif
-  static constexpr int kSpins = RECURRA_SPINS;
-
   const int threads_;
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<unsigned> generation_{0};
-  std::atomic<int> sleepers_{0};
-  std::mutex mutex_;
-  std::condition_variable woken_;
 };
 
 // The whole vectors of units that one thread owns; a part of them for each, as even as it goes.
