@@ -1,10 +1,12 @@
 """Training throughput of a translation system against an equal model of torch.nn, and how fast it translates.
 
-    python benchmarks/translation.py [--rounds 5] [--threads 2]
+    python benchmarks/translation.py [--rounds 5] [--threads 2] [--bf16]
+    python benchmarks/translation.py --forms [--rounds 5] [--threads 2]
     python benchmarks/translation.py --run runs/en-de --source val.en
 
 Training: the configuration `configs/translation.yaml` and a bare torch.nn loop with as many weights, which starts from
-the same weights and gives the same loss, take the same batches in turn. Translating: sentences a second of a trained
+the same weights and gives the same loss, take the same batches in turn. Forms: decoders of one layer that run all steps
+at once against those that wait for each step's attention. Translating: sentences a second of a trained
 run with beams of 1 and 5, one and 64 sentences side by side.
 """
 
@@ -14,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -97,7 +100,60 @@ def batch(seed: int) -> PairBatch:
     return PairBatch(tokens[0], lengths, tokens[1], tokens[2])
 
 
-def training(rounds: int) -> None:
+def loss_of(model: EncoderDecoder, each: PairBatch, smoothing: float) -> Tensor:
+    logits = model(each.source, each.lengths, each.before).logits.flatten(0, 1)
+    return smoothed_cross_entropy(logits.float(), each.target.flatten(), smoothing, IGNORED)[0]
+
+
+def stepper(model: nn.Module, loss: Callable[[PairBatch], Tensor], bf16: bool = False) -> Callable[[PairBatch], None]:
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3, fused=True)
+
+    def step(each: PairBatch) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            value = loss(each)
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def in_turn(steps: dict[str, Callable[[PairBatch], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of a step of each, in each round, all taking the same batches."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + 1):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            for seed in range(4):
+                step(batch(seed))
+            if number:
+                times[name].append((time.perf_counter() - began) / 4)
+    for name, seconds in times.items():
+        print(f"{name:<20} {ROWS * LENGTH / statistics.median(seconds):8,.0f} target tokens/s")
+    return times
+
+
+FORMS: dict[str, dict[str, object]] = {
+    "luong": {"decoder": "luong"},
+    "luong, input feeding": {"decoder": "luong", "input_feeding": True},
+    "bahdanau": {"decoder": "bahdanau"},
+    "conditional": {"decoder": "conditional"},
+    "fixed context": {"attention": "none"},
+}
+
+
+def forms(rounds: int) -> None:
+    config = load_config(CONFIG)
+    steps = {}
+    for name, options in FORMS.items():
+        section = type(config.model).model_validate(config.model.model_dump() | {"decoder_layers": 1} | options)
+        model = EncoderDecoder(VOCABULARY, VOCABULARY, section)
+        steps[name] = stepper(model, partial(loss_of, model, smoothing=config.training.label_smoothing))
+    in_turn(steps, rounds)
+
+
+def training(rounds: int, bf16: bool) -> None:
     config = load_config(CONFIG)
     torch.manual_seed(0)
     ours = EncoderDecoder(VOCABULARY, VOCABULARY, config.model)
@@ -108,36 +164,15 @@ def training(rounds: int) -> None:
         torch.testing.assert_close(ours.eval()(*arguments).logits, plain.eval()(*arguments), rtol=1e-4, atol=1e-4)
     smoothing = config.training.label_smoothing
 
-    def our_loss(each: PairBatch) -> Tensor:
-        logits = ours(each.source, each.lengths, each.before).logits.flatten(0, 1)
-        return smoothed_cross_entropy(logits, each.target.flatten(), smoothing, IGNORED)[0]
-
     def plain_loss(each: PairBatch) -> Tensor:
         logits = plain(each.source, each.lengths, each.before).flatten(0, 1)
-        return F.cross_entropy(logits, each.target.flatten(), label_smoothing=smoothing, ignore_index=IGNORED)
+        return F.cross_entropy(logits.float(), each.target.flatten(), label_smoothing=smoothing, ignore_index=IGNORED)
 
-    def stepper(model: nn.Module, loss: Callable[[PairBatch], Tensor]) -> Callable[[PairBatch], None]:
-        optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3, fused=True)
-
-        def step(each: PairBatch) -> None:
-            loss(each).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-        return step
-
-    steps = {"recurra": stepper(ours, our_loss), "torch.nn": stepper(plain, plain_loss)}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + 1):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            for seed in range(4):
-                step(batch(seed))
-            if number:
-                times[name].append((time.perf_counter() - began) / 4)
-    for name, seconds in times.items():
-        print(f"{name:<10} {ROWS * LENGTH / statistics.median(seconds):8,.0f} target tokens/s")
+    steps = {
+        "recurra": stepper(ours, partial(loss_of, ours, smoothing=smoothing), bf16),
+        "torch.nn": stepper(plain, plain_loss, bf16),
+    }
+    times = in_turn(steps, rounds)
     ratios = [b / a for a, b in zip(*times.values(), strict=True)]
     print(f"torch.nn's time over recurra's: {statistics.median(ratios):.2f} (median of {rounds} rounds)")
 
@@ -159,6 +194,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--bf16", action="store_true", help="train both under autocast to bfloat16")
+    parser.add_argument("--forms", action="store_true", help="decoders against one another")
     parser.add_argument("--run", type=Path)
     parser.add_argument("--source", type=Path)
     options = parser.parse_args()
@@ -166,10 +203,12 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     print(describe())
     print(f"other load before: {busy_share():.0%}")
-    if options.run:
+    if options.forms:
+        forms(options.rounds)
+    elif options.run:
         translating(options.run, options.source)
     else:
-        training(options.rounds)
+        training(options.rounds, options.bf16)
     print(f"other load after: {busy_share():.0%}")
 
 

@@ -108,6 +108,14 @@ def pharaoh(weights: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
     return [(int(row.argmax()), target) for target, row in enumerate(weights) if row.any()]
 
 
+# In order, for what those before lack; matplotlib brings the first, and systems have some of the others.
+_FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "NanumGothic", "Malgun Gothic"),
+    *("Apple SD Gothic Neo", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei", "WenQuanYi Zen Hei"),
+    *("Arial Unicode MS", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai"),
+)
+
+
 def draw_attention(
     path: Path, weights: Tensor | npt.NDArray[np.float64], source: Sequence[str], target: Sequence[str]
 ) -> None:
@@ -116,10 +124,11 @@ def draw_attention(
     Args:
         path: the file; it is written aside and renamed.
         weights: (target, source).
-        source, target: labels; what the font lacks shows as a box.
+        source, target: labels; what no font of `_FONTS` on this machine has shows as a box.
     """
     import warnings
 
+    from matplotlib import font_manager
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -132,6 +141,9 @@ def draw_attention(
     axes.set_yticks(range(len(target)), [_label(piece) for piece in target])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_fontfamily([name for name in _FONTS if name in installed])
     aside = path.with_name(f".{path.name}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*missing.*")
