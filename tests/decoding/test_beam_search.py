@@ -142,7 +142,7 @@ def test_who_else_is_searched_for_changes_nothing() -> None:
 
 # Tokens as text: 3 goes on with the word of 1 or 3 before it, and not with the full stop of 2.
 TEXTS = {1: " a", 2: " .", 3: "c"}
-JOINTS = WordJoints([3], [1, 3], V)
+JOINTS = WordJoints(frozenset({3}), frozenset({1, 3}), V)
 
 
 def permitted(tokens: Sequence[int], constraint: Constraints) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,25 +20,32 @@ Tokens = tuple[int, ...]
 _NEW, _ON = -1, -2
 
 
+@dataclass(frozen=True)
 class WordJoints:
     """Where two tokens belong to one word, as a subword without a space does to the one before it.
 
     With them a token sequence stands for whole words: it counts only where it is not a part of longer ones.
 
-    Args:
+    Attributes:
         begins: the tokens that go on with a word that the token before them ends in.
         ends: the tokens that end in a word, and not in a space or a symbol.
         vocab_size: of all tokens.
     """
 
-    def __init__(self, begins: Iterable[int], ends: Iterable[int], vocab_size: int) -> None:
-        self._begins, self.ends = frozenset(begins), frozenset(ends)
-        self.begins_mask = torch.zeros(vocab_size, dtype=torch.bool)
-        self.begins_mask[list(self._begins)] = True
+    begins: frozenset[int]
+    ends: frozenset[int]
+    vocab_size: int
+
+    @cached_property
+    def begins_mask(self) -> Tensor:
+        """Bool (V,), true for `begins`."""
+        mask = torch.zeros(self.vocab_size, dtype=torch.bool)
+        mask[list(self.begins)] = True
+        return mask
 
     def join(self, left: int, right: int) -> bool:
         """Whether `right` goes on with a word of `left`."""
-        return left in self.ends and (right == _ON or right in self._begins)
+        return left in self.ends and (right == _ON or right in self.begins)
 
 
 @dataclass(frozen=True)

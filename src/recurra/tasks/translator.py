@@ -168,7 +168,10 @@ class Translator:
         if required_tokens and sampling is not None:
             raise ConfigError("required words are searched for, and cannot be drawn; leave out one or the other.")
         target = self.target_tokenizer
-        joints = WordJoints(*target.joints, target.vocab_size) if banned_tokens or required_tokens else None
+        joints = None
+        if banned_tokens or required_tokens:
+            begins, ends = target.joints
+            joints = WordJoints(frozenset(begins), frozenset(ends), target.vocab_size)
         # A limit that was only derived from a short source gives way to what was asked for.
         needed = max(min_length, Constraints(sys.maxsize, 0, begun, (), required_tokens, 0, joints).needed)
         constraints = [
