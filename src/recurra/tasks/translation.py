@@ -200,8 +200,8 @@ def train(config: TranslationConfig, run_dir: Path, *, resume: bool = False) -> 
 
     Args:
         config: complete; written to `run_dir/config.yaml`.
-        run_dir: new or empty, or with `resume` a run of the same configuration (bounds, logging, decoding, the device and
-            the frequency of evaluating and saving may differ).
+        run_dir: new or empty, or with `resume` a run of the same configuration (bounds, logging, decoding, device, and
+            how often it is evaluated and saved, may differ).
         resume: go on from the last checkpoint, bit for bit.
 
     Raises:
