@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -178,6 +179,26 @@ def test_a_beam_keeps_so_many_hypotheses_of_each_sentence(
         else:
             call("translate", folder / "run", *options, text=TEXT)
         assert max(stepped) == beam * len(LINES)
+
+
+def test_several_runs_score_and_are_evaluated_together(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder / "run", other)
+    translator = load(other, device="cpu")
+    with torch.no_grad():
+        for parameter in translator.models[0].parameters():
+            parameter.mul_(0.8)
+    translator.save(other)
+    pair = ["one two", "eins zwei"]
+    (tmp_path / "pair.tsv").write_text("\t".join(pair) + "\n", encoding="utf-8")
+    expected = Translator.from_runs([folder / "run", other], device="cpu").score(pair[:1], pair[1:])[0]
+    fixed = ("--with", other, "--device", "cpu", "--json")
+    told = json.loads(call("score", folder / "run", tmp_path / "pair.tsv", *fixed))
+    assert told["log_probability"] == pytest.approx(expected.log_probability, abs=1e-6)
+    result = json.loads(call("evaluate", folder / "run", "--data", tmp_path / "pair.tsv", *fixed))
+    assert result["loss"] == pytest.approx(-expected.log_probability / expected.tokens, abs=1e-6)
+    alone = json.loads(call("score", folder / "run", tmp_path / "pair.tsv", "--device", "cpu", "--json"))
+    assert alone["log_probability"] != pytest.approx(expected.log_probability, abs=1e-4)
 
 
 class Screen(io.StringIO):

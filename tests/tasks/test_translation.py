@@ -27,7 +27,8 @@ from recurra.decoding.sampling import SamplingOptions
 from recurra.errors import ConfigError, DataError, RunError
 from recurra.models.encoder_decoder import EncoderDecoder
 from recurra.tasks import translation_files, translation_search
-from recurra.tasks.translation import coverage_loss, prepare_task, train
+from recurra.tasks.translation import aligned, coverage_loss, prepare_task, train
+from recurra.tasks.translation_answers import TranslatedText, Translation
 from recurra.tasks.translation_files import load_tokenizers, open_pairs, prepare_pairs
 from recurra.tasks.translation_model import load_model
 from recurra.tasks.translator import Translator
@@ -302,6 +303,15 @@ def test_no_source_is_in_training_and_validation(tmp_path: Path) -> None:
     assert not {pair.source for pair in train_pairs} & {pair.source for pair in valid}
     made, held, _, _ = translation_files._pairs(config({"toy": "reverse"}))
     assert len(held) == 1000 and not set(made) & set(held)
+
+
+def test_words_of_toys_are_aligned_where_the_right_letter_stands() -> None:
+    def answer(source: str, pharaoh: str) -> Translation:
+        pairs = [(int(a), int(b)) for a, b in (pair.split("-") for pair in pharaoh.split())]
+        return Translation(source, [TranslatedText("", -1.0, -1.0, len(pairs), pairs)])
+
+    answers = [answer("a b c", "2-0 1-1 0-2"), answer("a b", "0-0 0-1"), answer("a", "")]
+    assert aligned(answers, "reverse") == 4 / 5 and aligned(answers, "copy") == 2 / 5
 
 
 def test_unknown_words_are_written_as_the_source_has_them(translator: Translator) -> None:

@@ -48,6 +48,17 @@ Average = Annotated[
 ]
 
 
+Beside = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="DIR...",
+        help="Translation: more runs of the same vocabulary, which decide together with it (default: none).",
+        show_default=False,
+    ),
+]
+
+
 def _load(directory: str, device: str) -> LanguageModelPredictor:
     """A language model, for the commands that are for nothing else."""
     from ..errors import RunError
@@ -59,7 +70,11 @@ def _load(directory: str, device: str) -> LanguageModelPredictor:
     return model
 
 
-def _load_any(directory: str, device: str, average: int = 0) -> Any:
+def _load_any(directory: str, device: str, average: int = 0, beside: Sequence[str] = ()) -> Any:
+    if beside:
+        from ..tasks.translator import Translator
+
+        return Translator.from_runs([directory, *beside], device=device, average=average)
     from .. import load
 
     return load(directory, device=device, average=average)
@@ -86,6 +101,7 @@ def evaluate(
         ),
     ] = None,
     average: Average = 0,
+    beside: Beside = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +111,7 @@ def evaluate(
     each after reading what stands before it. A translation system translates the sources, and that is compared with the
     targets.
     """
-    predictor = _load_any(directory, device, average)
+    predictor = _load_any(directory, device, average, beside or [])
     if predictor.config.task == "translation":
         with _bar("translating") as progress:
             pairs.evaluate(predictor, data or [], source, target, beam, progress, as_json)
@@ -137,6 +153,7 @@ def score(
     source: Source = None,
     target: Target = None,
     average: Average = 0,
+    beside: Beside = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -149,7 +166,7 @@ def score(
     if text and file != "-":
         raise UsageError("name a file or give lines with --text, not both.")
     # First, so that a mistyped directory is not met by silent waiting for standard input.
-    predictor = _load_any(directory, device, average)
+    predictor = _load_any(directory, device, average, beside or [])
     if predictor.config.task == "translation":
         if text:
             raise UsageError("--text is for language models; score translations with --source and --target.")

@@ -68,6 +68,7 @@ _MEASURES = {
     "bleu_tokenized": ("BLEU, tokenised", "{:.2f}"),
     "chrf": ("chrF", "{:.2f}"),
     "exact": ("exact", "{:.2%}"),
+    "aligned": ("aligned", "{:.2%}"),
     "length_ratio": ("length ratio", "{:.3f}"),
 }
 

@@ -132,7 +132,8 @@ class EncoderDecoder(nn.Module):
         """log(g P(y) + (1 - g) sum of the weights of the source tokens that are y) (See et al. 2017, equation 9).
 
         The gate g is a sigmoid of the readout, which is made of the state, context and word that their equation 8
-        takes. A source word that the vocabulary lacks is copied as <unk>, for which it is then written.
+        takes; it is the switch of Gulcehre et al. (2016), summed over instead of taught. A source word that the
+        vocabulary lacks is copied as <unk>, for which it is then written.
         """
         assert self.copy_gate is not None and output.weights is not None and output.state.source is not None
         # Probabilities and their logarithms want more than the eight bits of bfloat16.

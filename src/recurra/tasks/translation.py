@@ -164,8 +164,10 @@ class TranslationTask:
     def _measure(self, translations: Sequence[Translation], pairs: Sequence[Pair]) -> dict[str, float]:
         texts = [each.best for each in translations]
         references = [self._target.reference(pair.target) for pair in pairs]
-        if self.config.data.toy != "none":
-            return {"exact": exact(texts, references)}
+        toy = self.config.data.toy
+        if toy != "none":
+            shares = {"exact": exact(texts, references)}
+            return shares if self.config.model.attention == "none" else shares | {"aligned": aligned(translations, toy)}
         found = measure(texts, references, self._target.words)
         return {name: getattr(found, name) for name in ("bleu", "bleu_tokenized", "chrf", "exact", "length_ratio")}
 
@@ -181,6 +183,22 @@ class TranslationTask:
             shown = "\n".join(f"  {name:<12} {value}" for name, value in lines.items())
             samples.append({**lines, "text": shown})
         return samples
+
+
+def aligned(translations: Sequence[Translation], toy: str) -> float:
+    """Share of the words of toy translations that attend most to the place where the right word stands.
+
+    Args:
+        translations: of rows of letters.
+        toy: reverse or copy, which tells these places.
+    """
+    right = words = 0
+    for translation in translations:
+        length = len(translation.source.split())
+        for source, target in translation.alternatives[0].alignment:
+            right += source == (length - 1 - target if toy == "reverse" else target)
+            words += 1
+    return right / max(words, 1)
 
 
 def coverage_loss(weights: Tensor, counted: Tensor) -> Tensor:

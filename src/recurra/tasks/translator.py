@@ -115,7 +115,8 @@ class Translator:
     ) -> list[Translation]:
         """Translate sentences; every one gets an answer, and an empty one an empty one.
 
-        What else is translated in the same call does not change a translation. A source of more tokens than
+        What else is translated in the same call does not change a translation, but for the rounding of the model's
+        arithmetic, by which a draw or a tie may fall otherwise. A source of more tokens than
         `decoding.max_source_length` is read up to there.
 
         Args:

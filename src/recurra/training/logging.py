@@ -254,6 +254,7 @@ _MEASURES = {
     "bleu": "BLEU {:.2f}",
     "chrf": "chrF {:.2f}",
     "exact": "{:.2%} exact",
+    "aligned": "{:.2%} aligned",
     "length_ratio": "length ratio {:.3f}",
 }
 
