@@ -226,7 +226,7 @@ def test_greedy_takes_the_likeliest_token_of_each_step(constraint: Constraints) 
     for search, each in enumerate(found):
         assert each is not None and permitted(each.tokens, constraint)
         assert each.log_probability == pytest.approx(model.score(search, each.tokens, BeamOptions())[0], rel=1e-12)
-        assert each.weights is not None and each.weights.shape == (len(each.tokens) + 1, 2)
+        assert each.weights is not None and torch.equal(each.weights, model.attended(search, each.tokens)[:, :2])
         if constraint.only_lengths and not constraint.min_length:
             history, token = [EOS, EOS], -1
             while token != EOS and len(history) < 8:

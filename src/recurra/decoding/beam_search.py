@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from .constraints import Constraints
 from .hypothesis import Hypothesis, Step, length_penalty, penalized_score
 from .state import State, select_rows
+from .trail import Trail
 
 __all__ = ["BeamOptions", "beam_search"]
 
@@ -64,34 +65,6 @@ class _Ended(NamedTuple):
     row: int
 
 
-class _Trail:
-    """The attention weights of every step once, and which row of the step before each of its rows goes on from.
-
-    A hypothesis' weights are gathered only when it is given out: to carry those of all steps along with every live one
-    would cost the square of the length.
-    """
-
-    def __init__(self) -> None:
-        self._weights: list[Tensor] = []
-        self._origins: list[list[int]] = []
-
-    def add(self, weights: Tensor | None, origins: list[int]) -> None:
-        """A step's weights (rows, S), and for each row the row of the step before."""
-        if weights is not None:
-            self._weights.append(weights.cpu())
-            self._origins.append(origins)
-
-    def follow(self, step: int, row: int, length: int | None) -> Tensor | None:
-        """The weights (step + 1, length) of the hypothesis that a row of a step ends."""
-        if not self._weights:
-            return None
-        rows = []
-        for at in range(step, -1, -1):
-            rows.append(self._weights[at][row, :length])
-            row = self._origins[at][row]
-        return torch.stack(rows[::-1])
-
-
 @torch.inference_mode()
 def beam_search(
     step: Step,
@@ -130,13 +103,13 @@ def beam_search(
     going = list(range(len(constraints)))
     if not going:
         return []
-    beams, trail, rows = _first(len(going), width), _Trail(), torch.arange(len(going))
+    beams, trail, rows = _first(len(going), width), Trail(), torch.arange(len(going))
     while going:
         # Only the live places of the beams have a row of the state.
         live = (beams.totals.flatten() > -math.inf).nonzero().squeeze(1)
         last = beams.tokens[..., -1].flatten()[live] if beams.tokens.shape[2] else torch.full((len(live),), eos)
         output = step(last, state)
-        trail.add(output.weights, rows.tolist())
+        trail.add(output.weights, rows)
         row_of = _row_of(beams, live)
         own = [constraints[search] for search in going]
         log_probabilities = output.log_probabilities.cpu()

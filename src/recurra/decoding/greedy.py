@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from .beam_search import Select
 from .constraints import Constraints
 from .hypothesis import Hypothesis, Step, penalized_score
 from .sampling import SamplingOptions, sample
 from .state import State, select_rows
+from .trail import Trail
 
 __all__ = ["write_outputs"]
 
@@ -50,13 +50,14 @@ def write_outputs(
     rows = list(range(len(constraints)))
     tokens: list[list[int]] = [[] for _ in rows]
     totals = [0.0] * len(rows)
-    attended: list[list[Tensor]] = [[] for _ in rows]
+    trail, origins = Trail(), torch.arange(len(rows))
+    ends = [(0, 0)] * len(rows)
     stuck: set[int] = set()
     last = torch.full((len(rows),), eos)
     while rows:
         output = step(last, state)
         log_probabilities = output.log_probabilities.cpu()
-        weights = None if output.weights is None else output.weights.cpu()
+        trail.add(output.weights, origins)
         allowed = log_probabilities.clone()
         for index, row in enumerate(rows):
             constraint = constraints[row]
@@ -75,28 +76,21 @@ def write_outputs(
         going = []
         for index, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             totals[row] += gained[index]
-            if weights is not None:
-                attended[row].append(weights[index])
+            ends[row] = (len(tokens[row]), index)
             if token != eos:
                 tokens[row].append(token)
                 going.append(index)
         if not going:
             break
+        origins = torch.tensor(going)
         if len(going) < len(rows):
-            keep = torch.tensor(going)
             rows = [rows[index] for index in going]
-            state, last = select(output.state, keep), chosen[keep]
+            state, last = select(output.state, origins), chosen[origins]
         else:
             state, last = output.state, chosen
     written: list[Hypothesis | None] = []
     for row, own in enumerate(tokens):
-        joined = _joined(attended[row], source_lengths, row)
+        joined = trail.follow(*ends[row], None if source_lengths is None else source_lengths[row])
         score = penalized_score(totals[row], len(own) + 1, joined, length_penalty, coverage_penalty)
         written.append(None if row in stuck else Hypothesis(own, totals[row], score, joined))
     return written
-
-
-def _joined(weights: list[Tensor], source_lengths: Sequence[int] | None, row: int) -> Tensor | None:
-    if not weights:
-        return None
-    return torch.stack(weights)[:, : None if source_lengths is None else source_lengths[row]]
