@@ -59,7 +59,8 @@ def test_pieces_end_at_line_ends_and_files_do_not_run_together(tmp_path):
 @settings(max_examples=100, deadline=None)
 @given(content=st.text(st.sampled_from("e\u0301\u0323각\u1100\u1161\u11a8\u3099かｶﾞ漢\U0001f469\u200d"), min_size=20))
 def test_a_cut_in_a_long_line_keeps_the_normal_form(form, content):
-    if not any(unicodedata.combining(c) == 0 for c in content[2:13]):
+    # Nothing but marks, vowels, finals and joiners in a row has no place to be cut at.
+    if not set(content[2:13]) & set("e각\u1100かｶ漢\U0001f469"):
         return
     cut = cut_point(content, 12)
     parts = [unicodedata.normalize(form, part) for part in (content[:cut], content[cut:])]
