@@ -30,91 +30,6 @@ class _Vocabulary(dict[str, int]):
         return 0
 
 
-class WordTokenizer(Tokenizer):
-    """Words and symbols as tokens: `<unk>` is 0, `<eos>` 1, the others stand by falling frequency in the training text.
-
-    Decoding puts spaces between words and none where spelling has none, such as before a comma; the spacing of the
-    original is not kept.
-    """
-
-    kind: Literal["word", "whitespace"] = "word"
-    unk_id: int = 0
-
-    def __init__(self, strings: Sequence[str], normalization: Normalization, lowercase: bool) -> None:
-        super().__init__(normalization, lowercase)
-        self._strings = list(strings)
-        self._vocabulary = _Vocabulary((string, index) for index, string in enumerate(self._strings))
-        self.eos_id = self._vocabulary["\n"]
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self._strings)
-
-    def decoder(self) -> Decoder:
-        return _Decoder(self._strings)
-
-    def token_bytes(self, token: int) -> bytes:
-        return self._strings[token].encode()
-
-    def _encode(self, text: str) -> IdArray:
-        words = self.split(text)
-        return np.fromiter(map(self._vocabulary.__getitem__, words), np.uint32, len(words))
-
-    def _library(self) -> Any:
-        return self.library(dict(self._vocabulary))
-
-    @staticmethod
-    def split(text: str) -> list[str]:
-        """The words, symbols and line feeds of a text, in order."""
-        if not text.isascii() and han_pattern().search(text):
-            text = han_pattern().sub(r" \g<0> ", text)
-        return word_pattern().findall(text)
-
-    @staticmethod
-    def join(words: Sequence[str]) -> str:
-        """The text of words and symbols, spaced as `decode` spaces them."""
-        return "".join(map(_Decoder(words).push, range(len(words))))
-
-    @staticmethod
-    def library(vocabulary: Mapping[str, int]) -> Any:
-        """The tokenizers library's form of a word vocabulary."""
-        return _library(
-            vocabulary,
-            pre_tokenizers.Split(tokenizers.Regex(LIBRARY_HAN), "isolated"),
-            pre_tokenizers.Split(tokenizers.Regex(LIBRARY_WORD), "removed", invert=True),
-        )
-
-
-class WhitespaceTokenizer(WordTokenizer):
-    """What stands between white space is a token, for text that was tokenised before; written with single spaces.
-
-    A literal `<unk>` is the unknown word, as corpora of a fixed vocabulary mean it.
-    """
-
-    kind = "whitespace"
-    _BETWEEN: ClassVar = re.compile(r"\n|\S+")
-
-    def decoder(self) -> Decoder:
-        return _SpacedDecoder(self._strings)
-
-    @staticmethod
-    def split(text: str) -> list[str]:
-        """What stands between white space, and line feeds."""
-        return WhitespaceTokenizer._BETWEEN.findall(text)
-
-    @staticmethod
-    def join(words: Sequence[str]) -> str:
-        """The words with single spaces between them."""
-        return "".join(map(_SpacedDecoder(words).push, range(len(words))))
-
-    @staticmethod
-    def library(vocabulary: Mapping[str, int]) -> Any:
-        """The tokenizers library's form of the vocabulary."""
-        # The library's white space lacks \x1c to \x1f, which Python's has.
-        between = tokenizers.Regex(r"\n|[^\s\x1c-\x1f]+")
-        return _library(vocabulary, pre_tokenizers.Split(between, "removed", invert=True))
-
-
 class _Decoder:
     def __init__(self, strings: Sequence[str]) -> None:
         self._strings = strings
@@ -153,6 +68,85 @@ class _SpacedDecoder:
 
     def flush(self) -> str:
         return ""
+
+
+class WordTokenizer(Tokenizer):
+    """Words and symbols as tokens: `<unk>` is 0, `<eos>` 1, the others stand by falling frequency in the training text.
+
+    Decoding puts spaces between words and none where spelling has none, such as before a comma; the spacing of the
+    original is not kept.
+    """
+
+    kind: Literal["word", "whitespace"] = "word"
+    unk_id: int = 0
+    _spelling: ClassVar[type[_Decoder] | type[_SpacedDecoder]] = _Decoder
+
+    def __init__(self, strings: Sequence[str], normalization: Normalization, lowercase: bool) -> None:
+        super().__init__(normalization, lowercase)
+        self._strings = list(strings)
+        self._vocabulary = _Vocabulary((string, index) for index, string in enumerate(self._strings))
+        self.eos_id = self._vocabulary["\n"]
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._strings)
+
+    def decoder(self) -> Decoder:
+        return self._spelling(self._strings)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._strings[token].encode()
+
+    def _encode(self, text: str) -> IdArray:
+        words = self.split(text)
+        return np.fromiter(map(self._vocabulary.__getitem__, words), np.uint32, len(words))
+
+    def _library(self) -> Any:
+        return self.library(dict(self._vocabulary))
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The words, symbols and line feeds of a text, in order."""
+        if not text.isascii() and han_pattern().search(text):
+            text = han_pattern().sub(r" \g<0> ", text)
+        return word_pattern().findall(text)
+
+    @classmethod
+    def join(cls, words: Sequence[str]) -> str:
+        """The text of words and symbols, spaced as `decode` spaces them."""
+        return "".join(map(cls._spelling(words).push, range(len(words))))
+
+    @staticmethod
+    def library(vocabulary: Mapping[str, int]) -> Any:
+        """The tokenizers library's form of a word vocabulary."""
+        return _library(
+            vocabulary,
+            pre_tokenizers.Split(tokenizers.Regex(LIBRARY_HAN), "isolated"),
+            pre_tokenizers.Split(tokenizers.Regex(LIBRARY_WORD), "removed", invert=True),
+        )
+
+
+class WhitespaceTokenizer(WordTokenizer):
+    """What stands between white space is a token, for text that was tokenised before; written with single spaces.
+
+    A literal `<unk>` is the unknown word, as corpora of a fixed vocabulary mean it.
+    """
+
+    kind = "whitespace"
+    _spelling = _SpacedDecoder
+    _BETWEEN: ClassVar = re.compile(r"\n|\S+")
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """What stands between white space, and line feeds."""
+        return WhitespaceTokenizer._BETWEEN.findall(text)
+
+    @staticmethod
+    def library(vocabulary: Mapping[str, int]) -> Any:
+        """The tokenizers library's form of the vocabulary."""
+        # The library's white space lacks \x1c to \x1f, which Python's has.
+        between = tokenizers.Regex(r"\n|[^\s\x1c-\x1f]+")
+        return _library(vocabulary, pre_tokenizers.Split(between, "removed", invert=True))
 
 
 def train(pieces: Iterable[str], config: TokenizerConfig) -> WordTokenizer:
