@@ -86,19 +86,19 @@ class SentenceTokenizer:
         return [self.piece(int(token)) for token in self.tokenizer.encode_normalized(text)]
 
     @cached_property
-    def joints(self) -> tuple[list[int], list[int]]:
+    def joints(self) -> tuple[frozenset[int], frozenset[int]]:
         """The tokens that may go on with a word, and those that a word may go on after; none where all are words.
 
         For `recurra.decoding.constraints.WordJoints`.
         """
         if self._words is not None:
-            return [], []
-        begins = [token for token, boundary in enumerate(self.tokenizer.boundary_mask) if not boundary]
-        last = [self.piece(token)[-1:] for token in range(self.vocab_size)]
-        # Loose bytes are parts of letters mostly.
-        return begins, [
-            t for t, text in enumerate(last) if text == "\N{REPLACEMENT CHARACTER}" or (text and continues_word(text))
-        ]
+            return frozenset(), frozenset()
+        last = {token: self.piece(token)[-1:] for token in range(self.vocab_size)}
+        return (
+            frozenset(token for token, boundary in enumerate(self.tokenizer.boundary_mask) if not boundary),
+            # Loose bytes are parts of letters mostly.
+            frozenset(t for t, c in last.items() if c == "\N{REPLACEMENT CHARACTER}" or (c and continues_word(c))),
+        )
 
     def piece(self, token: int) -> str:
         """The text of one token, as it stands in a sentence; loose bytes are U+FFFD."""

@@ -175,7 +175,7 @@ def _constrain(
     for row, flat in enumerate(live.tolist()):
         index, place = divmod(flat, width)
         each = constraints[index]
-        if not each.only_lengths or not each.min_length <= length < each.max_length:
+        if each.binds(length):
             each.apply(log_probabilities[row], beams.tokens[index, place].tolist(), eos)
 
 

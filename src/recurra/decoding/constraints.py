@@ -103,6 +103,10 @@ class Constraints:
         """Whether nothing needs to look at an output's tokens."""
         return not (self.prefix or self.banned or self.required or self.no_repeat)
 
+    def binds(self, length: int) -> bool:
+        """Whether `apply` may do anything to an output of so many tokens."""
+        return not self.only_lengths or not self.min_length <= length < self.max_length
+
     def progress(self, tokens: Sequence[int]) -> Progress:
         """How far an output has come with what is required."""
         return Progress.of(tokens, self.required, self.joints)

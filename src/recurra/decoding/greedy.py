@@ -61,7 +61,7 @@ def write_outputs(
         allowed = log_probabilities.clone()
         for index, row in enumerate(rows):
             constraint = constraints[row]
-            if not constraint.only_lengths or not constraint.min_length <= len(tokens[row]) < constraint.max_length:
+            if constraint.binds(len(tokens[row])):
                 constraint.apply(allowed[index], tokens[row], eos)
         # A choice among no tokens would be token 0 for ever; such a row ends, and is no output.
         closed = ~(allowed > -math.inf).any(dim=-1)

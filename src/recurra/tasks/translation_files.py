@@ -15,7 +15,7 @@ from ..data.toy import toy_pairs
 from ..errors import DataError, RunError
 from ..training.logging import preparation
 
-__all__ = ["load_tokenizers", "open_pairs", "prepare_pairs"]
+__all__ = ["load_tokenizers", "named_tokenizers", "open_pairs", "prepare_pairs"]
 
 JOINT = "tokenizer.json"
 SOURCE = "tokenizer.source.json"
@@ -43,6 +43,13 @@ def load_tokenizers(run_dir: Path) -> tuple[SentenceTokenizer, SentenceTokenizer
     return SentenceTokenizer(Tokenizer.load(run_dir / SOURCE)), SentenceTokenizer(Tokenizer.load(run_dir / TARGET))
 
 
+def named_tokenizers(source: SentenceTokenizer, target: SentenceTokenizer) -> dict[str, Tokenizer]:
+    """The tokenizers of both sides under the names of their files; one where the vocabulary is joint."""
+    if source.tokenizer is target.tokenizer:
+        return {JOINT: source.tokenizer}
+    return {SOURCE: source.tokenizer, TARGET: target.tokenizer}
+
+
 def prepare_pairs(config: TranslationConfig, run_dir: Path) -> None:
     """Learn the tokenizers and tokenise the pairs into `run_dir`, as far as an earlier start has not done so.
 
@@ -61,11 +68,8 @@ def prepare_pairs(config: TranslationConfig, run_dir: Path) -> None:
     except RunError:
         with preparation("Learning the tokens", shown):
             tokenizers = _learn(config, train)
-        if tokenizers[0] is tokenizers[1]:
-            tokenizers[0].tokenizer.save(run_dir / JOINT)
-        else:
-            tokenizers[0].tokenizer.save(run_dir / SOURCE)
-            tokenizers[1].tokenizer.save(run_dir / TARGET)
+        for name, tokenizer in named_tokenizers(*tokenizers).items():
+            tokenizer.save(run_dir / name)
     with preparation("Tokenising the pairs", shown):
         corpus, filtered = ParallelCorpus.of(train, *tokenizers).kept(data.max_length, data.max_length_ratio)
     counts = {"empty": dropped, **filtered}

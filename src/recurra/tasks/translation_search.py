@@ -71,8 +71,8 @@ def translate_ids(
     source_eos: int,
     target_eos: int,
     options: SearchOptions,
+    numbers: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
-    numbers: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """Translate sources, longest last, those of like length side by side.
 
@@ -82,8 +82,8 @@ def translate_ids(
         constraints: of each translation.
         source_eos, target_eos: the ends.
         options: how to search.
+        numbers: of the sources, which with the seed alone decide what is drawn.
         progress: called with the sources done and the sources in all.
-        numbers: of the sources, which with the seed alone decide what is drawn; None: their places.
 
     Returns:
         For each source, in the order given, its hypotheses, the best first; none where the constraints allow none.
@@ -93,7 +93,6 @@ def translate_ids(
     lengths = np.array([len(ids) + 1 for ids in sources], np.int64)
     order = np.argsort(lengths, kind="stable")
     results: list[list[Hypothesis]] = [[] for _ in sources]
-    draws = range(len(sources)) if numbers is None else numbers
     done = 0
     # Every row counts as the longest, so a bound on positions and one on rows are both kept.
     for group in group_by_length(order, lengths, max(_MOST_POSITIONS // width, 1)):
@@ -101,7 +100,7 @@ def translate_ids(
         rows = min(options.batch_size, max(_MOST_WEIGHTS // (width * int(lengths[group[-1]]) * longest), 1))
         for start in range(0, len(group), rows):
             chosen = [int(index) for index in group[start : start + rows]]
-            found = _translate_batch(models, sources, constraints, draws, chosen, source_eos, target_eos, options)
+            found = _translate_batch(models, sources, constraints, numbers, chosen, source_eos, target_eos, options)
             for index, hypotheses in zip(chosen, found, strict=True):
                 results[index] = hypotheses
             done += len(chosen)
@@ -114,7 +113,7 @@ def _translate_batch(
     models: Sequence[EncoderDecoder],
     sources: Sequence[Ids],
     constraints: Sequence[Constraints],
-    draws: Sequence[int],
+    numbers: Sequence[int],
     chosen: Sequence[int],
     source_eos: int,
     target_eos: int,
@@ -123,37 +122,30 @@ def _translate_batch(
     lengths = [len(sources[index]) + 1 for index in chosen]
     state = _encode(models, [sources[index] for index in chosen], source_eos)
     own = [constraints[index] for index in chosen]
-    if options.sampling is not None:
-        count = options.beam.n_best
+    beam = options.beam
+    # What is required has to be steered to, which only a search does.
+    if options.sampling is not None or (beam.beam == 1 and not any(each.required for each in own)):
+        count = beam.n_best
         repeated = torch.arange(len(chosen)).repeat_interleave(count)
-        generators = [g for index in chosen for g in sample_generators(_mixed(options.seed, draws[index]), count)]
+        generators = None
+        if options.sampling is not None:
+            seeds = [_mixed(options.seed, numbers[index]) for index in chosen]
+            generators = [generator for seed in seeds for generator in sample_generators(seed, count)]
         flat = write_outputs(
             _step_of(models),
-            select_rows(state, repeated),
+            select_rows(state, repeated) if count > 1 else state,
             target_eos,
             [own[row] for row in repeated.tolist()],
             sampling=options.sampling,
             generators=generators,
             source_lengths=[lengths[row] for row in repeated.tolist()],
-            length_penalty=options.beam.length_penalty,
-            coverage_penalty=options.beam.coverage_penalty,
+            length_penalty=beam.length_penalty,
+            coverage_penalty=beam.coverage_penalty,
         )
         each = [[one for one in flat[at : at + count] if one is not None] for at in range(0, len(flat), count)]
-        return [sorted(drawn, key=lambda one: -one.score) for drawn in each]
-    # What is required has to be steered to, which only a search does.
-    if options.beam.beam == 1 and not any(each.required for each in own):
-        written = write_outputs(
-            _step_of(models),
-            state,
-            target_eos,
-            own,
-            source_lengths=lengths,
-            length_penalty=options.beam.length_penalty,
-            coverage_penalty=options.beam.coverage_penalty,
-        )
-        return [[] if one is None else [one] for one in written]
+        return [sorted(written, key=lambda one: -one.score) for written in each]
     selection = _Selection(len(chosen))
-    return beam_search(_step_of(models), state, target_eos, options.beam, own, lengths, selection)
+    return beam_search(_step_of(models), state, target_eos, beam, own, lengths, selection)
 
 
 class _Selection:

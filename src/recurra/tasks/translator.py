@@ -15,7 +15,6 @@ from ..config_translation import TranslationConfig
 from ..data.parallel import Pair, ParallelCorpus, read_pairs
 from ..data.sentences import SentenceTokenizer
 from ..data.token_batches import collate, group_by_length
-from ..data.tokenizer import Tokenizer
 from ..decoding.beam_search import BeamOptions
 from ..decoding.constraints import Constraints, WordJoints
 from ..decoding.hypothesis import Hypothesis
@@ -28,7 +27,7 @@ from . import hub
 from .alignment import align_words
 from .saved_model import save_model
 from .translation_answers import PairScore, TranslatedText, Translation
-from .translation_files import JOINT, SOURCE, TARGET
+from .translation_files import named_tokenizers
 from .translation_measures import measure
 from .translation_model import load_model
 from .translation_search import SearchOptions, greatest_length, pair_log_probabilities, translate_ids
@@ -171,8 +170,7 @@ class Translator:
         target = self.target_tokenizer
         joints = None
         if banned_tokens or required_tokens:
-            begins, ends = target.joints
-            joints = WordJoints(frozenset(begins), frozenset(ends), target.vocab_size)
+            joints = WordJoints(*target.joints, target.vocab_size)
         # A limit that was only derived from a short source gives way to what was asked for.
         needed = max(min_length, Constraints(sys.maxsize, 0, begun, (), required_tokens, 0, joints).needed)
         constraints = [
@@ -194,8 +192,8 @@ class Translator:
             self.source_tokenizer.eos_id,
             self.target_tokenizer.eos_id,
             options,
-            progress,
             [first + index for index in asked],
+            progress,
         )
         answers = dict(zip(asked, found, strict=True))
         return [
@@ -305,7 +303,8 @@ class Translator:
             RunError: if it cannot be written.
             ConfigError: if several models decide together, which one directory cannot hold.
         """
-        return save_model(directory, self.config, self._tokenizers(), self._only_model(), self.directory)
+        tokenizers = named_tokenizers(self.source_tokenizer, self.target_tokenizer)
+        return save_model(directory, self.config, tokenizers, self._only_model(), self.directory)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the model, its tokenizers, its configuration and a card to the Hugging Face Hub.
@@ -321,11 +320,8 @@ class Translator:
             RunError: if the Hub refuses or cannot be reached.
             ConfigError: if several models decide together.
         """
-        return hub.push(repo_id, self.config, self._tokenizers(), self._only_model(), self.directory, **options)
-
-    def _tokenizers(self) -> dict[str, Tokenizer]:
-        source, target = self.source_tokenizer.tokenizer, self.target_tokenizer.tokenizer
-        return {JOINT: source} if source is target else {SOURCE: source, TARGET: target}
+        tokenizers = named_tokenizers(self.source_tokenizer, self.target_tokenizer)
+        return hub.push(repo_id, self.config, tokenizers, self._only_model(), self.directory, **options)
 
     def _only_model(self) -> EncoderDecoder:
         if len(self.models) > 1:
@@ -341,23 +337,23 @@ class Translator:
     def _answer(self, sentence: str, found: Hypothesis, text: str | None = None) -> TranslatedText:
         """A hypothesis as text; `text` is what it reads as, where that is known."""
         source, target = self.source_tokenizer, self.target_tokenizer
-        pieces = source.pieces(sentence)
         if found.weights is None:
             written = target.decode(found.tokens) if text is None else text
             return TranslatedText(_one_line(written), found.log_probability, found.score, len(found.tokens))
         weights = found.weights.double().numpy()
         read = weights.shape[1] - 1
-        pieces = pieces[:read]
+        pieces = source.pieces(sentence)[:read]
         unknown: dict[int, str] = {}
-        if self.config.decoding.replace_unknown and target.unk_id is not None and read:
+        if text is None and self.config.decoding.replace_unknown and target.unk_id in found.tokens and read:
             candidates = self._unknown_sources(sentence, read)
             for place, token in enumerate(found.tokens):
                 if token == target.unk_id:
                     unknown[place] = pieces[candidates[int(weights[place, candidates].argmax())]]
-        written = target.decode(found.tokens, unknown) if text is None else text
-        own = [unknown.get(place, target.piece(token)) for place, token in enumerate(found.tokens)]
-        if text is not None:
-            own = target.pieces(text)
+        if text is None:
+            written = target.decode(found.tokens, unknown)
+            own = [unknown.get(place, target.piece(token)) for place, token in enumerate(found.tokens)]
+        else:
+            written, own = text, target.pieces(text)
         aligned = align_words(weights[: len(own), :read], source.tokenizer.normalize(sentence), pieces, written, own)
         return TranslatedText(
             _one_line(written),
