@@ -157,6 +157,9 @@ class TrainingConfig(Section):
     keep_evaluated: int = Field(
         0, ge=0, description="Weights of so many latest evaluations are kept, to be averaged later (0)."
     )
+    start_from: str | None = Field(
+        None, description="Run, or USER/NAME on the Hub, whose weights and tokens the training starts from (null)."
+    )
     seed: int = Field(1, ge=0, description="Seed of every random number (1).")
     device: str = Field("auto", description="auto, cpu, cuda or mps (auto).")
     num_threads: int | None = Field(None, ge=1, description="CPU threads (null: as torch chooses).")

@@ -81,6 +81,16 @@ def train(
             show_default=False,
         ),
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            help="Start from the weights and tokens of this run, with its settings of tokenizer, model and decoding, "
+            "of which --set may change what fits the weights (default: start from nothing).",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -131,7 +141,9 @@ def train(
         "--valid-source": valid_source, "--valid-target": valid_target, "--toy": toy,
     }  # fmt: skip
     given = {name: value for name, value in files.items() if value}
-    resolved = _resolve(task, run, given, config, assignments or [], resume)
+    if resume and start_from is not None:
+        raise UsageError("--from: a training that is resumed has its own weights; leave out --from or --resume.")
+    resolved = _resolve(task, run, given, start_from, config, assignments or [], resume)
     module = _module(resolved.task)
     if not resume:
         _require_data(resolved)
@@ -170,6 +182,7 @@ def _resolve(
     task: str | None,
     run: Path,
     given: dict[str, Any],
+    start_from: str | None,
     config: Path | None,
     assignments: list[str],
     resume: bool,
@@ -179,6 +192,10 @@ def _resolve(
     if resume and config is None and (run / "config.yaml").is_file():
         config = run / "config.yaml"
     overrides: list[dict[str, Any]] = [] if task is None else [{"task": task}]
+    if start_from is not None:
+        from ..tasks.start_from import settings_of
+
+        overrides.append(settings_of(start_from, task))
     if given or config is None:
         # Only the task tells what the options mean.
         kind = load_config(config, overrides).task

@@ -22,8 +22,9 @@ from .saved_model import save_model, without_places
 
 __all__ = ["FILES", "fetch", "model_card", "push"]
 
-TOKENIZERS = ("tokenizer.source.json", "tokenizer.target.json")
-FILES = ("config.yaml", "tokenizer.json", *TOKENIZERS, "model.safetensors")
+TWO_TOKENIZERS = ("tokenizer.source.json", "tokenizer.target.json")
+TOKENIZER_FILES = ("tokenizer.json", *TWO_TOKENIZERS)
+FILES = ("config.yaml", *TOKENIZER_FILES, "model.safetensors")
 """What predicting needs, with a joint tokenizer or two; nothing else but the card is uploaded or fetched."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -124,8 +125,8 @@ def fetch(
         raise RunError(
             f"{name}: is neither a directory here nor a model that the Hub gives out ({_first_line(error)})."
         ) from error
-    parted = all((directory / file).is_file() for file in TOKENIZERS)
-    needed = [file for file in FILES if file not in (TOKENIZERS if not parted else ("tokenizer.json",))]
+    parted = all((directory / file).is_file() for file in TWO_TOKENIZERS)
+    needed = [file for file in FILES if file not in (TWO_TOKENIZERS if not parted else ("tokenizer.json",))]
     missing = [file for file in needed if not (directory / file).is_file()]
     if missing:
         raise RunError(f"{name}: this repository on the Hub has no {missing[0]}, so it is not a recurra model.")

@@ -52,7 +52,7 @@ def save_model(
 
 
 def without_places(config: Config | TranslationConfig) -> Config | TranslationConfig:
-    """The configuration with its texts by their file names alone: where they lay is nobody else's business."""
+    """The configuration with its texts and the run it started from by name alone: where they lay stays private."""
 
     def bare(value: object) -> object:
         if isinstance(value, list):
@@ -60,4 +60,5 @@ def without_places(config: Config | TranslationConfig) -> Config | TranslationCo
         return PurePath(value).name if isinstance(value, str) else value
 
     named = {key: bare(getattr(config.data, key)) for key in _TEXTS if hasattr(config.data, key)}
-    return config.model_copy(update={"data": config.data.model_copy(update=named)})
+    training = config.training.model_copy(update={"start_from": bare(config.training.start_from)})
+    return config.model_copy(update={"data": config.data.model_copy(update=named), "training": training})

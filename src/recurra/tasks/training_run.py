@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import RecurraError
+from ..training.checkpoint import has_checkpoint
 from ..training.logging import perplexity
 from ..training.loop import Trainer
 from ..training.processes import Processes
@@ -15,6 +16,7 @@ from ..training.run_directory import discard_run, open_run
 from ..training.run_weights import write_best
 from ..training.task import Task
 from .own_cell import take_along
+from .start_from import find_start, take_tokenizers, take_weights
 
 __all__ = ["TrainingResult", "train_run"]
 
@@ -60,12 +62,19 @@ def train_run(
     """
     processes = Processes(config.training)
     cell_file, config = take_along(config)
+    start = None
+    if config.training.start_from is not None and not (resume and has_checkpoint(run_dir / "checkpoints")):
+        start = find_start(config)
     if processes.is_main:
         open_run(run_dir, config, resume=resume)
         if cell_file is not None and not (run_dir / cell_file.name).exists():
             shutil.copyfile(cell_file, run_dir / cell_file.name)
     try:
+        if start is not None and processes.is_main:
+            take_tokenizers(start, run_dir)
         task = prepare(config, run_dir, processes)
+        if start is not None:
+            take_weights(task.model, start)
     except RecurraError:
         # A run that could not begin must not stand in the way of the corrected command.
         if processes.is_main and not resume:

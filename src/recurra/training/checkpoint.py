@@ -23,6 +23,7 @@ from ..errors import RunError
 
 __all__ = [
     "Checkpoint",
+    "has_checkpoint",
     "load_checkpoint",
     "pack",
     "save_checkpoint",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 FORMAT = 1
+RESUMED = ("last", "previous")
+"""The checkpoints that a training is resumed from, the first that is whole."""
+
 TENSORS = "tensors.safetensors"
 STATE = "state.json"
 MANIFEST = "manifest.json"
@@ -83,7 +87,12 @@ def save_checkpoint(
     return target
 
 
-def load_checkpoint(directory: Path, names: Sequence[str] = ("last", "previous")) -> Checkpoint | None:
+def has_checkpoint(directory: Path) -> bool:
+    """Whether there is a checkpoint to resume from, be it whole or damaged."""
+    return bool(_present(directory, RESUMED))
+
+
+def load_checkpoint(directory: Path, names: Sequence[str] = RESUMED) -> Checkpoint | None:
     """Read the first complete checkpoint among `names`; says on stderr when a damaged one was passed over.
 
     Returns:
@@ -93,23 +102,19 @@ def load_checkpoint(directory: Path, names: Sequence[str] = ("last", "previous")
         RunError: if there are checkpoints but all are damaged, or one was written by a newer version.
     """
     damaged: list[str] = []
-    for name in names:
-        # A crash between two renames leaves the old checkpoint under its passing name only.
-        for path in (directory / name, directory / f".{name}.old"):
-            if not path.is_dir():
-                continue
-            try:
-                tensors, state = _read(path)
-            except _DamageError as error:
-                damaged.append(f"{path.name} {error}")
-                continue
-            if damaged:
-                print(
-                    f"{directory}: the checkpoint {', and '.join(damaged)}; using {path.name} instead.",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            return Checkpoint(tensors, state, path)
+    for path in _present(directory, names):
+        try:
+            tensors, state = _read(path)
+        except _DamageError as error:
+            damaged.append(f"{path.name} {error}")
+            continue
+        if damaged:
+            print(
+                f"{directory}: the checkpoint {', and '.join(damaged)}; using {path.name} instead.",
+                file=sys.stderr,
+                flush=True,
+            )
+        return Checkpoint(tensors, state, path)
     if damaged:
         raise RunError(
             f"{directory}: no checkpoint is whole ({', and '.join(damaged)}); train again in a new run directory."
@@ -199,6 +204,12 @@ def unpack(tensors: Mapping[str, Tensor], state: Any) -> Any:
     if isinstance(state, list):
         return [unpack(tensors, value) for value in state]
     return state
+
+
+def _present(directory: Path, names: Sequence[str]) -> list[Path]:
+    # A crash between two renames leaves the old checkpoint under its passing name only.
+    paths = [path for name in names for path in (directory / name, directory / f".{name}.old")]
+    return [path for path in paths if path.is_dir()]
 
 
 class _DamageError(Exception):
