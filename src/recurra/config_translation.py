@@ -244,6 +244,4 @@ class TranslationConfig(RunConfig):
             raise ValueError(
                 "training.coverage_loss needs attention weights: set it to 0 or model.attention to additive"
             )
-        if self.model.copy_source and not self.tokenizer.joint:
-            raise ValueError("model.copy_source needs one vocabulary: set tokenizer.joint to true")
         return self

@@ -234,12 +234,45 @@ def test_copies_are_mixed_in_as_the_equation_says() -> None:
             assert expected.sum() == pytest.approx(1.0)
 
 
+def test_copies_into_another_vocabulary() -> None:
+    torch.manual_seed(11)
+    # Source tokens 1, 4 and 7 cannot be copied; 2 and 3 are the same target token.
+    copied_as = torch.tensor([0, -1, 10, 10, -1, 3, 4, -1, 6])
+    settings = {"embedding_size": E, "hidden_size": H, "decoder_layers": 1, "decoder": "luong", "tied": "decoder"}
+    network = EncoderDecoder(V, 11, TranslationModelConfig(**settings, copy_source=True), copied_as).double().eval()
+    plain = EncoderDecoder(V, 11, TranslationModelConfig(**settings)).double().eval()
+    plain.load_state_dict(network.state_dict(), strict=False)
+    assert network.copy_gate is not None
+    features: list[Tensor] = []
+    network.decoder.register_forward_hook(lambda module, inputs, output: features.append(output.features))
+    with torch.no_grad():
+        found, without = network(SOURCE, LENGTHS, TARGET), plain(SOURCE, LENGTHS, TARGET)
+        gates = torch.sigmoid(network.copy_gate(features[0]))[..., 0]
+    assert found.weights is not None
+    for row, length in enumerate(LENGTHS.tolist()):
+        for step in range(len(TARGET)):
+            copied, gate = np.zeros(11), float(gates[step, row])
+            for place in range(length):
+                token = int(copied_as[SOURCE[place, row]])
+                if token >= 0:
+                    copied[token] += (1 - gate) * float(found.weights[step, row, place])
+            # What cannot be copied is left to be written.
+            expected = copied + (1 - copied.sum()) * without.logits[step, row].softmax(-1).numpy()
+            np.testing.assert_allclose(found.logits[step, row].exp().numpy(), expected, rtol=1e-10)
+    assert "copied_as" not in " ".join(network.state_dict()) and set(network.state_dict()) - set(
+        plain.state_dict()
+    ) == {
+        "copy_gate.weight",
+        "copy_gate.bias",
+    }
+
+
 def test_probabilities_are_mixed_in_single_precision_under_autocast() -> None:
     network = model(copy_source=True).float()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         logits = network(SOURCE, LENGTHS, TARGET).logits
     assert logits.dtype == torch.float32
-    torch.testing.assert_close(logits.exp().sum(-1), torch.ones(logits.shape[:2]), rtol=0, atol=0.02)
+    torch.testing.assert_close(logits.exp().sum(-1), torch.ones(logits.shape[:2]), rtol=0, atol=1e-6)
 
 
 def test_embeddings_are_tied_as_asked() -> None:

@@ -21,6 +21,8 @@ from torch.nn import functional as F
 
 import recurra
 from recurra.config import save_config
+from recurra.config_translation import TranslationTokenizerConfig
+from recurra.data.sentences import SentenceTokenizer
 from recurra.data.token_batches import IGNORED, PairBatch
 from recurra.decoding.hypothesis import Hypothesis
 from recurra.decoding.sampling import SamplingOptions
@@ -30,7 +32,7 @@ from recurra.tasks import translation_files, translation_search
 from recurra.tasks.translation import aligned, coverage_loss, prepare_task, train
 from recurra.tasks.translation_answers import TranslatedText, Translation
 from recurra.tasks.translation_files import load_tokenizers, open_pairs, prepare_pairs
-from recurra.tasks.translation_model import load_model
+from recurra.tasks.translation_model import copied_as, load_model
 from recurra.tasks.translator import Translator
 from recurra.training.checkpoint import load_checkpoint, unpack
 from recurra.training.logging import read_metrics
@@ -343,6 +345,48 @@ def test_a_copied_unknown_word_is_one_of_the_source_s_unknown_words(translator: 
     assert written == {False: "the", True: "ibex"}
 
 
+@pytest.mark.parametrize("kind", ["word", "whitespace", "character", "bpe"])
+def test_tokens_are_copied_as_those_of_the_same_text(kind: str) -> None:
+    settings = TranslationTokenizerConfig(kind=kind, vocab_size=270 if kind == "bpe" else 100)
+    source = SentenceTokenizer.train(["the year 1984 was b", "the dog , 22"], settings)
+    target = SentenceTokenizer.train(["das jahr 1984 war", "1984 , der hund"], settings)
+    copies = copied_as(source, target).tolist()
+    assert len(copies) == source.vocab_size and copies[source.eos_id] == target.eos_id
+    if target.unk_id is not None and source.unk_id is not None:
+        assert copies[source.unk_id] == target.unk_id
+    words = {"word": ["1984", ","], "whitespace": ["1984", ","], "character": list("198,"), "bpe": ["1984", ","]}[kind]
+    for word in words:
+        own, theirs = source.encode(word).tolist(), target.encode(word).tolist()
+        if len(own) == len(theirs) == 1:
+            assert copies[own[0]] == theirs[0]
+    specials = {target.eos_id, target.unk_id}
+    texts = {target.tokenizer.token_bytes(token): token for token in range(target.vocab_size) if token not in specials}
+    for token in set(range(source.vocab_size)) - {source.eos_id, source.unk_id}:
+        assert copies[token] == texts.get(source.tokenizer.token_bytes(token), -1)
+    assert -1 in copies and len(set(copies)) > 4
+
+
+def test_a_name_unknown_to_both_vocabularies_is_copied_by_its_place(tmp_path: Path) -> None:
+    files = write_pairs(tmp_path, 400)
+    for name, path in files.items():
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        kind = "v" if name.startswith("valid") else "t"
+        # At another place than on the other side, so that its own place is no help.
+        added = [f"{kind}name{n} {line}" if name.endswith("source") else f"{line} {kind}name{n}"
+                 for n, line in enumerate(lines)]  # fmt: skip
+        Path(path).write_text("".join(f"{line}\n" for line in added), encoding="utf-8")
+    settings = config(
+        files,
+        tokenizer={"kind": "word", "min_count": 2, "joint": False},
+        model={"tied": "decoder", "copy_source": True},
+        training={"max_epochs": 20, "learning_rate": 0.02},
+    )
+    train(settings, tmp_path / "run")
+    translator = Translator.from_runs([tmp_path / "run"], device="cpu")
+    found = translator.translate(["vname7 the cat", "zanzibar a dog"], beam=2)
+    assert [each.best for each in found] == ["der Katze vname7", "ein Hund zanzibar"]
+
+
 def test_validation_translates_as_translate_does(tmp_path: Path) -> None:
     files = write_pairs(tmp_path, 300)
     # A name that occurs once is unknown, and is to be written as the source has it.
@@ -576,8 +620,6 @@ def test_what_cannot_be_trained_on_leaves_the_folder_free(tmp_path: Path) -> Non
             config(files, data=wrong)
     with pytest.raises(ValueError, match="tied all needs one vocabulary"):
         config(files, tokenizer={"joint": False})
-    with pytest.raises(ValueError, match="copy_source needs one vocabulary"):
-        config(files, model={"copy_source": True, "tied": "decoder"}, tokenizer={"joint": False})
     with pytest.raises(ValueError, match="coverage_loss needs attention weights"):
         config(files, model={"attention": "none"}, training={"coverage_loss": 1.0})
     assert config(files, training={"select_by": "bleu_tokenized"}).training.select_by == "bleu_tokenized"

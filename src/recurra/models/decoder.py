@@ -36,7 +36,7 @@ class DecoderState(NamedTuple):
         coverage: (1, B, S), the sum of all weights so far.
         memory: what is attended over.
         context: (1, B, M), the fixed context of a decoder without attention.
-        source: (S, B) int64, the source tokens, where they can be copied.
+        copied: (S, B) int64, the target tokens that source tokens are copied as, -1: none; where they can be copied.
     """
 
     parts: tuple[Any, ...]
@@ -45,7 +45,7 @@ class DecoderState(NamedTuple):
     coverage: Tensor | None = None
     memory: Memory | None = None
     context: Tensor | None = None
-    source: Tensor | None = None
+    copied: Tensor | None = None
 
 
 class DecoderOutput(NamedTuple):

@@ -37,15 +37,18 @@ class EncoderDecoder(nn.Module):
     Args:
         source_size, target_size: numbers of source and target tokens; the same where all embeddings are tied.
         config: the `model` section.
+        copied_as: (source_size,) int64, the target token that a source token is copied as, -1: none; None: itself.
 
     Raises:
         ConfigError: if the cell is not known or a section's values do not fit together.
         ValueError: if embeddings of different vocabularies are to be tied.
     """
 
-    def __init__(self, source_size: int, target_size: int, config: TranslationModelConfig) -> None:
+    def __init__(
+        self, source_size: int, target_size: int, config: TranslationModelConfig, copied_as: Tensor | None = None
+    ) -> None:
         super().__init__()
-        if (config.tied == "all" or config.copy_source) and source_size != target_size:
+        if (config.tied == "all" or (config.copy_source and copied_as is None)) and source_size != target_size:
             raise ValueError(
                 f"vocabularies of {source_size} and {target_size} tokens cannot share an embedding or copy tokens"
             )
@@ -60,6 +63,9 @@ class EncoderDecoder(nn.Module):
         self.output = nn.Linear(width, target_size, bias=False) if config.tied == "none" else None
         self.output_bias = nn.Parameter(torch.empty(target_size))
         self.copy_gate = nn.Linear(width, 1) if config.copy_source else None
+        # The vocabularies tell it, so it is not kept with the weights.
+        self.copied_as: Tensor | None
+        self.register_buffer("copied_as", copied_as, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -116,7 +122,9 @@ class EncoderDecoder(nn.Module):
             # In the order of the text again, so that attention weights are those of its words.
             encoded = encoded._replace(annotations=reverse(encoded.annotations, lengths))
         state = self.decoder.initial_state(encoded)
-        return state if self.copy_gate is None else state._replace(source=source)
+        if self.copy_gate is None:
+            return state
+        return state._replace(copied=source if self.copied_as is None else self.copied_as[source])
 
     def step(self, tokens: Tensor, state: DecoderState) -> EncoderDecoderOutput:
         """Go on by T tokens (T, B) from a state."""
@@ -131,17 +139,20 @@ class EncoderDecoder(nn.Module):
     def _with_copies(self, logits: Tensor, features: Tensor, output: DecoderOutput) -> Tensor:
         """log(g P(y) + (1 - g) sum of the weights of the source tokens that are y) (See et al. 2017, equation 9).
 
+        The weights of source tokens that cannot be copied go to P(y) instead.
+
         The gate g is a sigmoid of the readout, which is made of the state, context and word that their equation 8
         takes; it is the switch of Gulcehre et al. (2016), summed over instead of taught. A source word that the
         vocabulary lacks is copied as <unk>, for which it is then written.
         """
-        assert self.copy_gate is not None and output.weights is not None and output.state.source is not None
+        assert self.copy_gate is not None and output.weights is not None and output.state.copied is not None
         # Probabilities and their logarithms want more than the eight bits of bfloat16.
         precise = torch.promote_types(logits.dtype, torch.float32)
         gate = torch.sigmoid(self.copy_gate(features).to(precise))
-        tokens = output.state.source.t().unsqueeze(0).expand(len(logits), -1, -1)
-        copied = (1 - gate) * output.weights.to(gate.dtype)
-        mixed = (gate * logits.softmax(-1, dtype=precise)).scatter_add(-1, tokens, copied)
+        tokens = output.state.copied.t()
+        copied = (1 - gate) * output.weights.to(gate.dtype) * (tokens >= 0)
+        written = (1 - copied.sum(-1, keepdim=True)) * logits.softmax(-1, dtype=precise)
+        mixed = written.scatter_add(-1, tokens.clamp(min=0).expand(len(logits), -1, -1), copied)
         return mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log()
 
     def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ..config_translation import TranslationConfig
 from ..data.sentences import SentenceTokenizer
 from ..errors import ConfigError, RunError
@@ -15,7 +18,7 @@ from ..training.run_weights import read_weights
 from .own_cell import model_settings
 from .translation_files import load_tokenizers
 
-__all__ = ["build_model", "load_model"]
+__all__ = ["build_model", "copied_as", "load_model"]
 
 
 def load_model(
@@ -52,7 +55,23 @@ def build_model(source: SentenceTokenizer, target: SentenceTokenizer, settings: 
     Raises:
         ConfigError: if the vocabularies do not fit it.
     """
+    copies = copied_as(source, target) if settings.copy_source and source is not target else None
     try:
-        return EncoderDecoder(source.vocab_size, target.vocab_size, settings)
+        return EncoderDecoder(source.vocab_size, target.vocab_size, settings, copies)
     except ValueError as error:
         raise ConfigError(f"model.tied: {error}; set it to decoder.") from error
+
+
+def copied_as(source: SentenceTokenizer, target: SentenceTokenizer) -> Tensor:
+    """For each source token the target token of the same text, (source vocabulary,) int64.
+
+    <unk> is copied as <unk>, for which the source's word is written. Other words that the target's vocabulary lacks are
+    -1: if they were <unk> too, its probability would not tell which of them is meant.
+    """
+    special = {target.eos_id, target.unk_id}
+    known = {target.tokenizer.token_bytes(t): t for t in range(target.vocab_size) if t not in special}
+    copies = [known.get(source.tokenizer.token_bytes(token), -1) for token in range(source.vocab_size)]
+    copies[source.eos_id] = target.eos_id
+    if source.unk_id is not None and target.unk_id is not None:
+        copies[source.unk_id] = target.unk_id
+    return torch.tensor(copies)
