@@ -35,6 +35,9 @@ def test_every_form_gives_the_same_pairs(tmp_path: Path) -> None:
         Pair("a\u2028b", "x"),
         Pair("c", "y"),
     ]
+    # Nor does a stray carriage return end one, as it does not for the tools that files of pairs are aligned with.
+    stray = write(tmp_path, "w", b"a\rb\r\nc\r"), write(tmp_path, "v2", b"x\r\ny\r\n")
+    assert read_pairs(*stray, None)[0] == [Pair("a\rb", "x"), Pair("c", "y")]
     tsv = write(tmp_path, "a.tsv", [f"{pair.target}\tx\t{pair.source}" for pair in PAIRS])
     assert read_pairs(None, None, tsv, columns=(3, 1)) == (PAIRS, 0)
     lines = [json.dumps({"en": pair.source, "de": pair.target}, ensure_ascii=False) for pair in PAIRS]
@@ -50,6 +53,7 @@ def test_what_is_wrong_is_said_with_file_and_line(tmp_path: Path) -> None:
         ({"source": three, "target": empty}, r"empty-line:2: there is no sentence"),
         ({"source": empty, "target": three}, r"empty-line:2: there is no sentence"),
         ({"source": three, "target": write(tmp_path, "latin", b"a\nb\xfc\nc\n")}, r"latin: byte 0xfc .*\(line 2\)"),
+        ({"source": three, "target": write(tmp_path, "cr", b"a\rb\nc\xfc\n")}, r"cr: byte 0xfc .*\(line 2\)"),
         ({"source": str(tmp_path / "thre"), "target": two}, r"no such file .*three"),
         ({"pairs": write(tmp_path, "p.tsv", ["a\tb", "c"])}, r"p\.tsv:2: has 1 columns"),
         (

@@ -154,15 +154,17 @@ def read_text(
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
-    """Yield the lines of one file without their line ends, as `read_text` reads them; empty ones too.
+    """Yield the lines of one file without their line ends; empty ones too.
+
+    A line ends with a line feed, after which files of pairs are aligned: a carriage return inside it is white space.
 
     Raises:
         DataError: if the file cannot be read, is not UTF-8 (the byte and line are named), or is a damaged gzip file.
     """
     rest = ""
-    for part in _lines(Path(path), lambda position: None):
+    for part in _lines(Path(path), lambda position: None, universal=False):
         *lines, rest = (rest + part).split("\n")
-        yield from lines
+        yield from (line.removesuffix("\r") for line in lines)
 
 
 def cut_point(text: str, size: int) -> int:
@@ -211,9 +213,9 @@ def _pieces(parts: Iterator[str], size: int) -> Iterator[str]:
         yield rest
 
 
-def _lines(path: Path, report: Callable[[int], None]) -> Iterator[str]:
-    """The text of one file as it is read, checked, with every line end as a line feed."""
-    newlines = io.IncrementalNewlineDecoder(None, translate=True)
+def _lines(path: Path, report: Callable[[int], None], universal: bool = True) -> Iterator[str]:
+    """The text of one file as it is read, checked, ending with a line feed; `universal` makes every line end one."""
+    newlines = io.IncrementalNewlineDecoder(None, translate=universal)
     rest = b""
     position = 0  # of rest's first byte, in the unpacked file
     line = 1
