@@ -109,7 +109,11 @@ def test_a_beam_that_holds_everything_finds_what_trying_everything_finds(penalti
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("width", [1, 2, 3])
-def test_narrow_beams_find_what_a_search_without_early_stopping_finds(width: int, alpha: float) -> None:
+@pytest.mark.parametrize("block", [1, 2, 3, 64])
+def test_narrow_beams_find_what_a_search_without_early_stopping_finds(
+    block: int, width: int, alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recurra.decoding.beam_search._BLOCK", block)
     longest, searches = 8, 6
     options = BeamOptions(width, width, alpha)
     stopped_early = False

@@ -56,23 +56,22 @@ def write_outputs(
     last = torch.full((len(rows),), eos)
     while rows:
         output = step(last, state)
-        log_probabilities = output.log_probabilities.cpu()
+        allowed = output.log_probabilities.cpu()
         trail.add(output.weights, origins)
-        allowed = log_probabilities.clone()
         for index, row in enumerate(rows):
             constraint = constraints[row]
             if constraint.binds(len(tokens[row])):
                 constraint.apply(allowed[index], tokens[row], eos)
         # A choice among no tokens would be token 0 for ever; such a row ends, and is no output.
-        closed = ~(allowed > -math.inf).any(dim=-1)
-        allowed[closed, eos] = 0.0
-        stuck.update(row for row, shut in zip(rows, closed.tolist(), strict=True) if shut)
-        if sampling is None:
-            chosen = allowed.argmax(dim=-1)
-        else:
+        best, chosen = allowed.max(dim=-1)
+        for index, value in enumerate(best.tolist()):
+            if value == -math.inf:
+                stuck.add(rows[index])
+                allowed[index, eos], chosen[index] = 0.0, eos
+        if sampling is not None:
             assert generators is not None
             chosen = sample(allowed, [generators[row] for row in rows], sampling)
-        gained = log_probabilities.gather(1, chosen.unsqueeze(1)).squeeze(1).double().tolist()
+        gained = allowed.gather(1, chosen.unsqueeze(1)).squeeze(1).double().tolist()
         going = []
         for index, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             totals[row] += gained[index]

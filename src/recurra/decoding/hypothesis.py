@@ -17,7 +17,7 @@ class StepOutput(NamedTuple):
     """What one step gives for N rows.
 
     Attributes:
-        log_probabilities: (N, V) of the next token.
+        log_probabilities: (N, V) of the next token; may be written over.
         state: after the step.
         weights: (N, S), where the step attended, or None.
     """
