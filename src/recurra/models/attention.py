@@ -126,10 +126,11 @@ class AdditiveAttention(Attention):
         return cast(Tensor, self.key(annotations))
 
     def scores(self, query: Tensor, keys: Tensor, coverage: Tensor | None = None) -> Tensor:
-        asked = self.query(query).transpose(0, 1).unsqueeze(2)
+        asked = self.query(query).unsqueeze(1)
         if self.coverage is not None and coverage is not None:
-            asked = asked + coverage[:, None, :, None] * self.coverage
-        return torch.matmul(torch.tanh(asked + keys.transpose(0, 1).unsqueeze(1)), self.energy)
+            asked = asked + coverage.t()[:, :, None] * self.coverage
+        # (T, S, B, A), by far the largest tensor: in the order of its parts and in one piece of memory, it is not copied.
+        return torch.matmul((asked + keys).tanh_(), self.energy).permute(2, 0, 1)
 
 
 class DotAttention(Attention):
