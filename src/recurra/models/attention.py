@@ -129,7 +129,7 @@ class AdditiveAttention(Attention):
         asked = self.query(query).unsqueeze(1)
         if self.coverage is not None and coverage is not None:
             asked = asked + coverage.t()[:, :, None] * self.coverage
-        # (T, S, B, A), by far the largest tensor: in the order of its parts and in one piece of memory, it is not copied.
+        # (T, S, B, A), by far the largest tensor: in the order of its parts and in one piece, it is never copied.
         return torch.matmul((asked + keys).tanh_(), self.energy).permute(2, 0, 1)
 
 
