@@ -531,6 +531,24 @@ def test_separate_subwords_held_out_pairs_and_the_rest_of_the_options(tmp_path: 
     assert recurra.load(tmp_path / "run").translate(["the cat"])[0].alternatives
 
 
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "character"])
+def test_an_empty_line_is_an_empty_line_for_every_kind_of_token(kind: str, tmp_path: Path) -> None:
+    size = {"bpe": 280, "unigram": 300, "character": 100}[kind]
+    settings = config(
+        write_pairs(tmp_path, 60), tokenizer={"kind": kind, "vocab_size": size}, training={"max_steps": 1}
+    )
+    train(settings, tmp_path / "run")
+    translator = Translator.from_runs([tmp_path / "run"], device="cpu")
+    found = translator.translate(["the cat", "", " \t ", "a dog"])
+    assert [bool(each.alternatives) for each in found] == [True, False, False, True]
+    assert found[1].best == found[2].best == "" and not found[1].unmet
+    assert translator.score(["the cat"], [""])[0].tokens == 1
+    for wrong in ({"required": [" "]}, {"banned": [""]}):
+        with pytest.raises(ConfigError, match="has no tokens"):
+            translator.translate(["the cat"], **wrong)  # type: ignore[arg-type]
+    assert translator.translate(["the cat"], prefix=" ")[0].best == translator.translate(["the cat"])[0].best
+
+
 def test_dropped_validation_pairs_are_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = write_pairs(tmp_path)
     for side in ("valid_source", "valid_target"):

@@ -50,7 +50,7 @@ class SentenceTokenizer:
 
     def encode(self, sentence: str) -> IdArray:
         """The ids of a sentence, without an end; line ends inside it are spaces."""
-        return self.tokenizer.encode(self._start + " ".join(sentence.split()))
+        return self.tokenizer.encode(self._started(sentence))
 
     def decode(self, ids: Sequence[int], unknown: Mapping[int, str] | None = None) -> str:
         """The text of ids, without spaces at its ends.
@@ -78,7 +78,7 @@ class SentenceTokenizer:
 
     def pieces(self, sentence: str) -> list[str]:
         """The text of each token of `encode(sentence)`, unknown ones as they stand in the sentence."""
-        text = self.tokenizer.normalize(self._start + " ".join(sentence.split()))
+        text = self.tokenizer.normalize(self._started(sentence))
         if self._words is not None:
             return self._words.split(text)
         if self.tokenizer.kind == "character":
@@ -99,6 +99,11 @@ class SentenceTokenizer:
             # Loose bytes are parts of letters mostly.
             frozenset(t for t, c in last.items() if c == "\N{REPLACEMENT CHARACTER}" or (c and continues_word(c))),
         )
+
+    def _started(self, sentence: str) -> str:
+        bare = " ".join(sentence.split())
+        # A start alone would be a token of a sentence that has none.
+        return self._start + bare if bare else ""
 
     def piece(self, token: int) -> str:
         """The text of one token, as it stands in a sentence; loose bytes are U+FFFD."""
