@@ -275,6 +275,20 @@ def test_probabilities_are_mixed_in_single_precision_under_autocast() -> None:
     torch.testing.assert_close(logits.exp().sum(-1), torch.ones(logits.shape[:2]), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("bias", [-8.0, -16.0, 8.0, 16.0])
+def test_a_gate_that_is_nearly_shut_leaves_words_their_probability_under_autocast(bias: float) -> None:
+    network = model(copy_source=True).float()
+    assert network.copy_gate is not None
+    with torch.no_grad():
+        network.copy_gate.weight.zero_()
+        network.copy_gate.bias.fill_(bias)
+        exact = network(SOURCE, LENGTHS, TARGET).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(SOURCE, LENGTHS, TARGET).logits
+    torch.testing.assert_close(logits, exact, rtol=0, atol=0.1)
+    assert exact.min() > -40
+
+
 def test_embeddings_are_tied_as_asked() -> None:
     sizes = {tied: sum(p.numel() for p in model(tied=tied).parameters()) for tied in ("none", "decoder", "all")}
     assert sizes["none"] - sizes["decoder"] == V * E == sizes["decoder"] - sizes["all"]

@@ -149,10 +149,13 @@ class EncoderDecoder(nn.Module):
         # Probabilities and their logarithms want more than the eight bits of bfloat16.
         precise = torch.promote_types(logits.dtype, torch.float32)
         gate = torch.sigmoid(self.copy_gate(features).to(precise))
+        weights = output.weights.to(precise)
+        # Weights of bfloat16 sum to one only nearly.
+        copied = (1 - gate) * weights / weights.sum(-1, keepdim=True)
         tokens = output.state.copied.t()
-        copied = (1 - gate) * output.weights.to(gate.dtype) * (tokens >= 0)
-        written = (1 - copied.sum(-1, keepdim=True)) * logits.softmax(-1, dtype=precise)
-        mixed = written.scatter_add(-1, tokens.clamp(min=0).expand(len(logits), -1, -1), copied)
+        written = gate + (copied * (tokens < 0)).sum(-1, keepdim=True)
+        places = tokens.clamp(min=0).expand(len(logits), -1, -1)
+        mixed = (written * logits.softmax(-1, dtype=precise)).scatter_add(-1, places, copied * (tokens >= 0))
         return mixed.clamp(min=torch.finfo(mixed.dtype).tiny).log()
 
     def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
