@@ -298,3 +298,22 @@ def test_what_cannot_be_is_refused() -> None:
     assert Constraints(2, prefix=(1, 2), required=((1, 2),)).needed == 2
     assert Constraints(3, prefix=(2, 1), required=((1, 3),)).needed == 3
     assert Constraints(3, prefix=(2, 1), banned=((1,),), joints=JOINTS).needed == 2
+
+
+@pytest.mark.parametrize(
+    ("seed", "search", "required"), [(7, 7, ((2, 3, 1),)), (20, 6, ((1, 2), (3,))), (32, 7, ((1, 2),))]
+)
+def test_hypotheses_that_cannot_win_leave_their_places_to_those_that_can(
+    seed: int, search: int, required: tuple[tuple[int, ...], ...]
+) -> None:
+    """Required words put what has met most of them first, be it hopeless: searches in which one such was in the way."""
+    longest, options = 6, BeamOptions(2, 1, 0.0)
+    model = Tables(8, longest, seed)
+    limit = [Constraints(longest, required=required)]
+    found = beam_search(model.step, model.state([search]), EOS, options, limit)[0][0]
+
+    def holds(tokens: tuple[int, ...]) -> bool:
+        return all(any(tokens[at : at + len(one)] == one for at in range(len(tokens))) for one in required)
+
+    best = next(tokens for _, tokens in model.all_outputs(search, longest, options) if holds(tokens))
+    assert tuple(found.tokens) == best

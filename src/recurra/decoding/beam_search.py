@@ -128,8 +128,7 @@ def beam_search(
                 if total == -math.inf:
                     break
                 if token != eos:
-                    if len(alive) < width:
-                        alive.append(rank)
+                    alive.append(rank)
                 elif rank < width or constraints[search].required:
                     outputs, row = beams.tokens[index, origin].tolist(), int(row_of[index * width + origin])
                     length = None if source_lengths is None else source_lengths[search]
@@ -140,8 +139,7 @@ def beam_search(
                     found[search].append(_Ended(Hypothesis(outputs, total, score), len(outputs), row))
             found[search] = sorted(found[search], key=lambda each: -each.hypothesis.score)[: options.n_best]
             bar = _bar(found[search], constraints[search], options)
-            # What a hopeless one keeps out of the beam is less likely still: it too can go.
-            alive = [rank for rank in alive if totals[index][rank] > bar]
+            alive = [rank for rank in alive if totals[index][rank] > bar][:width]
             if alive:
                 kept.append(index)
                 picked.append(alive)
