@@ -97,7 +97,7 @@ def batch(seed: int) -> PairBatch:
     lengths = torch.randint(LENGTH - 3, LENGTH + 1, (ROWS,), generator=generator)
     lengths[0] = LENGTH
     tokens = [torch.randint(0, VOCABULARY, (LENGTH, ROWS), generator=generator) for _ in range(3)]
-    return PairBatch(tokens[0], lengths, tokens[1], tokens[2])
+    return PairBatch(tokens[0], lengths, tokens[1], tokens[2], tokens[2].numel())
 
 
 def loss_of(model: EncoderDecoder, each: PairBatch, smoothing: float) -> Tensor:

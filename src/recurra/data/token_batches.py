@@ -27,17 +27,14 @@ class PairBatch(NamedTuple):
         lengths: (B,) int64, of the sources with their ends.
         before: (T, B) int64, what stands before each target token: an end, then the target.
         target: (T, B) int64, the target and its end; `IGNORED` beyond.
+        tokens: of the targets, ends included.
     """
 
     source: Tensor
     lengths: Tensor
     before: Tensor
     target: Tensor
-
-    @property
-    def tokens(self) -> int:
-        """Target tokens, ends included."""
-        return int((self.target != IGNORED).sum())
+    tokens: int
 
     @property
     def rate_scale(self) -> float:
@@ -67,6 +64,7 @@ def collate(
         torch.tensor([len(ids) + 1 for ids in sources]),
         pad(targets, target_eos, target_eos, first=target_eos),
         pad(targets, target_eos, IGNORED),
+        sum(len(ids) + 1 for ids in targets),
     )
 
 
@@ -127,10 +125,14 @@ class TokenBatches:
         self._seed = seed
         self._rank, self._world_size = rank, world_size
         self._lengths = np.maximum(corpus.source_lengths, corpus.target_lengths) + 1
+        # Of sorted lengths, which are the same in every epoch's order, so the batches are as large in each.
+        places = np.arange(len(corpus))
+        groups = group_by_length(places, np.sort(self._lengths), batch_tokens)
+        self._cuts = np.array([group[0] for group in groups[1:]], np.int64)
         self._epoch = self._step = 0
         self._drawn_epoch = -1
         self._drawn: list[npt.NDArray[np.int64]] = []
-        if not self.steps_in_epoch(0):
+        if not self.steps_in_epoch:
             raise DataError(
                 f"The {len(corpus)} training pairs make fewer batches than the {world_size} processes that share them; "
                 "lower training.batch_tokens or start fewer."
@@ -141,9 +143,10 @@ class TokenBatches:
         """The epoch, from 0, that the next batch belongs to."""
         return self._epoch
 
-    def steps_in_epoch(self, epoch: int) -> int:
+    @property
+    def steps_in_epoch(self) -> int:
         """Batches of this rank in an epoch."""
-        return len(self._batches(epoch)) // self._world_size
+        return (len(self._cuts) + 1) // self._world_size
 
     def epoch(self, number: int) -> Iterator[PairBatch]:
         """The batches of one epoch; of the current one, those that are left."""
@@ -152,7 +155,7 @@ class TokenBatches:
         while self._epoch == number:
             chosen = self._batches(number)[self._step * self._world_size + self._rank]
             self._step += 1
-            if self._step == self.steps_in_epoch(number):
+            if self._step == self.steps_in_epoch:
                 self._epoch, self._step = number + 1, 0
             yield collate([self._corpus.pair(int(index)) for index in chosen], *self._ends)
 
@@ -187,7 +190,7 @@ class TokenBatches:
             # Stable sorts, so that pairs of equal lengths stay in random order.
             order = order[np.argsort(self._corpus.target_lengths[order], kind="stable")]
             order = order[np.argsort(self._lengths[order], kind="stable")]
-            batches = group_by_length(order, self._lengths, self._batch_tokens)
+            batches = np.split(order, self._cuts)
             self._drawn = [batches[index] for index in random.permutation(len(batches))]
             self._drawn_epoch = epoch
         return self._drawn

@@ -75,13 +75,14 @@ class TranslationTask:
         return self.train_batches.epoch_number != self._epoch
 
     def steps_in_epoch(self, epoch: int) -> int:
-        return self.train_batches.steps_in_epoch(epoch)
+        return self.train_batches.steps_in_epoch
 
     def batches(self) -> Iterator[PairBatch]:
         self._epoch = self.train_batches.epoch_number
         device = self._processes.device
         for batch in self.train_batches.epoch(self._epoch):
-            yield PairBatch(batch.source.to(device), batch.lengths, batch.before.to(device), batch.target.to(device))
+            moved = {name: getattr(batch, name).to(device) for name in ("source", "before", "target")}
+            yield batch._replace(**moved)
 
     def loss(self, model: nn.Module, batch: PairBatch) -> Loss:
         """Cross entropy with label smoothing, and what coverage adds to it; reported without either."""
@@ -92,7 +93,7 @@ class TranslationTask:
             logits.flatten(0, 1).float(), batch.target.flatten(), training.label_smoothing, IGNORED
         )
         if training.coverage_loss and weights is not None:
-            objective = objective + training.coverage_loss * coverage_loss(weights, batch.target != IGNORED)
+            objective = objective + training.coverage_loss * coverage_loss(weights.float(), batch.target != IGNORED)
         return Loss(objective, nats.detach())
 
     def evaluate(self) -> Evaluation:
