@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 
-from .beam_search import Select
 from .constraints import Constraints
 from .hypothesis import Hypothesis, Step, penalized_score
 from .sampling import SamplingOptions, sample
@@ -27,7 +26,6 @@ def write_outputs(
     sampling: SamplingOptions | None = None,
     generators: Sequence[torch.Generator] | None = None,
     source_lengths: Sequence[int] | None = None,
-    select: Select = select_rows,
     length_penalty: float = 0.0,
     coverage_penalty: float = 0.0,
 ) -> list[Hypothesis | None]:
@@ -41,7 +39,6 @@ def write_outputs(
         sampling: how tokens are drawn; None: the likeliest is taken.
         generators: for drawing, one a row; a row's draws depend on its own alone.
         source_lengths: positions of each source, to which attention weights are cut; None: all.
-        select: picks rows of a state.
         length_penalty, coverage_penalty: of the outputs' scores; see `recurra.decoding.hypothesis.penalized_score`.
 
     Returns:
@@ -84,7 +81,7 @@ def write_outputs(
         origins = torch.tensor(going)
         if len(going) < len(rows):
             rows = [rows[index] for index in going]
-            state, last = select(output.state, origins), chosen[origins]
+            state, last = select_rows(output.state, origins), chosen[origins]
         else:
             state, last = output.state, chosen
     written: list[Hypothesis | None] = []

@@ -23,6 +23,7 @@ __all__ = [
     "keep_min_p",
     "keep_top_k",
     "keep_top_p",
+    "mix_seed",
     "penalize_repetition",
     "sample",
     "sample_generators",
@@ -146,7 +147,7 @@ def sample_generators(seed: int, count: int) -> list[torch.Generator]:
 
     Each is seeded from the seed and its index mixed by SplitMix64, which keeps neighbouring seeds unrelated.
     """
-    return [torch.Generator().manual_seed(_mix(seed, index)) for index in range(count)]
+    return [torch.Generator().manual_seed(mix_seed(seed, index)) for index in range(count)]
 
 
 def sample(
@@ -181,7 +182,8 @@ def sample(
     return torch.minimum(chosen, last).squeeze(-1)
 
 
-def _mix(seed: int, index: int) -> int:
+def mix_seed(seed: int, index: int) -> int:
+    """A seed of 64 bits for each index, unrelated to all others (SplitMix64; Steele, Lea & Flood 2014)."""
     mask = (1 << 64) - 1
     value = (seed + (index + 1) * 0x9E3779B97F4A7C15) & mask
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask

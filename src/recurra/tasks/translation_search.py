@@ -18,7 +18,7 @@ from ..decoding.beam_search import BeamOptions, beam_search
 from ..decoding.constraints import Constraints
 from ..decoding.greedy import write_outputs
 from ..decoding.hypothesis import Hypothesis, StepOutput
-from ..decoding.sampling import SamplingOptions, sample_generators
+from ..decoding.sampling import SamplingOptions, mix_seed, sample_generators
 from ..decoding.state import State, select_rows
 from ..errors import ConfigError
 from ..models.decoder import DecoderState
@@ -129,7 +129,7 @@ def _translate_batch(
         repeated = torch.arange(len(chosen)).repeat_interleave(count)
         generators = None
         if options.sampling is not None:
-            seeds = [_mixed(options.seed, numbers[index]) for index in chosen]
+            seeds = [mix_seed(options.seed, numbers[index]) for index in chosen]
             generators = [generator for seed in seeds for generator in sample_generators(seed, count)]
         flat = write_outputs(
             _step_of(models),
@@ -170,8 +170,8 @@ class _Selection:
         if not same:
             return cast(DecoderState, select_rows(state, rows))
         # Dropping what would be picked again as it is, and putting it back.
-        light = select_rows(state._replace(memory=None, context=None), rows)
-        return cast(DecoderState, light._replace(memory=state.memory, context=state.context))
+        light = select_rows(state._replace(memory=None, context=None, copied=None), rows)
+        return cast(DecoderState, light._replace(memory=state.memory, context=state.context, copied=state.copied))
 
 
 @torch.inference_mode()
@@ -191,7 +191,7 @@ def _step_of(models: Sequence[EncoderDecoder]) -> Callable[[Tensor, State], Step
         each = [output.logits[0].float().log_softmax(-1) for output in outputs]
         together = each[0] if len(models) == 1 else torch.stack(each).logsumexp(0) - math.log(len(models))
         weights = [output.weights[0] for output in outputs if output.weights is not None]
-        attended = torch.stack(weights).mean(0) if weights else None
+        attended = None if not weights else weights[0] if len(weights) == 1 else torch.stack(weights).mean(0)
         return StepOutput(together, tuple(output.state for output in outputs), attended)
 
     return step
@@ -224,7 +224,3 @@ def pair_log_probabilities(models: Sequence[EncoderDecoder], batch: PairBatch) -
     together = torch.stack(logs)
     mean = together[0] if len(models) == 1 else together.logsumexp(0) - math.log(len(models))
     return mean.masked_fill(batch.target < 0, 0.0), torch.stack(weights).mean(0) if weights else None
-
-
-def _mixed(seed: int, index: int) -> int:
-    return seed * 1_000_003 + index
