@@ -45,9 +45,18 @@ def gru(p: Weights, name: str, x: np.ndarray, h: np.ndarray, suffix: str = "_l0"
     return (1 - z) * n + z * h
 
 
+def norm(p: Weights, name: str, x: np.ndarray) -> np.ndarray:
+    """Ba, Kiros & Hinton (2016), equation 4, where the model has such a norm."""
+    if name + ".weight" not in p:
+        return x
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * p[name + ".weight"] + p[name + ".bias"]
+
+
 def attend(p: Weights, s: np.ndarray, annotations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bahdanau, Cho & Bengio (2015), appendix A.1.2."""
     name = "decoder.attention."
+    s = norm(p, "decoder.query_norm", s)
     asked = p[name + "query.weight"] @ s + p[name + "query.bias"]
     energies = np.tanh(asked + annotations @ p[name + "key.weight"].T) @ p[name + "energy"]
     weights = np.exp(energies - energies.max())
@@ -66,6 +75,7 @@ def by_hand(network: EncoderDecoder, kind: str, row: int) -> tuple[np.ndarray, n
     for word in words[::-1]:
         backward.append(gru(p, "encoder.recurrent", word, backward[-1], "_l0_reverse"))
     annotations = np.array([np.concatenate(pair) for pair in zip(forward[1:], backward[:0:-1], strict=True)])
+    annotations = norm(p, "encoder.norm", annotations)
     last = np.concatenate([forward[-1], backward[-1]])
     states = [
         np.tanh(p[f"decoder.bridge.maps.{layer}.weight"] @ last + p[f"decoder.bridge.maps.{layer}.bias"])
@@ -88,15 +98,16 @@ def by_hand(network: EncoderDecoder, kind: str, row: int) -> tuple[np.ndarray, n
             context, w = attend(p, states[0], annotations)
             states[1] = gru(p, "decoder.upper", np.concatenate([states[0], context]), states[1])
         elif kind == "none":
-            context, w = last, np.zeros(0)
+            context, w = norm(p, "encoder.norm", last), np.zeros(0)
             states[0] = gru(p, "decoder.recurrent", np.concatenate([y, context]), states[0])
         else:
             deep = []
             name = "decoder.layers.0" if kind == "input feeding" else "decoder.recurrent"
             states[0] = gru(p, name, np.concatenate([y, feed]) if kind == "input feeding" else y, states[0])
             context, w = attend(p, states[0], annotations)
-        entering = np.concatenate([states[-1], context, *deep])
-        feed = np.tanh(p["decoder.readout.weight"] @ entering + p["decoder.readout.bias"])
+        entering = np.concatenate([norm(p, "decoder.state_norm", states[-1]), context, *deep])
+        read = p["decoder.readout.weight"] @ entering + p["decoder.readout.bias"]
+        feed = np.tanh(norm(p, "decoder.readout_norm", read))
         logits.append(p["target_embedding.weight"] @ feed + p["output_bias"])
         weights.append(w)
     return np.array(logits), np.array(weights)
@@ -112,9 +123,10 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("kind", FORMS)
-def test_logits_and_weights_are_those_of_the_equations(kind: str) -> None:
-    network = model(**FORMS[kind])
+def test_logits_and_weights_are_those_of_the_equations(kind: str, layer_norm: bool) -> None:
+    network = model(**FORMS[kind], layer_norm=layer_norm)
     with torch.no_grad():
         found = network(SOURCE, LENGTHS, TARGET)
     for row, length in enumerate(LENGTHS.tolist()):

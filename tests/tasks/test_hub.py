@@ -151,6 +151,7 @@ def test_a_translator_goes_to_the_hub_and_back(joint: bool, fake: type[FolderHub
     expected = translator.score(texts[0], texts[1])
     assert recurra.load("cook/salads", device="cpu").score(texts[0], texts[1]) == expected
     assert recurra.load(translator.save(tmp_path / "saved"), device="cpu").score(texts[0], texts[1]) == expected
+    assert Translator.from_runs(["cook/salads", tmp_path / "saved"], device="cpu").score(*texts) == expected
     together = Translator([model, model], (tokenizers[0], tokenizers[1]), config)
     with pytest.raises(ConfigError, match="2 models decide together"):
         together.push_to_hub("cook/salads")

@@ -113,8 +113,11 @@ def test_it_has_learnt_to_translate_and_to_align(translator: Translator) -> None
 )
 def test_the_score_of_what_was_found_is_that_of_the_pair(translator: Translator, options: dict[str, Any]) -> None:
     sources, _ = sentences(12, 9)
+    # With the source's word in place of <unk> the text would read as another pair.
+    decoding = translator.config.decoding.model_copy(update={"replace_unknown": False})
+    settings = translator.config.model_copy(update={"decoding": decoding})
+    translator = Translator(translator.models, (translator.source_tokenizer, translator.target_tokenizer), settings)
     answers = [(each.source, text) for each in translator.translate(sources, **options) for text in each.alternatives]
-    # Hypotheses that lack what their text would give (unknown or doubled tokens) read as other pairs.
     scores = translator.score([source for source, _ in answers], [text.text for _, text in answers])
     same = [
         (score, text)
@@ -198,6 +201,9 @@ def test_what_is_out_of_range_is_refused(translator: Translator) -> None:
     for wrong in ({"beam": 0}, {"n_best": 0}, {"batch_size": 0}, {"n_best": 0, "sampling": SamplingOptions()}):
         with pytest.raises(ConfigError, match="at least 1"):
             translator.translate(["the cat"], **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="n_best must be from 1 to the beam's 1, not 2"):
+        translator.translate(["the cat"], beam=1, n_best=2)
+    assert len(translator.translate(["the cat"], n_best=5)[0].alternatives) == 5
 
 
 def test_an_empty_source_or_target_can_be_scored(translator: Translator) -> None:
@@ -342,6 +348,9 @@ def test_a_copied_unknown_word_is_one_of_the_source_s_unknown_words(translator: 
         own = Translator([model], (translator.source_tokenizer, translator.target_tokenizer), translator.config)
         written[copies] = own._answer("the zebra ibex", Hypothesis([unknown], -1.0, -1.0, weights)).text
         assert own._answer("the cat dog", Hypothesis([unknown], -1.0, -1.0, weights)).text == "the"
+        # Each for itself, at the place that its own step attended to.
+        two = torch.tensor([[0.1, 0.6, 0.2, 0.1], [0.1, 0.2, 0.6, 0.1], [0.0, 0.0, 0.0, 1.0]])
+        assert own._answer("the zebra ibex", Hypothesis([unknown] * 2, -1.0, -1.0, two)).text == "zebra ibex"
     assert written == {False: "the", True: "ibex"}
 
 
@@ -440,10 +449,8 @@ def test_an_ensemble_takes_the_mean_of_probabilities(translator: Translator, run
     for step in range(len(target) + 1):
         logs = []
         for each in (translator, apart):
-            scores = each.score([source] * 2, [" ".join(target[:step]), " ".join(target[: step + 1])])
             ids = each.target_tokenizer.encode(" ".join([*target[:step], *target[step : step + 1]]))
             logs.append(_log_of(each, source, ids.tolist(), step))
-            assert scores[0].log_probability < 0
         total += math.log(sum(math.exp(log) for log in logs) / 2)
     assert twice.score([source], [" ".join(target)])[0].log_probability == pytest.approx(total, abs=1e-5)
 

@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 
 __all__ = ["translate"]
 
-# Lines that are read before the first is answered: sorted by length they keep the beams full.
+# Lines that are read before the first is answered: sorted by length they keep the beams full. Their answers stay until
+# they are printed, and the attention over long lines is large, so their characters are bounded too.
 _LINES = 2048
+_CHARACTERS = 1 << 17
 
 
 def translate(
     directories: Annotated[
         list[str],
-        typer.Argument(metavar="DIR...", help="Run directory; of several, all decide together.", show_default=False),
+        typer.Argument(
+            metavar="DIR...",
+            help="Run directory, or USER/NAME on the Hugging Face Hub; of several, all decide together.",
+            show_default=False,
+        ),
     ],
     beam: Annotated[
         int | None,
@@ -188,12 +194,14 @@ def translate(
     if sys.stdin.isatty():
         message("Type a sentence to translate; end with Ctrl-D.")
     waiting: list[str] = []
+    characters = 0
     for line in _input_lines():
         if line is not None:
             waiting.append(line)
-        if waiting and (line is None or len(waiting) == _LINES):
+            characters += len(line)
+        if waiting and (line is None or len(waiting) == _LINES or characters > _CHARACTERS):
             session.answer(waiting)
-            waiting = []
+            waiting, characters = [], 0
     if waiting:
         session.answer(waiting)
 

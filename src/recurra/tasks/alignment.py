@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ __all__ = ["align_words", "draw_attention", "pharaoh", "word_places", "word_weig
 
 
 def align_words(
-    weights: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.floating[Any]],
     source: str,
     source_pieces: Sequence[str],
     target: str,
@@ -71,8 +72,8 @@ def _places_by_spaces(pieces: Sequence[str]) -> list[int | None]:
 
 
 def word_weights(
-    weights: npt.NDArray[np.float64], source_places: Sequence[int | None], target_places: Sequence[int | None]
-) -> npt.NDArray[np.float64]:
+    weights: npt.NDArray[np.floating[Any]], source_places: Sequence[int | None], target_places: Sequence[int | None]
+) -> npt.NDArray[np.floating[Any]]:
     """Weights between words: over a source word's tokens they add up, over a target word's they are averaged.
 
     Args:
@@ -97,7 +98,7 @@ def word_weights(
     return result / np.maximum(counts, 1)[:, None]
 
 
-def pharaoh(weights: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+def pharaoh(weights: npt.NDArray[np.floating[Any]]) -> list[tuple[int, int]]:
     """(source word, target word) for each target word, the source word being the one that it attends to most.
 
     Args:
@@ -117,7 +118,7 @@ _FONTS = (
 
 
 def draw_attention(
-    path: Path, weights: Tensor | npt.NDArray[np.float64], source: Sequence[str], target: Sequence[str]
+    path: Path, weights: Tensor | npt.NDArray[np.floating[Any]], source: Sequence[str], target: Sequence[str]
 ) -> None:
     """Draw a matrix of weights as a PNG: source tokens from left to right, target tokens from top to bottom.
 

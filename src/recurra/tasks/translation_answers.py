@@ -32,7 +32,7 @@ class TranslatedText:
     alignment: list[tuple[int, int]] = field(default_factory=list)
     source_pieces: list[str] = field(default_factory=list)
     target_pieces: list[str] = field(default_factory=list)
-    weights: npt.NDArray[np.float64] | None = None
+    weights: npt.NDArray[np.float32] | None = None
 
     @property
     def pharaoh(self) -> str:

@@ -67,7 +67,7 @@ class Translator:
         """Load one run, or an ensemble of several with the same tokenizers.
 
         Args:
-            directories: of the runs.
+            directories: of the runs, or USER/NAME on the Hub.
             device: auto, cpu, cuda or mps.
             average: take the mean of the weights of each run's latest evaluations, so many; 0: its best weights.
 
@@ -77,6 +77,7 @@ class Translator:
         if not directories:
             raise RunError("no run directory was named; name at least one.")
         where = find_device(device, "--device")
+        directories = [hub.fetch(directory) for directory in directories]
         loaded = [load_model(directory, average=average) for directory in directories]
         config, tokenizers, _ = loaded[0]
         for directory, (_, others, _) in zip(directories, loaded, strict=True):
@@ -121,7 +122,7 @@ class Translator:
         Args:
             sentences: without line ends.
             beam: hypotheses that the search keeps; 1 takes the likeliest token of each step. None: as configured.
-            n_best: how many translations of each.
+            n_best: how many translations of each; at most `beam`, if that is given.
             length_penalty, coverage_penalty: see `recurra.decoding.beam_search.BeamOptions`; None: as configured.
             min_length, max_length: of translations, in tokens; None: `decoding.max_length_ratio` times the source's,
                 and 10 more, or what the other constraints need.
@@ -145,10 +146,11 @@ class Translator:
         asked_beam = decoding.beam if beam is None else beam
         if asked_beam < 1 or n_best < 1:
             raise ConfigError(f"beam and n_best must be at least 1, not {asked_beam} and {n_best}.")
-        width = max(asked_beam, n_best) if sampling is None else n_best
+        if beam is None or sampling is not None:
+            asked_beam = max(asked_beam, n_best)
         options = SearchOptions(
             BeamOptions(
-                width,
+                asked_beam,
                 n_best,
                 decoding.length_penalty if length_penalty is None else length_penalty,
                 decoding.coverage_penalty if coverage_penalty is None else coverage_penalty,
@@ -340,7 +342,7 @@ class Translator:
         if found.weights is None:
             written = target.decode(found.tokens) if text is None else text
             return TranslatedText(_one_line(written), found.log_probability, found.score, len(found.tokens))
-        weights = found.weights.double().numpy()
+        weights = found.weights.float().numpy()
         read = weights.shape[1] - 1
         pieces = source.pieces(sentence)[:read]
         unknown: dict[int, str] = {}
