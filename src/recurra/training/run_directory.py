@@ -97,7 +97,7 @@ def _check_unchanged(old: RunConfig, new: RunConfig, run_dir: Path) -> None:
         if before.get(key) != value:
             raise ConfigError(
                 f"{key}: is {value!r}, but the run in {run_dir} was started with {before.get(key)!r}; a resumed run "
-                "can only change max_*, *_every, learning_rate, clip_norm and precision of training, and logging."
+                f"can only change {', '.join(sorted(CHANGEABLE))}, logging and decoding."
             )
 
 
