@@ -201,6 +201,7 @@ class DecodingConfig(Section):
     length_penalty: float = Field(
         1.0,
         ge=0,
+        le=10,
         description="Exponent alpha of ((5 + length) / 6)^alpha, which divides log-probability (Wu 2016) (1).",
     )
     coverage_penalty: float = Field(

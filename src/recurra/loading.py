@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, RunError
 from .tasks import hub
 from .training.run_directory import read_run
 
 __all__ = ["load"]
 
 
-def load(name: str | Path, *, device: str = "auto", average: int = 0, **options: Any) -> Any:
+def load(name: str | Path | Sequence[str | Path], *, device: str = "auto", average: int = 0, **options: Any) -> Any:
     """Load what `recurra train` wrote, ready to be asked.
 
     Args:
-        name: a run directory, or USER/NAME of a repository on the Hugging Face Hub.
+        name: a run directory, or USER/NAME of a repository on the Hugging Face Hub; of translation systems with the
+            same tokenizers also a list of several, which then decide together.
         device: auto, cpu, cuda or mps.
         average: of a translation system, the mean of the weights of so many latest evaluations; 0: its best weights.
         **options: for the Hub: `revision`, `token`, `cache_dir`, `local_files_only` (see `recurra.tasks.hub.fetch`).
@@ -28,12 +30,18 @@ def load(name: str | Path, *, device: str = "auto", average: int = 0, **options:
         RunError: if there is no such run, or it is damaged.
         ConfigError: if its configuration was written by a newer version, or `average` is for another kind of run.
     """
-    directory = hub.fetch(name, **options)
+    several = [name] if isinstance(name, str | Path) else list(name)
+    directories = [hub.fetch(each, **options) for each in several]
+    if not directories:
+        raise RunError("no run directory was named; name at least one.")
+    directory = directories[0]
     # What the other systems need is not waited for.
     if read_run(directory).task == "translation":
         from .tasks.translator import Translator
 
-        return Translator.from_runs([directory], device=device, average=average)
+        return Translator.from_runs(directories, device=device, average=average)
+    if len(directories) > 1:
+        raise ConfigError("several runs decide together only in translation; name one language model.")
     if average:
         raise ConfigError(f"average is for translation systems, and {directory} is a language model; leave it out.")
     from .tasks.language_model_predictor import LanguageModelPredictor

@@ -255,3 +255,38 @@ def test_the_toys_are_learnt_and_their_alignment_is_right(tmp_path: Path, kind: 
     places = range(8)[::step]
     right = sum(f"{source}-{target}" in answer["alignment"].split() for target, source in enumerate(places))
     assert right >= 6
+
+
+def test_what_standard_streams_refuse_is_one_sentence(folder: Path) -> None:
+    command = [sys.executable, "-m", "recurra.cli.main", "translate", str(folder / "run")]
+    code = "from recurra.cli.main import main; main()"
+    command[1:3] = ["-c", code]
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run(command, input=b"one two\n", stdout=full, stderr=subprocess.PIPE, check=False)
+        assert ended.returncode == 1
+        assert ended.stderr.decode() == "recurra: standard output: No space left on device.\n"
+    for closed, told in ((">&-", b""), ("<&-", b"")):
+        shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
+        ended = subprocess.run(shell, input=b"one two\n", capture_output=True, check=False)
+        assert ended.returncode == 0 and ended.stderr == told, ended.stderr
+
+
+def test_a_folder_of_attention_holds_that_of_one_text(folder: Path, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    call("translate", folder / "run", "--attention", seen, input="one\ntwo\nthree\n")
+    (seen / "attention-notes.txt").write_text("mine", encoding="utf-8")
+    call("translate", folder / "run", "--attention", seen, input="five\n")
+    kept = {"alignments.txt", "attention-00001.json", "attention-00001.png", "attention-notes.txt"}
+    assert {path.name for path in seen.iterdir()} == kept
+
+
+def test_evaluation_keeps_the_translations_that_it_measures(folder: Path, tmp_path: Path) -> None:
+    files = ("--source", folder / "train.en", "--target", folder / "train.de", "--json")
+    told = json.loads(call("evaluate", folder / "run", *files, "--output", tmp_path / "found").stdout)
+    lines = (tmp_path / "found").read_text(encoding="utf-8").splitlines()
+    assert lines == (folder / "train.de").read_text(encoding="utf-8").splitlines() and told["exact"] == 1.0
+    longer = call("evaluate", folder / "run", *files, "--length-penalty", "10", "--output", tmp_path / "longer")
+    assert json.loads(longer.stdout)["length_ratio"] > 1.0
+    refused = call("evaluate", folder / "run", *files, "--output", tmp_path / "no" / "found")
+    assert refused.exit_code == 1 and "cannot be written" in refused.stderr

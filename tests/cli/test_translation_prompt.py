@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,36 @@ def test_lines_at_the_prompt_are_counted(folder: Path) -> None:
 def test_a_file_has_no_prompt(folder: Path) -> None:
     result = CliRunner().invoke(app, ["translate", str(folder / "run")], input=TEXT)
     assert result.stderr == "" and len(result.stdout.splitlines()) == len(LINES)
+
+
+def test_the_prompt_has_keys_for_earlier_lines(folder: Path) -> None:
+    pytest.importorskip("readline")
+    pty = pytest.importorskip("pty")
+    expected = call("translate", folder / "run", text="one two three\n").strip()
+    command = [sys.executable, "-c", "from recurra.cli.main import main; main()", "translate", str(folder / "run")]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(command[0], command, {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"})
+    shown = b""
+
+    def wait_for(count: int) -> None:
+        nonlocal shown
+        while shown.count(expected.encode()) < count:
+            shown += os.read(terminal, 4096)
+
+    try:
+        os.write(terminal, b"one two three\n")
+        wait_for(1)
+        # The key for the line before, as a terminal sends it.
+        os.write(terminal, b"\x1b[A\n")
+        wait_for(2)
+        # Before the next line is read, the key does nothing.
+        for _ in range(300):
+            os.write(terminal, b"\x04")
+            time.sleep(0.1)
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+    finally:
+        os.close(terminal)
+    assert ended and os.waitstatus_to_exitcode(status) == 0

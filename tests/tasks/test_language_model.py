@@ -313,6 +313,21 @@ def test_damaged_weights_fall_back_to_checkpoints(run: Path, capsys) -> None:  #
         load_model(run)
 
 
+def test_a_damaged_best_checkpoint_costs_no_training_its_end(run: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    before = (run / "model.safetensors").read_bytes()
+    for name in ("tensors.safetensors", "state.json"):
+        path = run / "checkpoints" / "best" / name
+        os.truncate(path, path.stat().st_size - 8)
+    run_weights.write_best(run, {})
+    assert (run / "model.safetensors").read_bytes() == before
+    assert capsys.readouterr().err == f"{run}: checkpoints/best is damaged; model.safetensors stays as it is.\n"
+    load_model(run)
+    assert capsys.readouterr().err == ""
+    (run / "model.safetensors").unlink()
+    with pytest.raises(RunError, match="no checkpoint is whole"):
+        run_weights.write_best(run, {})
+
+
 def test_what_is_no_run_or_no_longer_whole(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such run directory"):
         load_model(tmp_path / "gone")

@@ -663,3 +663,30 @@ def test_runs_of_other_kinds_are_told_apart(run: Path, tmp_path: Path) -> None:
         Translator.from_runs([run, tmp_path / "other"])
     with pytest.raises(RunError, match="no run directory was named"):
         Translator.from_runs([])
+
+
+def test_sentences_come_from_anywhere_one_after_another(translator: Translator, tmp_path: Path) -> None:
+    sources, targets = sentences(4, 3)
+    expected = translator.translate(sources, beam=1)
+    assert [each.best for each in translator.translate((one for one in sources), beam=1)] == [e.best for e in expected]
+    (tmp_path / "lines").write_text("".join(f"{line}\n" for line in sources), encoding="utf-8")
+    with open(tmp_path / "lines", encoding="utf-8") as file:
+        assert [each.best for each in translator.translate(file, beam=1)] == [each.best for each in expected]
+    assert translator.score(iter(sources), iter(targets)) == translator.score(sources, targets)
+    for wrong in ({"banned": "Hund"}, {"required": "Hund"}):
+        with pytest.raises(TypeError, match="takes a list of texts"):
+            translator.translate(sources, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="text 1 is of type NoneType, not a string"):
+        translator.translate(["the cat", None])  # type: ignore[list-item]
+
+
+def test_several_runs_are_loaded_together(run: Path, tmp_path: Path) -> None:
+    together = recurra.load([run, str(run)], device="cpu")
+    assert isinstance(together, Translator) and len(together.models) == 2
+    with pytest.raises(RunError, match="no run directory was named"):
+        recurra.load([])
+    with pytest.raises(ConfigError, match="average must be 0 or more, not -1"):
+        recurra.load(run, average=-1)
+    (tmp_path / "text").write_text("the cat\n", encoding="utf-8")
+    with pytest.raises(RunError, match="is a file, not a run directory"):
+        recurra.load(tmp_path / "text")

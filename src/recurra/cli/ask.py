@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -100,6 +101,25 @@ def evaluate(
             "--beam", min=1, help="Translation: hypotheses kept (default: decoding.beam).", show_default=False
         ),
     ] = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--length-penalty",
+            min=0.0,
+            max=10.0,
+            help="Translation: higher favours longer ones (default: decoding.length_penalty).",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="FILE",
+            help="Translation: write the translations here, one a line (default: nowhere).",
+            show_default=False,
+        ),
+    ] = None,
     average: Average = 0,
     beside: Beside = None,
     device: Device = "auto",
@@ -114,11 +134,13 @@ def evaluate(
     predictor = _load_any(directory, device, average, beside or [])
     if predictor.config.task == "translation":
         with _bar("translating") as progress:
-            pairs.evaluate(predictor, data or [], source, target, beam, progress, as_json)
+            search = {"beam": beam, "length_penalty": length_penalty, "output": output}
+            pairs.evaluate(predictor, data or [], source, target, search, progress, as_json)
         return
-    if source or target or beam:
+    if source or target or beam or length_penalty is not None or output:
         raise UsageError(
-            "--source, --target and --beam are for translation, and this run is a language model; use --data."
+            "--source, --target, --beam, --length-penalty and --output are for translation, and this run is a language "
+            "model; use --data."
         )
     if not data:
         raise UsageError("Missing option '--data': name the text to evaluate on.")

@@ -96,7 +96,13 @@ class CommandGroup(TyperGroup):
             raise typer.Exit(FAILED) from error
         except RecurraError as error:
             raise _fail(str(error), error) from error
+        except OSError as error:
+            if error.filename is None:
+                _discard_stdout()
+            raise _fail(f"{error.filename or 'standard output'}: {error.strerror or error}.", error) from error
         except Exception as error:
+            if _wants_memory(error):
+                raise _fail("there is not enough memory for this; lower the sizes of model or batch.", error) from error
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             raise _fail(
                 f"internal error ({what}); please report it, with what RECURRA_TRACEBACK=1 shows.", error
@@ -114,6 +120,10 @@ class CommandGroup(TyperGroup):
     ) -> Any:
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        # Streams that were closed before the start are None.
+        sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
+        sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         # A terminal that cannot show a character gets an escape, not a traceback.
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
@@ -134,6 +144,11 @@ def _fail(text: str, error: BaseException | None = None) -> typer.Exit:
         traceback.print_exception(error)
     message(f"recurra: {text}")
     return typer.Exit(USAGE if isinstance(error, ConfigError) else FAILED)
+
+
+def _wants_memory(error: Exception) -> bool:
+    # Of the CPU torch raises a RuntimeError like any other, with the allocator's words.
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def _explain_usage(error: Any) -> str:

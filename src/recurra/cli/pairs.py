@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .frame import UsageError, message
 from .output import measured, print_json, print_pairs, print_table
@@ -23,7 +23,7 @@ def evaluate(
     data: Sequence[str],
     source: str | None,
     target: str | None,
-    beam: int | None,
+    search: Mapping[str, Any],
     progress: Progress,
     as_json: bool,
 ) -> None:
@@ -31,7 +31,7 @@ def evaluate(
     if len(data) > 1:
         raise UsageError("--data: translation takes one file of pairs.")
     _require(source, target, data[0] if data else None)
-    result = translator.evaluate(source, target, data[0] if data else None, beam=beam, progress=progress)
+    result = translator.evaluate(source, target, data[0] if data else None, progress=progress, **search)
     if as_json:
         print_json(result)
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +25,7 @@ __all__ = ["translate"]
 
 # Lines that are read before the first is answered: sorted by length they keep the beams full. Their answers stay until
 # they are printed, and the attention over long lines is large, so their characters are bounded too.
-_LINES = 2048
+_LINES = 512
 _CHARACTERS = 1 << 17
 
 
@@ -43,12 +44,15 @@ def translate(
             "--beam", min=1, help="Hypotheses kept; 1 is greedy (default: decoding.beam).", show_default=False
         ),
     ] = None,
-    n_best: Annotated[int, typer.Option("--n-best", min=1, help="Translations of each line.")] = 1,
+    n_best: Annotated[
+        int, typer.Option("--n-best", min=1, help="Translations of each line; widens the configured beam to as many.")
+    ] = 1,
     length_penalty: Annotated[
         float | None,
         typer.Option(
             "--length-penalty",
             min=0.0,
+            max=10.0,
             help="Higher favours longer translations (default: decoding.length_penalty).",
             show_default=False,
         ),
@@ -190,20 +194,37 @@ def translate(
         if not translator.attends:
             raise UsageError("--attention: a model with model.attention none has no attention to show; leave it out.")
         _make_folder(attention)
-    session = _Session(translator, options, n_best, attention, as_json)
-    if sys.stdin.isatty():
+    typed = sys.stdin.isatty()
+    if typed:
         message("Type a sentence to translate; end with Ctrl-D.")
     waiting: list[str] = []
     characters = 0
-    for line in _input_lines():
-        if line is not None:
-            waiting.append(line)
-            characters += len(line)
-        if waiting and (line is None or len(waiting) == _LINES or characters > _CHARACTERS):
+    with _counter(not typed) as progress:
+        session = _Session(translator, options, n_best, attention, as_json, progress)
+        for line in _typed_lines() if typed and sys.stdout.isatty() else _input_lines():
+            if line is not None:
+                waiting.append(line)
+                characters += len(line)
+            if waiting and (line is None or len(waiting) == _LINES or characters > _CHARACTERS):
+                session.answer(waiting)
+                waiting, characters = [], 0
+        if waiting:
             session.answer(waiting)
-            waiting, characters = [], 0
-    if waiting:
-        session.answer(waiting)
+
+
+@contextmanager
+def _counter(wanted: bool) -> Iterator[Callable[[int], None]]:
+    """The number of lines that are done on stderr, if someone is watching there and sees no answers."""
+    if not wanted or not sys.stderr.isatty() or sys.stdout.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    columns = (TextColumn("translating, {task.completed:,.0f} lines done"),)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda done: bar.update(task, completed=done)
 
 
 @dataclass
@@ -215,10 +236,15 @@ class _Session:
     n_best: int
     attention: Path | None
     as_json: bool
+    progress: Callable[[int], None]
     lines: int = 0
 
     def answer(self, lines: list[str]) -> None:
-        for translation in self.translator.translate(lines, first=self.lines, **self.options):
+        before = self.lines
+        translations = self.translator.translate(
+            lines, first=before, progress=lambda done, total: self.progress(before + done), **self.options
+        )
+        for translation in translations:
             self.lines += 1
             if translation.cut_at is not None:
                 message(
@@ -267,6 +293,17 @@ class _Session:
 def _shown(text: str) -> str:
     # Escape sequences that a model picked up from its data must not reach a terminal; a file gets what was written.
     return visible(text) if sys.stdout.isatty() else text
+
+
+def _typed_lines() -> Iterator[str | None]:
+    """Lines that are typed, with the keys for editing and for earlier lines where Python has readline."""
+    with suppress(ImportError):
+        import readline  # noqa: F401
+    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
+    with suppress(EOFError):
+        while True:
+            yield input()
+            yield None
 
 
 def _input_lines() -> Iterator[str | None]:
@@ -318,6 +355,10 @@ def _more_is_there(file: int) -> bool:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # What was shown of another text would be taken for this one's.
+        for old in folder.glob("attention-[0-9]*.*"):
+            if old.suffix in (".png", ".json"):
+                old.unlink()
         (folder / "alignments.txt").write_text("")
     except OSError as error:
         raise UsageError(f"--attention {folder}: cannot be written ({error.strerror}); name another folder.") from error

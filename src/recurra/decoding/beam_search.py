@@ -49,8 +49,9 @@ class BeamOptions:
             raise ConfigError(f"beam must be at least 1, not {self.beam}.")
         if not 1 <= self.n_best <= self.beam:
             raise ConfigError(f"n_best must be from 1 to the beam's {self.beam}, not {self.n_best}.")
-        if not 0 <= self.length_penalty < math.inf or not 0 <= self.coverage_penalty < math.inf:
-            raise ConfigError("length_penalty and coverage_penalty must be 0 or more.")
+        # Above, powers of long outputs would leave what a float can hold.
+        if not 0 <= self.length_penalty <= 10 or not 0 <= self.coverage_penalty < math.inf:
+            raise ConfigError("length_penalty must be from 0 to 10 and coverage_penalty 0 or more.")
 
 
 class _Beams(NamedTuple):

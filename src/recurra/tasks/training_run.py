@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import RecurraError
 from ..training.checkpoint import has_checkpoint
 from ..training.logging import perplexity
 from ..training.loop import Trainer
@@ -75,7 +74,7 @@ def train_run(
         task = prepare(config, run_dir, processes)
         if start is not None:
             take_weights(task.model, start)
-    except RecurraError:
+    except Exception:
         # A run that could not begin must not stand in the way of the corrected command.
         if processes.is_main and not resume:
             discard_run(run_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,9 +73,12 @@ class Translator:
 
         Raises:
             RunError: if one is no run of a translation system, is damaged, or has other tokenizers than the first.
+            ConfigError: if `average` is negative, or one was written by a newer version.
         """
         if not directories:
             raise RunError("no run directory was named; name at least one.")
+        if average < 0:
+            raise ConfigError(f"average must be 0 or more, not {average}.")
         where = find_device(device, "--device")
         directories = [hub.fetch(directory) for directory in directories]
         loaded = [load_model(directory, average=average) for directory in directories]
@@ -95,7 +98,7 @@ class Translator:
 
     def translate(
         self,
-        sentences: Sequence[str],
+        sentences: Iterable[str],
         *,
         beam: int | None = None,
         n_best: int = 1,
@@ -105,8 +108,8 @@ class Translator:
         max_length: int | None = None,
         no_repeat: int = 0,
         prefix: str = "",
-        banned: Sequence[str] = (),
-        required: Sequence[str] = (),
+        banned: Iterable[str] = (),
+        required: Iterable[str] = (),
         sampling: SamplingOptions | None = None,
         seed: int = 0,
         first: int = 0,
@@ -139,9 +142,9 @@ class Translator:
 
         Raises:
             ConfigError: if a value is out of its range or the constraints cannot all be had.
-            TypeError: for one string in place of a list.
+            TypeError: for one string in place of several, or what is no string.
         """
-        _refuse_string(sentences)
+        sentences, banned, required = _texts(sentences), _texts(banned), _texts(required)
         decoding = self.config.decoding
         asked_beam = decoding.beam if beam is None else beam
         if asked_beam < 1 or n_best < 1:
@@ -209,7 +212,7 @@ class Translator:
         ]
 
     def score(
-        self, sources: Sequence[str], targets: Sequence[str], progress: Progress | None = None
+        self, sources: Iterable[str], targets: Iterable[str], progress: Progress | None = None
     ) -> list[PairScore]:
         """log P(target | source) of pairs.
 
@@ -222,7 +225,7 @@ class Translator:
         Raises:
             ConfigError: if there are not as many sources as targets.
         """
-        _refuse_string(sources, targets)
+        sources, targets = _texts(sources), _texts(targets)
         if len(sources) != len(targets):
             raise ConfigError(f"there are {len(sources)} sources but {len(targets)} targets; give as many of both.")
         pairs = [Pair(*each) for each in zip(sources, targets, strict=True)]
@@ -265,6 +268,7 @@ class Translator:
         target: str | None = None,
         pairs: str | None = None,
         *,
+        output: str | Path | None = None,
         progress: Progress | None = None,
         **search: Any,
     ) -> dict[str, Any]:
@@ -275,6 +279,7 @@ class Translator:
         Args:
             source, target: files of one sentence a line.
             pairs: a .tsv or .jsonl file, in their place.
+            output: file that the translations are written to, one a line; None: nowhere.
             progress: called with what is done and what there is in all.
             **search: as `translate` takes them.
 
@@ -285,11 +290,17 @@ class Translator:
 
         Raises:
             DataError: if the files cannot be used; see `recurra.data.parallel.read_pairs`.
+            RunError: if the translations cannot be written.
         """
         data = self.config.data
         read, dropped = read_pairs(source, target, pairs, columns=data.columns, keys=data.keys, empty=data.empty_lines)
         scores = self.score([pair.source for pair in read], [pair.target for pair in read])
         translations = self.translate([pair.source for pair in read], progress=progress, **search)
+        if output is not None:
+            try:
+                Path(output).write_text("".join(f"{each.best}\n" for each in translations), encoding="utf-8")
+            except OSError as error:
+                raise RunError(f"{output}: the translations cannot be written ({error.strerror}).") from error
         references = [self.target_tokenizer.reference(pair.target) for pair in read]
         tokens = sum(score.tokens for score in scores)
         loss = -math.fsum(score.log_probability for score in scores) / tokens
@@ -381,11 +392,14 @@ class Translator:
         return np.arange(read)
 
 
-def _refuse_string(*several: Sequence[str]) -> None:
-    if any(isinstance(each, str) for each in several):
-        raise TypeError(
-            "this takes a list of sentences, and one string would be taken letter by letter; put it in a list"
-        )
+def _texts(several: Iterable[str]) -> list[str]:
+    if isinstance(several, str):
+        raise TypeError("this takes a list of texts, and one string would be taken letter by letter; put it in a list")
+    texts = list(several)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {number} is of type {type(text).__name__}, not a string")
+    return texts
 
 
 def _one_line(text: str) -> str:

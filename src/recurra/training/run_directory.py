@@ -80,6 +80,8 @@ def read_run(run_dir: Path) -> Any:
         RunError: if the folder is missing or is no run.
         ConfigError: if its configuration is damaged or of a newer version.
     """
+    if run_dir.is_file():
+        raise RunError(f"{run_dir}: is a file, not a run directory; text to translate or score is read from `< FILE`.")
     if not run_dir.is_dir():
         raise RunError(f"{run_dir}: there is no such run directory; `recurra train` makes one.")
     if not (run_dir / CONFIG).is_file():

@@ -56,7 +56,14 @@ def write_best(run_dir: Path, metadata: dict[str, str]) -> None:
     Raises:
         RunError: if it cannot be written.
     """
-    best = load_checkpoint(run_dir / "checkpoints", ("best",))
+    try:
+        best = load_checkpoint(run_dir / "checkpoints", ("best",))
+    except RunError:
+        if not (run_dir / WEIGHTS).is_file():
+            raise
+        # What was written of it before is no worse, and the training that has just ended is not lost.
+        print(f"{run_dir}: checkpoints/best is damaged; {WEIGHTS} stays as it is.", file=sys.stderr, flush=True)
+        return
     if best is None:
         return
     state: dict[str, Any] = unpack(best.tensors, best.state)
