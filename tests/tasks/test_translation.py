@@ -37,6 +37,7 @@ from recurra.tasks.translator import Translator
 from recurra.training.checkpoint import load_checkpoint, unpack
 from recurra.training.logging import read_metrics
 from recurra.training.processes import Processes
+from recurra.training.run_directory import hold_run
 
 from .translations import config, sentences, write_pairs
 
@@ -690,3 +691,30 @@ def test_several_runs_are_loaded_together(run: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("the cat\n", encoding="utf-8")
     with pytest.raises(RunError, match="is a file, not a run directory"):
         recurra.load(tmp_path / "text")
+
+
+def test_one_training_at_a_time_is_at_work_in_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    settings = config(write_pairs(tmp_path, 40), training={"max_epochs": 1})
+    train(settings, tmp_path / "run")
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    longer = config(write_pairs(tmp_path, 40), training={"max_epochs": 2})
+    with hold_run(tmp_path / "run"), pytest.raises(RunError, match="another training is at work here"):
+        train(longer, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    assert train(longer, tmp_path / "run", resume=True).stopped_because == "max_epochs"
+
+
+def test_a_new_run_is_held_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fcntl")
+    refused: list[str] = []
+
+    def prepare(settings: Any, run_dir: Path, processes: Processes) -> Any:
+        with pytest.raises(RunError) as caught, hold_run(run_dir):
+            pass
+        refused.append(str(caught.value))
+        return prepare_task(settings, run_dir, processes)
+
+    monkeypatch.setattr("recurra.tasks.translation.prepare_task", prepare)
+    train(config(write_pairs(tmp_path, 40), training={"max_steps": 1}), tmp_path / "run")
+    assert refused and "another training" in refused[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from ..training.checkpoint import has_checkpoint
 from ..training.logging import perplexity
 from ..training.loop import Trainer
 from ..training.processes import Processes
-from ..training.run_directory import discard_run, open_run
+from ..training.run_directory import discard_run, hold_run, open_run
 from ..training.run_weights import write_best
 from ..training.task import Task
 from .own_cell import take_along
@@ -64,25 +65,31 @@ def train_run(
     start = None
     if config.training.start_from is not None and not (resume and has_checkpoint(run_dir / "checkpoints")):
         start = find_start(config)
-    if processes.is_main:
-        open_run(run_dir, config, resume=resume)
-        if cell_file is not None and not (run_dir / cell_file.name).exists():
-            shutil.copyfile(cell_file, run_dir / cell_file.name)
-    try:
-        if start is not None and processes.is_main:
-            take_tokenizers(start, run_dir)
-        task = prepare(config, run_dir, processes)
-        if start is not None:
-            take_weights(task.model, start)
-    except Exception:
-        # A run that could not begin must not stand in the way of the corrected command.
-        if processes.is_main and not resume:
-            discard_run(run_dir)
-        raise
-    outcome = Trainer(task, run_dir, config.training, config.logging, processes).run(resume=resume)
-    if processes.is_main:
-        write_best(run_dir, {"task": config.task, "cell": config.model.cell, **metadata(task)})
-    processes.wait()
+    with ExitStack() as held:
+        if processes.is_main:
+            # What is there is held before it is written to; what is not there yet can only be held afterwards.
+            held.enter_context(hold_run(run_dir))
+            known = run_dir.is_dir()
+            open_run(run_dir, config, resume=resume)
+            if not known:
+                held.enter_context(hold_run(run_dir))
+            if cell_file is not None and not (run_dir / cell_file.name).exists():
+                shutil.copyfile(cell_file, run_dir / cell_file.name)
+        try:
+            if start is not None and processes.is_main:
+                take_tokenizers(start, run_dir)
+            task = prepare(config, run_dir, processes)
+            if start is not None:
+                take_weights(task.model, start)
+        except Exception:
+            # A run that could not begin must not stand in the way of the corrected command.
+            if processes.is_main and not resume:
+                discard_run(run_dir)
+            raise
+        outcome = Trainer(task, run_dir, config.training, config.logging, processes).run(resume=resume)
+        if processes.is_main:
+            write_best(run_dir, {"task": config.task, "cell": config.model.cell, **metadata(task)})
+        processes.wait()
     return TrainingResult(
         outcome.best_loss,
         perplexity(outcome.best_loss),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig, load_config, save_config
 from ..errors import ConfigError, RunError
 
-__all__ = ["CONFIG", "METRICS", "WEIGHTS", "discard_run", "open_run", "read_run"]
+try:
+    import fcntl
+except ImportError:  # a system without such locks
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["CONFIG", "METRICS", "WEIGHTS", "discard_run", "hold_run", "open_run", "read_run"]
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -62,6 +69,29 @@ def open_run(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
         aside.replace(run_dir / CONFIG)
     except OSError as error:
         raise RunError(f"{run_dir}: cannot be written ({error.strerror or error}).") from error
+
+
+@contextmanager
+def hold_run(run_dir: Path) -> Iterator[None]:
+    """Keep every other training out of a folder; that of a process which dies is free at once.
+
+    Raises:
+        RunError: if another training is at work there.
+    """
+    if fcntl is None or not run_dir.is_dir():
+        yield
+        return
+    folder = os.open(run_dir, os.O_RDONLY)
+    try:
+        # Some file systems have no locks; what cannot be held is used as before.
+        with suppress(OSError):
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(f"{run_dir}: another training is at work here; wait for its end or stop it.") from error
+        yield
+    finally:
+        os.close(folder)
 
 
 def discard_run(run_dir: Path) -> None:
