@@ -718,3 +718,24 @@ def test_a_new_run_is_held_while_it_trains(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("recurra.tasks.translation.prepare_task", prepare)
     train(config(write_pairs(tmp_path, 40), training={"max_steps": 1}), tmp_path / "run")
     assert refused and "another training" in refused[0]
+
+
+def test_translations_by_bytes_are_whole_characters(tmp_path: Path) -> None:
+    files = write_pairs(tmp_path, 60)
+    for name in ("target", "valid_target"):
+        lines = Path(files[name]).read_text(encoding="utf-8").splitlines()
+        hangul = [
+            "".join(chr(0xAC00 + 37 * len(word) + 588 * (ord(word[0]) % 19)) for word in line.split()) for line in lines
+        ]
+        Path(files[name]).write_text("".join(f"{line}\n" for line in hangul), encoding="utf-8")
+    settings = config(files, tokenizer={"kind": "bpe", "vocab_size": 262}, training={"max_steps": 3})
+    train(settings, tmp_path / "run")
+    translator = Translator.from_runs([tmp_path / "run"], device="cpu")
+    drawn = translator.translate(
+        ["the cat sees"] * 8, sampling=SamplingOptions(temperature=2.0), n_best=4, max_length=40
+    )
+    texts = [text for each in drawn for text in each.alternatives]
+    ended = [text.text for text in texts if text.tokens < 40]
+    assert ended and any(not text.isascii() for text in ended) and not any("\ufffd" in text for text in ended)
+    # One that has to end may end inside a character, but is not broken before.
+    assert not any("\ufffd" in text.text[:-1] for text in texts)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config_translation import DecodingConfig
 from ..data.token_batches import PairBatch, group_by_length, pad
 from ..decoding.beam_search import BeamOptions, beam_search
+from ..decoding.characters import WholeCharacters
 from ..decoding.constraints import Constraints
 from ..decoding.greedy import write_outputs
 from ..decoding.hypothesis import Hypothesis, StepOutput
@@ -44,6 +45,7 @@ class SearchOptions:
         sampling: draw instead of searching; each source gives `beam.n_best` translations.
         seed: of the draws.
         batch_size: most sources translated side by side.
+        characters: keeps outputs to whole characters; None: nothing need be kept.
 
     Raises:
         ConfigError: if the batch size is out of its range.
@@ -53,6 +55,7 @@ class SearchOptions:
     sampling: SamplingOptions | None = None
     seed: int = 0
     batch_size: int = 32
+    characters: WholeCharacters | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -120,8 +123,9 @@ def _translate_batch(
     options: SearchOptions,
 ) -> list[list[Hypothesis]]:
     lengths = [len(sources[index]) + 1 for index in chosen]
-    state = _encode(models, [sources[index] for index in chosen], source_eos)
     own = [constraints[index] for index in chosen]
+    state = (*_encode(models, [sources[index] for index in chosen], source_eos), _spelling(own))
+    step = _step_of(models, options.characters)
     beam = options.beam
     # What is required has to be steered to, which only a search does.
     if options.sampling is not None or (beam.beam == 1 and not any(each.required for each in own)):
@@ -132,7 +136,7 @@ def _translate_batch(
             seeds = [mix_seed(options.seed, numbers[index]) for index in chosen]
             generators = [generator for seed in seeds for generator in sample_generators(seed, count)]
         flat = write_outputs(
-            _step_of(models),
+            step,
             select_rows(state, repeated) if count > 1 else state,
             target_eos,
             [own[row] for row in repeated.tolist()],
@@ -145,7 +149,7 @@ def _translate_batch(
         each = [[one for one in flat[at : at + count] if one is not None] for at in range(0, len(flat), count)]
         return [sorted(written, key=lambda one: -one.score) for written in each]
     selection = _Selection(len(chosen))
-    return beam_search(_step_of(models), state, target_eos, beam, own, lengths, selection)
+    return beam_search(step, state, target_eos, beam, own, lengths, selection)
 
 
 class _Selection:
@@ -164,7 +168,8 @@ class _Selection:
         chosen = self._sources[rows]
         same = torch.equal(chosen, self._sources)
         self._sources = chosen
-        return tuple(self._select(state, rows, same) for state in states)
+        *models, spelling = states
+        return *(self._select(state, rows, same) for state in models), select_rows(spelling, rows)
 
     def _select(self, state: DecoderState, rows: Tensor, same: bool) -> DecoderState:
         if not same:
@@ -182,17 +187,31 @@ def _encode(models: Sequence[EncoderDecoder], sources: Sequence[Ids], source_eos
     return tuple(model.encode(tokens.to(model.output_bias.device), lengths) for model in models)
 
 
-def _step_of(models: Sequence[EncoderDecoder]) -> Callable[[Tensor, State], StepOutput]:
+def _spelling(constraints: Sequence[Constraints]) -> Tensor:
+    """(1, B, 2): where each output stands in a character, and the tokens that may be written before it must end."""
+    return torch.tensor([[[0, each.max_length + 1] for each in constraints]])
+
+
+def _step_of(
+    models: Sequence[EncoderDecoder], characters: WholeCharacters | None
+) -> Callable[[Tensor, State], StepOutput]:
     def step(tokens: Tensor, states: State) -> StepOutput:
+        *own, spelling = states
         outputs = [
             model.step(tokens.unsqueeze(0).to(model.output_bias.device), state)
-            for model, state in zip(models, states, strict=True)
+            for model, state in zip(models, own, strict=True)
         ]
         each = [output.logits[0].float().log_softmax(-1) for output in outputs]
         together = each[0] if len(models) == 1 else torch.stack(each).logsumexp(0) - math.log(len(models))
         weights = [output.weights[0] for output in outputs if output.weights is not None]
         attended = None if not weights else weights[0] if len(weights) == 1 else torch.stack(weights).mean(0)
-        return StepOutput(together, tuple(output.state for output in outputs), attended)
+        if characters is not None:
+            places, left = spelling[0].unbind(-1)
+            places, left = characters.following[places, tokens].long(), left - 1
+            together = together.cpu()
+            characters.apply(together, places, left == 0)
+            spelling = torch.stack([places, left], dim=-1).unsqueeze(0)
+        return StepOutput(together, (*(output.state for output in outputs), spelling), attended)
 
     return step
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from ..data.parallel import Pair, ParallelCorpus, read_pairs
 from ..data.sentences import SentenceTokenizer
 from ..data.token_batches import collate, group_by_length
 from ..decoding.beam_search import BeamOptions
+from ..decoding.characters import WholeCharacters
 from ..decoding.constraints import Constraints, WordJoints
 from ..decoding.hypothesis import Hypothesis
 from ..decoding.sampling import SamplingOptions
@@ -161,6 +163,7 @@ class Translator:
             sampling,
             seed,
             decoding.batch_size if batch_size is None else batch_size,
+            self._characters,
         )
         encoded = [self.source_tokenizer.encode(sentence) for sentence in sentences]
         limit = decoding.max_source_length
@@ -335,6 +338,12 @@ class Translator:
         """
         tokenizers = named_tokenizers(self.source_tokenizer, self.target_tokenizer)
         return hub.push(repo_id, self.config, tokenizers, self._only_model(), self.directory, **options)
+
+    @cached_property
+    def _characters(self) -> WholeCharacters | None:
+        target = self.target_tokenizer
+        table = WholeCharacters([target.tokenizer.token_bytes(t) for t in range(target.vocab_size)], target.eos_id)
+        return table if table.needed else None
 
     def _only_model(self) -> EncoderDecoder:
         if len(self.models) > 1:
