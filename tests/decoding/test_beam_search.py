@@ -144,21 +144,23 @@ def test_who_else_is_searched_for_changes_nothing() -> None:
     assert beam_search(model.step, model.state([0]), EOS, options, []) == []
 
 
-# Tokens as text: 3 goes on with the word of 1 or 3 before it, and not with the full stop of 2.
-TEXTS = {1: " a", 2: " .", 3: "c"}
-JOINTS = WordJoints(frozenset({3}), frozenset({1, 3}), V)
+# 3 goes on with the word of 1 or 3 before it, and not with the full stop of 2.
+JOINTS = WordJoints(frozenset({3}), frozenset({1, 3}), (b"", b" a", b" .", b"c"))
+# 1 is a word that 2 and 3 spell as well.
+SPELLINGS = WordJoints(frozenset({3}), frozenset({1, 2, 3}), (b"", b" ac", b" a", b"c"))
 
 
 def permitted(tokens: Sequence[int], constraint: Constraints) -> bool:
     """The constraints read again, on a whole output."""
     row = tuple(tokens)
-    text = "".join(TEXTS[token] for token in row)
 
     def holds(sequence: tuple[int, ...]) -> bool:
         if constraint.joints is not None:
-            word = re.escape("".join(TEXTS[token] for token in sequence))
+            text, word = (
+                b"".join(constraint.joints.texts[token] for token in each).decode() for each in (row, sequence)
+            )
             before = r"(?<!\w)" if word[0] == "c" else ""
-            return re.search(before + word + r"(?!(?<=\w)\w)", text) is not None
+            return re.search(before + re.escape(word) + r"(?!(?<=\w)\w)", text) is not None
         return any(row[i : i + len(sequence)] == sequence for i in range(len(row)))
 
     runs = [row[i : i + constraint.no_repeat] for i in range(len(row) - constraint.no_repeat + 1)]
@@ -194,6 +196,7 @@ CONSTRAINTS = [
             {"banned": ((1,),), "prefix": (1,)},
         )
     ),
+    *(Constraints(4, joints=SPELLINGS, banned=words) for words in (((1,),), ((1, 2),), ((2, 3, 3),), ((1, 1), (2,)))),
 ]
 
 

@@ -24,28 +24,42 @@ _NEW, _ON = -1, -2
 class WordJoints:
     """Where two tokens belong to one word, as a subword without a space does to the one before it.
 
-    With them a token sequence stands for whole words: it counts only where it is not a part of longer ones.
+    With them a token sequence stands for whole words: it counts only where it is not a part of longer ones, and a
+    banned one is banned in whatever tokens it is spelt.
 
     Attributes:
         begins: the tokens that go on with a word that the token before them ends in.
         ends: the tokens that end in a word, and not in a space or a symbol.
-        vocab_size: of all tokens.
+        texts: what each token adds to the text.
     """
 
     begins: frozenset[int]
     ends: frozenset[int]
-    vocab_size: int
+    texts: tuple[bytes, ...]
 
     @cached_property
     def begins_mask(self) -> Tensor:
         """Bool (V,), true for `begins`."""
-        mask = torch.zeros(self.vocab_size, dtype=torch.bool)
+        mask = torch.zeros(len(self.texts), dtype=torch.bool)
         mask[list(self.begins)] = True
         return mask
 
     def join(self, left: int, right: int) -> bool:
         """Whether `right` goes on with a word of `left`."""
         return left in self.ends and (right == _ON or right in self.begins)
+
+    def ends_with(self, row: Tokens, words: Tokens) -> bool:
+        """Whether the text of `row` ends with that of `words`, the first of them being whole."""
+        wanted = b"".join(self.texts[token] for token in words).lstrip(b" ")
+        text = b""
+        for place in range(len(row) - 1, -1, -1):
+            text = self.texts[row[place]] + text
+            bare = text.lstrip(b" ")
+            if len(bare) > len(wanted):
+                return False
+            if bare == wanted and _begins_a_word(row, place, self):
+                return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -142,7 +156,7 @@ class Constraints:
         row, joints = tuple(tokens), self.joints
         for banned in self.banned:
             if joints is not None and banned[-1] in joints.ends:
-                if row[-len(banned) :] == banned and _begins_a_word(row, len(row) - len(banned), joints):
+                if joints.ends_with(row, banned):
                     # Only what makes a longer word of it may follow.
                     log_probabilities.masked_fill_(~joints.begins_mask.to(log_probabilities.device), -math.inf)
                 continue

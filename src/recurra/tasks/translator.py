@@ -133,9 +133,10 @@ class Translator:
                 and 10 more, or what the other constraints need.
             no_repeat: no run of so many tokens occurs twice; 0: any may.
             prefix: what every translation begins with.
-            banned: words that no translation holds: whole ones, as the tokens that the tokenizer makes of them. A beam
-                of 1 may grow such a word into a longer one.
-            required: words that every translation holds, in any order, as these tokens; not for sampling.
+            banned: words that no translation holds: whole ones, in whatever tokens they are spelt. A beam of 1 may grow
+                such a word into a longer one.
+            required: words that every translation holds, in any order, as the tokens that the tokenizer makes of them;
+                not for sampling.
             sampling: draw translations instead of searching.
             seed: of the draws; a sentence's depend on the seed and the sentence's number alone.
             first: number of the first sentence, for text that is translated in several calls.
@@ -178,7 +179,7 @@ class Translator:
         target = self.target_tokenizer
         joints = None
         if banned_tokens or required_tokens:
-            joints = WordJoints(*target.joints, target.vocab_size)
+            joints = WordJoints(*target.joints, self._token_bytes)
         # A limit that was only derived from a short source gives way to what was asked for.
         needed = max(min_length, Constraints(sys.maxsize, 0, begun, (), required_tokens, 0, joints).needed)
         constraints = [
@@ -340,9 +341,13 @@ class Translator:
         return hub.push(repo_id, self.config, tokenizers, self._only_model(), self.directory, **options)
 
     @cached_property
-    def _characters(self) -> WholeCharacters | None:
+    def _token_bytes(self) -> tuple[bytes, ...]:
         target = self.target_tokenizer
-        table = WholeCharacters([target.tokenizer.token_bytes(t) for t in range(target.vocab_size)], target.eos_id)
+        return tuple(target.tokenizer.token_bytes(token) for token in range(target.vocab_size))
+
+    @cached_property
+    def _characters(self) -> WholeCharacters | None:
+        table = WholeCharacters(self._token_bytes, self.target_tokenizer.eos_id)
         return table if table.needed else None
 
     def _only_model(self) -> EncoderDecoder:
