@@ -131,11 +131,11 @@ def main() -> None:
             f"| {each['attention']} | {each['seed']} | {values} | {each['length_ratio']:.3f} | {each['minutes']:.0f} | "
             f"{each['weights']:,} |"
         )
-    for kind, chosen in (("with attention", found[: len(options.run)]), ("without", found[len(options.run) :])):
-        if len(chosen) > 1:
-            scores = [each["bleu_tokenized"] for each in chosen]
+    for kind in dict.fromkeys(each["attention"] for each in found):
+        scores = [each["bleu_tokenized"] for each in found if each["attention"] == kind]
+        if len(scores) > 1:
             mean, deviation = statistics.mean(scores), statistics.stdev(scores)
-            lines += ["", f"Tokenised BLEU of the seeds {kind}: {mean:.2f} +- {deviation:.2f}."]
+            lines += ["", f"Tokenised BLEU of the seeds, attention {kind}: {mean:.2f} +- {deviation:.2f}."]
     lines += ["", "![BLEU by source length](bleu_by_length.png)", "", "![Learning curve](learning_curve.png)", ""]
     if (folder / "attention.png").is_file():
         lines += [f"Attention over `{options.sentence}`:", "", "![Attention](attention.png)", ""]
