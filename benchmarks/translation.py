@@ -30,7 +30,6 @@ from recurra.config import load_config
 from recurra.data.token_batches import IGNORED, PairBatch
 from recurra.layers.regularize import locked_mask
 from recurra.models.encoder_decoder import EncoderDecoder
-from recurra.models.loss import smoothed_cross_entropy
 
 CONFIG = Path(__file__).parents[1] / "configs" / "translation.yaml"
 VOCABULARY = 5000
@@ -101,8 +100,7 @@ def batch(seed: int) -> PairBatch:
 
 
 def loss_of(model: EncoderDecoder, each: PairBatch, smoothing: float) -> Tensor:
-    logits = model(each.source, each.lengths, each.before).logits.flatten(0, 1)
-    return smoothed_cross_entropy(logits.float(), each.target.flatten(), smoothing, IGNORED)[0]
+    return model(each.source, each.lengths, each.before, each.target, smoothing).objective
 
 
 def stepper(model: nn.Module, loss: Callable[[PairBatch], Tensor], bf16: bool = False) -> Callable[[PairBatch], None]:

@@ -356,6 +356,23 @@ def test_smoothed_cross_entropy_is_torchs(smoothing: float) -> None:
     assert nothing.item() == 0 and not torch.autograd.grad(nothing, logits)[0].any()
 
 
+@pytest.mark.parametrize("options", [{}, {"tied": "none"}, {"copy_source": True}], ids=str)
+def test_the_loss_is_that_of_the_logits(options: dict[str, Any]) -> None:
+    network = model(**options)
+    wanted = TARGET.roll(-1, 0).clone()
+    wanted[2:, 1] = wanted[1:, 2] = -100
+    output, losses = network(SOURCE, LENGTHS, TARGET), network(SOURCE, LENGTHS, TARGET, wanted, 0.2)
+    right = {"input": output.logits.float().double().flatten(0, 1), "target": wanted.flatten()}
+    expected = F.cross_entropy(**right, label_smoothing=0.2)
+    torch.testing.assert_close(losses.nats.double(), F.cross_entropy(**right), rtol=1e-5, atol=0)
+    torch.testing.assert_close(losses.objective.double(), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(losses.weights, output.weights)
+    parameters = list(network.parameters())
+    found, gradients = (torch.autograd.grad(each, parameters) for each in (losses.objective, expected))
+    for one, other in zip(found, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_a_fixed_context_is_normalised_and_dropped_as_annotations_are() -> None:
     network = model(attention="none", layer_norm=True)
     with torch.no_grad():

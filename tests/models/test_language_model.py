@@ -47,6 +47,21 @@ def test_is_embedding_lstm_and_linear(tied: bool) -> None:
     assert logits.shape == (T, B, V)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_loss_is_that_of_the_logits(tied: bool) -> None:
+    ours = model(tied=tied, embedding_size=None if tied else 5)
+    output = ours(tokens())
+    losses = ours(tokens(), None, tokens(1))
+    expected = nn.functional.cross_entropy(output.logits.flatten(0, 1), tokens(1).flatten())
+    torch.testing.assert_close(losses.nats, expected)
+    assert torch.equal(losses.dropped, output.dropped) and torch.equal(losses.raw, output.raw)
+    assert all(torch.equal(one, other) for one, other in zip(flat(losses.hx), flat(output.hx), strict=True))
+    parameters = list(ours.parameters())
+    found, gradients = (torch.autograd.grad(each, parameters) for each in (losses.nats, expected))
+    for one, other in zip(found, gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_tying_shares_one_matrix() -> None:
     count = {tied: sum(p.numel() for p in model(tied=tied).parameters()) for tied in (True, False)}
     assert count[False] - count[True] == V * 8

@@ -73,9 +73,9 @@ class Recording(nn.Module):
         self.model = model
         self.before: list[Tensor] = []
 
-    def forward(self, source: Tensor, lengths: Tensor, before: Tensor) -> Any:
+    def forward(self, source: Tensor, lengths: Tensor, before: Tensor, *wanted: Any) -> Any:
         self.before.append(before)
-        return self.model(source, lengths, before)
+        return self.model(source, lengths, before, *wanted)
 
 
 def with_constant_words(task: TranslationTask, shares: dict[int, float]) -> None:

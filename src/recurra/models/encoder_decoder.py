@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,10 @@ from ..config_translation import TranslationModelConfig
 from ..layers.regularize import locked_mask
 from .decoder import DecoderOutput, DecoderState, make_decoder
 from .encoder import Encoder, locked
+from .loss import smoothed_cross_entropy
+from .projected_loss import projected_cross_entropy
 
-__all__ = ["EncoderDecoder", "EncoderDecoderOutput"]
+__all__ = ["EncoderDecoder", "EncoderDecoderOutput", "TeacherForcing"]
 
 # Numbers that the largest tensor of a chunk of steps may hold, 64 MiB in float32.
 _MOST_NUMBERS = 1 << 24
@@ -29,6 +31,14 @@ class EncoderDecoderOutput(NamedTuple):
     logits: Tensor
     weights: Tensor | None
     state: DecoderState
+
+
+class TeacherForcing(NamedTuple):
+    """Losses of a batch of pairs, scalars: `objective` with label smoothing, `nats` without; attention as above."""
+
+    objective: Tensor
+    nats: Tensor
+    weights: Tensor | None
 
 
 class EncoderDecoder(nn.Module):
@@ -79,15 +89,38 @@ class EncoderDecoder(nn.Module):
                 nn.init.normal_(module.weight, std=deviation)
         nn.init.zeros_(self.output_bias)
 
-    def forward(self, source: Tensor, lengths: Tensor, target: Tensor) -> EncoderDecoderOutput:
+    @overload
+    def forward(self, source: Tensor, lengths: Tensor, target: Tensor) -> EncoderDecoderOutput: ...
+
+    @overload
+    def forward(
+        self, source: Tensor, lengths: Tensor, target: Tensor, wanted: Tensor, smoothing: float = 0.0
+    ) -> TeacherForcing: ...
+
+    def forward(
+        self, source: Tensor, lengths: Tensor, target: Tensor, wanted: Tensor | None = None, smoothing: float = 0.0
+    ) -> EncoderDecoderOutput | TeacherForcing:
         """Predict the token after each of `target`, the source being known (teacher forcing).
 
         Args:
             source: (S, B) int64; what lies beyond a length is not looked at.
             lengths: (B,) int64 on the CPU, of the sources.
             target: (T, B) int64, what stands before each token that is to be predicted.
+            wanted: (T, B) int64, the tokens to be predicted, -100 where none is; their loss is then given in place of
+                logits, of which a few rows at a time are made.
+            smoothing: share of the loss that is spread over the vocabulary (Szegedy et al. 2016).
         """
-        return self.step(target, self.encode(source, lengths))
+        state = self.encode(source, lengths)
+        if wanted is None:
+            return self.step(target, state)
+        features, output = self._features(target, state)
+        aims = wanted.flatten()
+        if self.copy_gate is None:
+            losses = projected_cross_entropy(features.flatten(0, 1), self._matrix, self.output_bias, aims, smoothing)
+        else:
+            logits = self._logits(features, output)
+            losses = smoothed_cross_entropy(logits.flatten(0, 1).float(), aims, smoothing, -100)
+        return TeacherForcing(*losses, output.weights)
 
     def chunks(
         self, source: Tensor, lengths: Tensor, target: Tensor, most: int = _MOST_NUMBERS
@@ -128,13 +161,21 @@ class EncoderDecoder(nn.Module):
 
     def step(self, tokens: Tensor, state: DecoderState) -> EncoderDecoderOutput:
         """Go on by T tokens (T, B) from a state."""
+        features, output = self._features(tokens, state)
+        return EncoderDecoderOutput(self._logits(features, output), output.weights, output.state)
+
+    @property
+    def _matrix(self) -> Tensor:
+        return self.target_embedding.weight if self.output is None else self.output.weight
+
+    def _features(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderOutput]:
+        """What the output layer reads, (T, B, E), and what else the decoder gave."""
         output = self.decoder(self._embed(self.target_embedding, tokens), state)
-        features = locked(output.features, self.config.output_dropout, self.training)
-        weight = self.target_embedding.weight if self.output is None else self.output.weight
-        logits = F.linear(features, weight, self.output_bias)
-        if self.copy_gate is not None:
-            logits = self._with_copies(logits, features, output)
-        return EncoderDecoderOutput(logits, output.weights, output.state)
+        return locked(output.features, self.config.output_dropout, self.training), output
+
+    def _logits(self, features: Tensor, output: DecoderOutput) -> Tensor:
+        logits = F.linear(features, self._matrix, self.output_bias)
+        return logits if self.copy_gate is None else self._with_copies(logits, features, output)
 
     def _with_copies(self, logits: Tensor, features: Tensor, output: DecoderOutput) -> Tensor:
         """log(g P(y) + (1 - g) sum of the weights of the source tokens that are y) (See et al. 2017, equation 9).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,24 @@ from ..config import ModelConfig
 from ..errors import ConfigError
 from ..layers import Recurrent
 from ..layers.regularize import locked_mask
+from .projected_loss import projected_cross_entropy
 
-__all__ = ["LanguageModel", "LanguageModelOutput", "detach_state"]
+__all__ = ["LanguageModel", "LanguageModelLoss", "LanguageModelOutput", "detach_state"]
 
 
 class LanguageModelOutput(NamedTuple):
     """What a forward pass gives; `raw` and `dropped` are the last layer before and after output dropout, (T, B, H)."""
 
     logits: Tensor
+    hx: Any
+    raw: Tensor
+    dropped: Tensor
+
+
+class LanguageModelLoss(NamedTuple):
+    """What a forward pass gives that is told the right tokens: the mean nats a token in place of logits."""
+
+    nats: Tensor
     hx: Any
     raw: Tensor
     dropped: Tensor
@@ -67,19 +77,31 @@ class LanguageModel(nn.Module):
             nn.init.normal_(self.output.weight, std=0.5)
         nn.init.zeros_(self.output_bias)
 
-    def forward(self, tokens: Tensor, hx: Any = None) -> LanguageModelOutput:
+    @overload
+    def forward(self, tokens: Tensor, hx: Any = None) -> LanguageModelOutput: ...
+
+    @overload
+    def forward(self, tokens: Tensor, hx: Any, wanted: Tensor) -> LanguageModelLoss: ...
+
+    def forward(
+        self, tokens: Tensor, hx: Any = None, wanted: Tensor | None = None
+    ) -> LanguageModelOutput | LanguageModelLoss:
         """Predict the token after each of `tokens`.
 
         Args:
             tokens: (T, B) int64.
             hx: the state before the first step, in the form that `hx` of an earlier call had; None: the initial state.
+            wanted: (T, B) int64, the tokens that follow; logits are then made a few rows at a time for their loss.
 
         Returns:
-            Logits (T, B, V), the state after the last step, and the last layer's output.
+            Logits (T, B, V) or the loss, the state after the last step, and the last layer's output.
         """
         raw, hx = self.recurrent(self._embed(tokens), hx)
         dropped = self._drop_output(raw)
         weight = self.embedding.weight if self.output is None else self.output.weight
+        if wanted is not None:
+            nats, _ = projected_cross_entropy(dropped.flatten(0, 1), weight, self.output_bias, wanted.flatten())
+            return LanguageModelLoss(nats, hx, raw, dropped)
         return LanguageModelOutput(F.linear(dropped, weight, self.output_bias), hx, raw, dropped)
 
     def _embed(self, tokens: Tensor) -> Tensor:

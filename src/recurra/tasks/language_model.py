@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..config import Config
 from ..data.batching import StreamBatches
@@ -97,9 +96,8 @@ class LanguageModelTask:
     def loss(self, model: nn.Module, batch: TokenBatch) -> Loss:
         if batch.starts_epoch:
             self._hx = None
-        logits, hx, raw, dropped = model(batch.input, self._hx)
+        nats, hx, raw, dropped = model(batch.input, self._hx, batch.target)
         self._hx = detach_state(hx)
-        nats = F.cross_entropy(logits.flatten(0, 1), batch.target.flatten())
         training = self.config.training
         objective = nats
         if training.ar:

@@ -16,7 +16,6 @@ from ..data.parallel import Pair, ParallelCorpus
 from ..data.sentences import SentenceTokenizer
 from ..data.token_batches import IGNORED, PairBatch, TokenBatches, collate, group_by_length
 from ..models.encoder_decoder import EncoderDecoder
-from ..models.loss import smoothed_cross_entropy
 from ..training.processes import Processes
 from ..training.randomness import seed_everything
 from ..training.task import Evaluation, Loss, Task
@@ -88,10 +87,7 @@ class TranslationTask:
         """Cross entropy with label smoothing, and what coverage adds to it; reported without either."""
         training = self.config.training
         before = self._scheduled(batch)
-        logits, weights, _ = model(batch.source, batch.lengths, before)
-        objective, nats = smoothed_cross_entropy(
-            logits.flatten(0, 1).float(), batch.target.flatten(), training.label_smoothing, IGNORED
-        )
+        objective, nats, weights = model(batch.source, batch.lengths, before, batch.target, training.label_smoothing)
         if training.coverage_loss and weights is not None:
             objective = objective + training.coverage_loss * coverage_loss(weights.float(), batch.target != IGNORED)
         return Loss(objective, nats.detach())
