@@ -1,7 +1,7 @@
 """Training throughput and peak memory of the language model against a bare torch.nn loop of the same size.
 
     python benchmarks/language_model.py --data FILE [--cell lstm|gru] [--hidden 256] [--layers 2] [--batch 32]
-                                        [--length 64] [--rounds 15] [--steps 10]
+                                        [--length 64] [--rounds 15] [--steps 10] [--vocabulary N]
 
 The contestants alternate in one process, `steps` steps of each a round: recurra's own training loop with its batches
 read from the memory-mapped stream, logging and guards included; and nn.Embedding, nn.LSTM, nn.Linear, AdamW on the same
@@ -11,7 +11,6 @@ tokens held in memory. Peak memory is that of a process of its own each. Prints 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import busy_share, describe
+from machine import busy_share, describe, peak_memory
 from torch import nn
 
 from recurra.config import Config
@@ -38,7 +37,9 @@ def config_of(options: argparse.Namespace, steps: int) -> Config:
     return Config.model_validate(
         {
             "data": {"train": [options.data]},
-            "tokenizer": {"kind": "character"},
+            "tokenizer": (
+                {"kind": "bpe", "vocab_size": options.vocabulary} if options.vocabulary else {"kind": "character"}
+            ),
             "model": {
                 "cell": options.cell,
                 "hidden_size": options.hidden,
@@ -155,11 +156,12 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--vocabulary", type=int, default=0, help="subwords, so many; 0: characters")
     parser.add_argument("--memory-of", choices=["ours", "theirs"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
         run(options, options.memory_of)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        print(round(peak_memory()))
         return
     print(describe())
     print(f"{options.cell} {options.layers} x {options.hidden}, batch {options.batch} x {options.length}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
+import sys
 import time
 from pathlib import Path
 
 import torch
 
-__all__ = ["busy_share", "describe"]
+__all__ = ["busy_share", "describe", "peak_memory"]
 
 
 def describe() -> str:
@@ -24,6 +26,19 @@ def describe() -> str:
     cores = os.cpu_count()
     capability = torch.backends.cpu.get_cpu_capability()
     return f"{model}, {cores} cores, {capability}; torch {torch.__version__}, {torch.get_num_threads()} threads"
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, in MiB.
+
+    Linux counts what a process that is replaced had held as its successor's in ru_maxrss, and so a child's parent's.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 def busy_share(seconds: float = 1.0) -> float:

@@ -8,7 +8,6 @@ in one.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from machine import peak_memory
 
 KINDS = ("character", "word", "bpe", "unigram")
 
@@ -49,11 +49,6 @@ def write_text(path: Path, megabytes: int, one_line: bool) -> None:
             file.write(line)
 
 
-def peak() -> float:
-    """The most memory that this process has held, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
-
-
 def measure(kind: str, text: Path, out: Path) -> None:
     """Learn and prepare in this process, and print its peak memory."""
     import torch  # noqa: F401  a training run holds it in memory too
@@ -64,15 +59,15 @@ def measure(kind: str, text: Path, out: Path) -> None:
     from recurra.data.tokenizer import Tokenizer
 
     megabytes = text.stat().st_size / 1e6
-    idle = peak()
+    idle = peak_memory()
     start = time.perf_counter()
     tokenizer = Tokenizer.train(read_text([text]), TokenizerConfig(kind=kind))
-    learnt, learnt_peak = time.perf_counter(), peak()
+    learnt, learnt_peak = time.perf_counter(), peak_memory()
     stream = prepare([text], tokenizer, out)
     end = time.perf_counter()
     print(
         f"{kind:10} {tokenizer.vocab_size:6} {len(stream) / 1e6:9.1f} {megabytes / (learnt - start):13.1f} "
-        f"{megabytes / (end - learnt):13.1f} {idle:10.0f} {learnt_peak:10.0f} {peak():10.0f}",
+        f"{megabytes / (end - learnt):13.1f} {idle:10.0f} {learnt_peak:10.0f} {peak_memory():10.0f}",
         flush=True,
     )
 

@@ -28,12 +28,34 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         target: Tensor,
-        counted: Tensor,
         smoothing: float,
+        ignored: int,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
+        counted = target != ignored
+        inside, kept = features.to(dtype), None
+        # On a CPU padding is left out; elsewhere to ask which rows these are would wait for the device.
+        if target.device.type == "cpu" and not counted.all():
+            kept = counted.nonzero().squeeze(1)
+            inside, target, counted = inside[kept], target[kept], counted[kept]
         with torch.autocast(features.device.type, enabled=False):
-            return _forward(ctx, features, weight, bias, target, counted, smoothing, dtype)
+            objective, nats, gradients = _losses(
+                inside,
+                weight.to(dtype),
+                bias.to(torch.promote_types(dtype, torch.float32)),
+                target.clamp(min=0).unsqueeze(-1),
+                counted.unsqueeze(-1),
+                smoothing,
+                any(ctx.needs_input_grad),
+            )
+        if kept is not None:
+            gradients[0] = torch.zeros_like(features, dtype=dtype).index_copy_(0, kept, gradients[0])
+        count = counted.sum().clamp(min=1).to(objective.dtype)
+        ctx.save_for_backward(count, *gradients)
+        ctx.dtypes = features.dtype, weight.dtype, bias.dtype
+        nats = nats / count
+        ctx.mark_non_differentiable(nats)
+        return objective / count, nats
 
     @staticmethod
     @once_differentiable
@@ -43,35 +65,30 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         return *((found * share).to(dtype) for found, dtype in zip(gradients, ctx.dtypes, strict=True)), *[None] * 4
 
 
-def _forward(
-    ctx: Any,
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    target: Tensor,
-    counted: Tensor,
-    smoothing: float,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    # Products in the narrow type, sums and exponentials in the wide one.
-    wide = torch.promote_types(dtype, torch.float32)
+def _losses(
+    features: Tensor, weight: Tensor, bias: Tensor, target: Tensor, counted: Tensor, smoothing: float, wanted: bool
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Sums of both losses, and if `wanted` the first one's gradients by features, weight and bias.
+
+    Products are in the type of `features` and `weight`, which may be narrow, sums and exponentials in that of `bias`;
+    `target` and `counted` are (N, 1).
+    """
     rows, vocabulary = len(features), len(weight)
-    inside, matrix, offset = features.to(dtype), weight.to(dtype), bias.to(wide)
     most = _MOST_LOGITS if features.device.type == "cpu" else _MOST_LOGITS_ELSEWHERE
     step = min(max(most // vocabulary, _FEWEST_ROWS), max(rows, 1))
-    wanted = any(ctx.needs_input_grad)
-    d_features = torch.empty_like(inside)
-    d_weight = torch.zeros_like(matrix, dtype=wide)
-    d_bias = torch.zeros_like(offset)
-    nats, even = offset.new_zeros(()), offset.new_zeros(())
-    buffer = offset.new_empty((step, vocabulary))
+    narrow = features.dtype != bias.dtype
+    d_features = torch.empty_like(features)
+    d_weight = torch.zeros_like(weight, dtype=bias.dtype)
+    d_bias = torch.zeros_like(bias)
+    nats, even = bias.new_zeros(()), bias.new_zeros(())
+    buffer = bias.new_empty((step, vocabulary))
     for first in range(0, rows, step):
-        x, places, own = inside[first : first + step], target[first : first + step, None], counted[first : first + step]
+        x, places, own = (part[first : first + step] for part in (features, target, counted))
         logits = buffer[: len(x)]
-        if dtype == wide:
-            torch.addmm(offset, x, matrix.t(), out=logits)
+        if narrow:
+            torch.add(torch.mm(x, weight.t()), bias, out=logits)
         else:
-            torch.add(torch.mm(x, matrix.t()), offset, out=logits)
+            torch.addmm(bias, x, weight.t(), out=logits)
         top = logits.amax(-1, keepdim=True)
         right = logits.gather(-1, places)
         mean = logits.mean(-1, keepdim=True) if smoothing else right
@@ -85,19 +102,14 @@ def _forward(
             torch.addcmul(sums.new_full((1, 1), -smoothing / vocabulary), shares, sums.reciprocal(), out=shares)
             shares.scatter_add_(-1, places, sums.new_full((1, 1), smoothing - 1.0).expand(places.shape))
             shares *= own
-            narrow = shares.to(dtype)
-            torch.mm(narrow, matrix, out=d_features[first : first + step])
-            if dtype == wide:
-                d_weight.addmm_(narrow.t(), x)
+            multiplied = shares.to(features.dtype)
+            torch.mm(multiplied, weight, out=d_features[first : first + step])
+            if narrow:
+                d_weight += torch.mm(multiplied.t(), x)
             else:
-                d_weight += torch.mm(narrow.t(), x)
+                d_weight.addmm_(multiplied.t(), x)
             d_bias += shares.sum(0)
-    count = counted.sum().clamp(min=1).to(wide)
-    ctx.dtypes = features.dtype, weight.dtype, bias.dtype
-    ctx.save_for_backward(count, d_features, d_weight, d_bias)
-    plain = nats / count
-    ctx.mark_non_differentiable(plain)
-    return ((1 - smoothing) * nats + smoothing * even) / count, plain
+    return (1 - smoothing) * nats + smoothing * even, nats, [d_features, d_weight, d_bias]
 
 
 def projected_cross_entropy(
@@ -116,11 +128,6 @@ def projected_cross_entropy(
         smoothing: e.
         ignored: the target of rows that do not count.
     """
-    counted = target != ignored
-    if target.device.type == "cpu":
-        # Padding costs nothing then; elsewhere to ask which rows these are would wait for the device.
-        kept = counted.nonzero().squeeze(1)
-        features, target, counted = features.index_select(0, kept), target[kept], counted[kept]
     dtype = autocast_dtype(features) or features.dtype
-    arguments = features, weight, bias, target.clamp(min=0), counted.unsqueeze(-1), smoothing, dtype
+    arguments = features, weight, bias, target, smoothing, ignored, dtype
     return cast(tuple[Tensor, Tensor], _ProjectedCrossEntropy.apply(*arguments))
