@@ -27,12 +27,12 @@ from recurra.data.token_batches import IGNORED, PairBatch
 from recurra.decoding.hypothesis import Hypothesis
 from recurra.decoding.sampling import SamplingOptions
 from recurra.errors import ConfigError, DataError, RunError
-from recurra.models.encoder_decoder import EncoderDecoder
 from recurra.tasks import translation_files, translation_search
 from recurra.tasks.translation import aligned, coverage_loss, prepare_task, train
 from recurra.tasks.translation_answers import TranslatedText, Translation
 from recurra.tasks.translation_files import load_tokenizers, open_pairs, prepare_pairs
 from recurra.tasks.translation_model import copied_as, load_model
+from recurra.tasks.translation_writer import TranslationWriter
 from recurra.tasks.translator import Translator
 from recurra.training.checkpoint import load_checkpoint, unpack
 from recurra.training.logging import read_metrics
@@ -338,21 +338,17 @@ def test_unknown_words_are_written_as_the_source_has_them(translator: Translator
 
 
 def test_a_copied_unknown_word_is_one_of_the_source_s_unknown_words(translator: Translator) -> None:
+    tokenizers = translator.source_tokenizer, translator.target_tokenizer
     unknown = translator.target_tokenizer.unk_id
     assert unknown is not None
-    size = translator.target_tokenizer.vocab_size
-    section = translator.config.model
     weights = torch.tensor([[0.5, 0.1, 0.3, 0.1], [0.0, 0.0, 0.0, 1.0]])
-    written = {}
-    for copies in (False, True):
-        model = EncoderDecoder(size, size, section.model_copy(update={"copy_source": copies}))
-        own = Translator([model], (translator.source_tokenizer, translator.target_tokenizer), translator.config)
-        written[copies] = own._answer("the zebra ibex", Hypothesis([unknown], -1.0, -1.0, weights)).text
-        assert own._answer("the cat dog", Hypothesis([unknown], -1.0, -1.0, weights)).text == "the"
+    for copies, word in ((False, "the"), (True, "ibex")):
+        writer = TranslationWriter(*tokenizers, replace_unknown=True, copies=copies)
+        assert writer.write("the zebra ibex", Hypothesis([unknown], -1.0, -1.0, weights)).text == word
+        assert writer.write("the cat dog", Hypothesis([unknown], -1.0, -1.0, weights)).text == "the"
         # Each for itself, at the place that its own step attended to.
         two = torch.tensor([[0.1, 0.6, 0.2, 0.1], [0.1, 0.2, 0.6, 0.1], [0.0, 0.0, 0.0, 1.0]])
-        assert own._answer("the zebra ibex", Hypothesis([unknown] * 2, -1.0, -1.0, two)).text == "zebra ibex"
-    assert written == {False: "the", True: "ibex"}
+        assert writer.write("the zebra ibex", Hypothesis([unknown] * 2, -1.0, -1.0, two)).text == "zebra ibex"
 
 
 @pytest.mark.parametrize("kind", ["word", "whitespace", "character", "bpe"])

@@ -44,6 +44,17 @@ Target = Annotated[
     ),
 ]
 
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option(
+        "--length-penalty",
+        min=0.0,
+        max=10.0,
+        help="Higher favours longer translations (default: decoding.length_penalty).",
+        show_default=False,
+    ),
+]
+
 Average = Annotated[
     int, typer.Option("--average", min=0, help="Translation: as of `recurra translate`; 0: the best weights.")
 ]
@@ -101,16 +112,7 @@ def evaluate(
             "--beam", min=1, help="Translation: hypotheses kept (default: decoding.beam).", show_default=False
         ),
     ] = None,
-    length_penalty: Annotated[
-        float | None,
-        typer.Option(
-            "--length-penalty",
-            min=0.0,
-            max=10.0,
-            help="Translation: higher favours longer ones (default: decoding.length_penalty).",
-            show_default=False,
-        ),
-    ] = None,
+    length_penalty: LengthPenalty = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -183,7 +185,8 @@ def score(
 
     Each line is read on its own, as the first of a text, so its score does not depend on the others. The rank orders
     the lines as alternatives; the share is a line's part of their total probability. Blank lines are passed over. With
-    --json, one object a line. Of a translation system FILE is a .tsv or .jsonl of pairs, and stdin lines of a .tsv.
+    --json, one object a line. Of a translation system FILE is a .tsv or .jsonl of pairs, and stdin lines of a .tsv; a
+    text is scored in the tokens that the tokenizer parts it into, which a search need not have found it in.
     """
     if text and file != "-":
         raise UsageError("name a file or give lines with --text, not both.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .ask import Device
+from .ask import Device, LengthPenalty
 from .frame import UsageError, message
 from .output import print_json, visible
 
@@ -47,16 +47,7 @@ def translate(
     n_best: Annotated[
         int, typer.Option("--n-best", min=1, help="Translations of each line; widens the configured beam to as many.")
     ] = 1,
-    length_penalty: Annotated[
-        float | None,
-        typer.Option(
-            "--length-penalty",
-            min=0.0,
-            max=10.0,
-            help="Higher favours longer translations (default: decoding.length_penalty).",
-            show_default=False,
-        ),
-    ] = None,
+    length_penalty: LengthPenalty = None,
     coverage_penalty: Annotated[
         float | None,
         typer.Option(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from ..config_translation import TranslationConfig
 from ..data.parallel import Pair, ParallelCorpus, read_pairs
@@ -26,20 +25,19 @@ from ..models.encoder_decoder import EncoderDecoder
 from ..training.logging import perplexity
 from ..training.processes import find_device
 from . import hub
-from .alignment import align_words
 from .saved_model import save_model
-from .translation_answers import PairScore, TranslatedText, Translation
+from .translation_answers import PairScore, Translation
 from .translation_files import named_tokenizers
 from .translation_measures import measure
 from .translation_model import load_model
 from .translation_search import SearchOptions, greatest_length, pair_log_probabilities, translate_ids
+from .translation_writer import TranslationWriter
 
 __all__ = ["Translator"]
 
 Progress = Callable[[int, int], None]
 
 _SCORED_TOKENS = 4096
-_LINE_BREAKS = str.maketrans(dict.fromkeys("\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029", " "))
 
 
 class Translator:
@@ -63,6 +61,8 @@ class Translator:
         self.source_tokenizer, self.target_tokenizer = tokenizers
         self.config = config
         self.directory = directory
+        copies = any(model.copy_gate is not None for model in models)
+        self._writer = TranslationWriter(*tokenizers, config.decoding.replace_unknown, copies)
 
     @classmethod
     def from_runs(cls, directories: Sequence[str | Path], *, device: str = "auto", average: int = 0) -> Self:
@@ -208,7 +208,7 @@ class Translator:
         return [
             Translation(
                 sentence,
-                [self._answer(sentence, each) for each in answers.get(index, [])],
+                [self._writer.write(sentence, each) for each in answers.get(index, [])],
                 cut[index],
                 unmet=index in answers and not answers[index],
             )
@@ -247,7 +247,7 @@ class Translator:
                 source, target = chosen[row]
                 attended = None if weights is None else weights[: len(target) + 1, row, : len(source) + 1]
                 unknown = self.target_tokenizer.unk_id
-                answer = self._answer(
+                answer = self._writer.write(
                     pairs[index].source,
                     Hypothesis(target.tolist(), totals[row], totals[row], attended),
                     pairs[index].target,
@@ -361,50 +361,6 @@ class Translator:
             raise ConfigError(f"{text}: the vocabulary of translations does not hold this; leave it out.")
         return tokens
 
-    def _answer(self, sentence: str, found: Hypothesis, text: str | None = None) -> TranslatedText:
-        """A hypothesis as text; `text` is what it reads as, where that is known."""
-        source, target = self.source_tokenizer, self.target_tokenizer
-        if found.weights is None:
-            written = target.decode(found.tokens) if text is None else text
-            return TranslatedText(_one_line(written), found.log_probability, found.score, len(found.tokens))
-        weights = found.weights.float().numpy()
-        read = weights.shape[1] - 1
-        pieces = source.pieces(sentence)[:read]
-        unknown: dict[int, str] = {}
-        if text is None and self.config.decoding.replace_unknown and target.unk_id in found.tokens and read:
-            candidates = self._unknown_sources(sentence, read)
-            for place, token in enumerate(found.tokens):
-                if token == target.unk_id:
-                    unknown[place] = pieces[candidates[int(weights[place, candidates].argmax())]]
-        if text is None:
-            written = target.decode(found.tokens, unknown)
-            own = [unknown.get(place, target.piece(token)) for place, token in enumerate(found.tokens)]
-        else:
-            written, own = text, target.pieces(text)
-        aligned = align_words(weights[: len(own), :read], source.tokenizer.normalize(sentence), pieces, written, own)
-        return TranslatedText(
-            _one_line(written),
-            found.log_probability,
-            found.score,
-            len(found.tokens),
-            aligned,
-            [*pieces, "<eos>"],
-            [*own, "<eos>"],
-            weights,
-        )
-
-    def _unknown_sources(self, sentence: str, read: int) -> npt.NDArray[np.int64]:
-        """Places of the source whose word may stand for an unknown token.
-
-        A copying model gives <unk> the weights of the source's own unknown tokens, so one of these was copied.
-        """
-        if any(model.copy_gate is not None for model in self.models):
-            ids = self.source_tokenizer.encode(sentence)[:read]
-            places = np.flatnonzero(ids == self.source_tokenizer.unk_id)
-            if len(places):
-                return places
-        return np.arange(read)
-
 
 def _texts(several: Iterable[str]) -> list[str]:
     if isinstance(several, str):
@@ -414,8 +370,3 @@ def _texts(several: Iterable[str]) -> list[str]:
         if not isinstance(text, str):
             raise TypeError(f"text {number} is of type {type(text).__name__}, not a string")
     return texts
-
-
-def _one_line(text: str) -> str:
-    """The text without line breaks of any kind, so that a line stays a line."""
-    return text.translate(_LINE_BREAKS)
