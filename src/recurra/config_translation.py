@@ -184,6 +184,9 @@ class TranslationTrainingConfig(TrainingConfig):
     select_by: Literal["loss", "bleu", "bleu_tokenized", "chrf", "exact", "length_ratio"] = Field(
         "loss", description="What validation measures the best weights and patience by (loss)."
     )
+    bleu_tokenizer: Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"] = Field(
+        "13a", description="What sacreBLEU parts words by; zh, ja-mecab and ko-mecab for these languages (13a)."
+    )
     translate_valid: int | None = Field(
         500, ge=0, description="Validation sentences translated at each evaluation; null: all, 0: none (500)."
     )

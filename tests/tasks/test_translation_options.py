@@ -19,6 +19,7 @@ from recurra.config_translation import TranslationConfig, TranslationModelConfig
 from recurra.data.parallel import ParallelCorpus
 from recurra.data.token_batches import IGNORED, PairBatch, TokenBatches
 from recurra.decoding.sampling import SamplingOptions
+from recurra.errors import ConfigError
 from recurra.models.encoder_decoder import EncoderDecoder, EncoderDecoderOutput
 from recurra.tasks.translation import TranslationTask, prepare_task, train
 from recurra.tasks.translation_answers import TranslatedText, Translation
@@ -441,3 +442,24 @@ def test_a_batch_holds_pairs_of_like_lengths_of_the_longer_side() -> None:
     ranges = sorted((min(batch), max(batch)) for batch in batches)
     # By the longer side and then the target, no batch reaches into the next.
     assert len(ranges) > 20 and all(one[1] <= other[0] for one, other in itertools.pairwise(ranges))
+
+
+def test_bleu_counts_words_as_it_is_asked_to(tmp_path: Path) -> None:
+    text, reference = "我们在学校看书", "我们在学校读书"
+    # As one word each the two have nothing in common.
+    assert measure([text], [reference]).bleu == pytest.approx(0.0, abs=1e-6)
+    found = measure([text], [reference], tokenizer="zh")
+    # 6 of 7 characters, 4 of 6 pairs, 3 of 5 triples, 2 of 4 fours (Papineni et al. 2002).
+    assert found.bleu == pytest.approx(100 * (6 / 7 * 4 / 6 * 3 / 5 * 2 / 4) ** 0.25, rel=1e-6)
+    assert "tok:zh" in found.signatures["bleu"]
+    with pytest.raises(ConfigError, match="sacreBLEU's nothing cannot be used here; name another"):
+        measure([text], [reference], tokenizer="nothing")
+    settings = config(
+        write_pairs(tmp_path, 40),
+        training={"max_steps": 1, "bleu_tokenizer": "char", "translate_valid": 4},
+    )
+    train(settings, tmp_path / "run")
+    translator = Translator.from_runs([tmp_path / "run"], device="cpu")
+    files = (str(tmp_path / "valid_source.txt"), str(tmp_path / "valid_target.txt"))
+    assert "tok:char" in translator.evaluate(*files, beam=1)["signatures"]["bleu"]
+    assert "tok:intl" in translator.evaluate(*files, beam=1, bleu_tokenizer="intl")["signatures"]["bleu"]

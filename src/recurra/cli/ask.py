@@ -13,6 +13,7 @@ import typer
 
 from . import pairs
 from .frame import UsageError, message
+from .options import AsJson, Average, Beside, Device, LengthPenalty, RunDirectory, Source, Target
 from .output import print_json, print_pairs, print_table, visible
 
 if TYPE_CHECKING:
@@ -20,55 +21,6 @@ if TYPE_CHECKING:
     from ..tasks.language_model_predictor import LanguageModelPredictor
 
 __all__ = ["evaluate", "generate", "next_word", "score"]
-
-RunDirectory = Annotated[
-    str, typer.Argument(metavar="DIR", help="Run directory, or USER/NAME on the Hugging Face Hub.", show_default=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people (default: text).")]
-Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or mps.")]
-
-
-Source = Annotated[
-    str | None,
-    typer.Option(
-        "--source", metavar="FILE", help="Translation: sentences, one a line (default: none).", show_default=False
-    ),
-]
-Target = Annotated[
-    str | None,
-    typer.Option(
-        "--target",
-        metavar="FILE",
-        help="Translation: their translations, line by line (default: none).",
-        show_default=False,
-    ),
-]
-
-LengthPenalty = Annotated[
-    float | None,
-    typer.Option(
-        "--length-penalty",
-        min=0.0,
-        max=10.0,
-        help="Higher favours longer translations (default: decoding.length_penalty).",
-        show_default=False,
-    ),
-]
-
-Average = Annotated[
-    int, typer.Option("--average", min=0, help="Translation: as of `recurra translate`; 0: the best weights.")
-]
-
-
-Beside = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--with",
-        metavar="DIR...",
-        help="Translation: more runs of the same vocabulary, which decide together with it (default: none).",
-        show_default=False,
-    ),
-]
 
 
 def _load(directory: str, device: str) -> LanguageModelPredictor:
@@ -122,6 +74,15 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    bleu_tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--bleu-tokenizer",
+            metavar="NAME",
+            help="Translation: what sacreBLEU parts words by, such as zh or char (default: training.bleu_tokenizer).",
+            show_default=False,
+        ),
+    ] = None,
     average: Average = 0,
     beside: Beside = None,
     device: Device = "auto",
@@ -136,14 +97,24 @@ def evaluate(
     predictor = _load_any(directory, device, average, beside or [])
     if predictor.config.task == "translation":
         with _bar("translating") as progress:
-            search = {"beam": beam, "length_penalty": length_penalty, "output": output}
+            search = {
+                "beam": beam,
+                "length_penalty": length_penalty,
+                "output": output,
+                "bleu_tokenizer": bleu_tokenizer,
+            }
             pairs.evaluate(predictor, data or [], source, target, search, progress, as_json)
         return
-    if source or target or beam or length_penalty is not None or output:
-        raise UsageError(
-            "--source, --target, --beam, --length-penalty and --output are for translation, and this run is a language "
-            "model; use --data."
-        )
+    others: dict[str, Any] = {
+        "--source": source,
+        "--target": target,
+        "--beam": beam,
+        "--length-penalty": length_penalty,
+    }
+    others |= {"--output": output, "--bleu-tokenizer": bleu_tokenizer}
+    for name, value in others.items():
+        if value is not None:
+            raise UsageError(f"{name} is for translation, and this run is a language model; use --data.")
     if not data:
         raise UsageError("Missing option '--data': name the text to evaluate on.")
     with _bar("evaluating") as progress:

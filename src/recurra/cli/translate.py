@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .ask import Device, LengthPenalty
 from .frame import UsageError, message
+from .options import Device, LengthPenalty
 from .output import print_json, visible
 
 if TYPE_CHECKING:

@@ -165,7 +165,7 @@ class TranslationTask:
         if toy != "none":
             shares = {"exact": exact(texts, references)}
             return shares if self.config.model.attention == "none" else shares | {"aligned": aligned(translations, toy)}
-        found = measure(texts, references, self._target.words)
+        found = measure(texts, references, self._target.words, self.config.training.bleu_tokenizer)
         return {name: getattr(found, name) for name in ("bleu", "bleu_tokenized", "chrf", "exact", "length_ratio")}
 
     def _samples(self, translations: Sequence[Translation], pairs: Sequence[Pair]) -> list[Mapping[str, Any]]:
@@ -243,7 +243,7 @@ def prepare_task(config: TranslationConfig, run_dir: Path, processes: Processes)
     with torch.device("meta"):
         EncoderDecoder(2, 2, settings)
     if config.training.translate_valid != 0 and config.data.toy == "none":
-        require_sacrebleu()
+        require_sacrebleu(config.training.bleu_tokenizer)
     if processes.is_main:
         prepare_pairs(config, run_dir)
     processes.wait()

@@ -15,7 +15,7 @@ class Measures(NamedTuple):
     """Of a list of translations; `signatures` tell exactly how BLEU and chrF were counted.
 
     Attributes:
-        bleu: sacreBLEU's default, 0 to 100: cased, tokenised by "13a" (Post 2018).
+        bleu: sacreBLEU's default, 0 to 100: cased, tokenised by "13a" (Post 2018) or as asked.
         bleu_tokenized: lower-cased, of the text as its own white space parts it, without smoothing: what
             multi-bleu.perl -lc counts of tokenised text.
         chrf: chrF2, 0 to 100 (Popovic 2015).
@@ -32,38 +32,50 @@ class Measures(NamedTuple):
     signatures: dict[str, str]
 
 
-def require_sacrebleu() -> None:
-    """Check that sacreBLEU is there, before the work that needs it.
+def require_sacrebleu(tokenizer: str = "13a") -> None:
+    """Check that sacreBLEU and one of its tokenizers are there, before the work that needs them.
 
     Raises:
-        ConfigError: if it is not installed.
+        ConfigError: if it is not installed, or lacks what the tokenizer needs.
     """
     if importlib.util.find_spec("sacrebleu") is None:
         raise ConfigError(
             "BLEU and chrF need sacreBLEU, which is not installed; run: pip install 'recurra[translation]', or set "
             "training.translate_valid=0."
         )
+    from sacrebleu.metrics import BLEU
+
+    try:
+        BLEU(tokenize=tokenizer)
+    except Exception as error:  # each of its tokenizers fails in its own way
+        extra = {"ja-mecab": "ja", "ko-mecab": "ko"}.get(tokenizer)
+        advice = f"run: pip install 'sacrebleu[{extra}]'" if extra else "name another"
+        raise ConfigError(f"training.bleu_tokenizer: sacreBLEU's {tokenizer} cannot be used here; {advice}.") from error
 
 
 def measure(
-    hypotheses: Sequence[str], references: Sequence[str], words: Callable[[str], str] = lambda text: text
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    words: Callable[[str], str] = lambda text: text,
+    tokenizer: str = "13a",
 ) -> Measures:
     """Measure translations against one reference each.
 
     Args:
         hypotheses, references: as many of both.
         words: a text with white space between what `bleu_tokenized` takes for its words.
+        tokenizer: sacreBLEU's, for `bleu`.
 
     Raises:
-        ConfigError: if sacreBLEU is not installed.
+        ConfigError: if sacreBLEU is not installed, or lacks what the tokenizer needs.
     """
-    require_sacrebleu()
+    require_sacrebleu(tokenizer)
     from sacrebleu.metrics import BLEU, CHRF
 
     texts, expected = list(hypotheses), [list(references)]
     kinds: dict[str, Any] = {
         # Forced, for both are given out, and a warning at every evaluation that text is tokenised says nothing new.
-        "bleu": BLEU(force=True),
+        "bleu": BLEU(tokenize=tokenizer, force=True),
         "bleu_tokenized": BLEU(lowercase=True, tokenize="none", smooth_method="none", force=True),
         "chrf": CHRF(),
     }

@@ -28,7 +28,7 @@ from . import hub
 from .saved_model import save_model
 from .translation_answers import PairScore, Translation
 from .translation_files import named_tokenizers
-from .translation_measures import measure
+from .translation_measures import measure, require_sacrebleu
 from .translation_model import load_model
 from .translation_search import SearchOptions, greatest_length, pair_log_probabilities, translate_ids
 from .translation_writer import TranslationWriter
@@ -273,6 +273,7 @@ class Translator:
         pairs: str | None = None,
         *,
         output: str | Path | None = None,
+        bleu_tokenizer: str | None = None,
         progress: Progress | None = None,
         **search: Any,
     ) -> dict[str, Any]:
@@ -284,6 +285,7 @@ class Translator:
             source, target: files of one sentence a line.
             pairs: a .tsv or .jsonl file, in their place.
             output: file that the translations are written to, one a line; None: nowhere.
+            bleu_tokenizer: sacreBLEU's; None: as configured for training.
             progress: called with what is done and what there is in all.
             **search: as `translate` takes them.
 
@@ -295,7 +297,9 @@ class Translator:
         Raises:
             DataError: if the files cannot be used; see `recurra.data.parallel.read_pairs`.
             RunError: if the translations cannot be written.
+            ConfigError: if sacreBLEU or what its tokenizer needs is not installed.
         """
+        require_sacrebleu(bleu_tokenizer or self.config.training.bleu_tokenizer)
         data = self.config.data
         read, dropped = read_pairs(source, target, pairs, columns=data.columns, keys=data.keys, empty=data.empty_lines)
         scores = self.score([pair.source for pair in read], [pair.target for pair in read])
@@ -308,7 +312,8 @@ class Translator:
         references = [self.target_tokenizer.reference(pair.target) for pair in read]
         tokens = sum(score.tokens for score in scores)
         loss = -math.fsum(score.log_probability for score in scores) / tokens
-        found = measure([each.best for each in translations], references, self.target_tokenizer.words)._asdict()
+        texts, tokenizer = [each.best for each in translations], bleu_tokenizer or self.config.training.bleu_tokenizer
+        found = measure(texts, references, self.target_tokenizer.words, tokenizer)._asdict()
         cut = sum(score.cut_at is not None for score in scores)
         counts = {"pairs": len(read), "dropped": dropped, "cut": cut, "tokens": tokens}
         return {"loss": loss, "perplexity": perplexity(loss), **counts, **found}
