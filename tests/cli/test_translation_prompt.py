@@ -6,10 +6,14 @@ import io
 import json
 import math
 import os
+import select
+import shlex
 import shutil
+import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -273,34 +277,65 @@ def test_a_file_has_no_prompt(folder: Path) -> None:
     assert result.stderr == "" and len(result.stdout.splitlines()) == len(LINES)
 
 
+def in_a_terminal(command: list[str], typed: list[bytes], expected: bytes, redirected: str = "") -> bytes:
+    """What a process shows in a terminal of its own, where each line is typed after one more `expected` is there."""
+    pty = pytest.importorskip("pty")
+    shell = ["sh", "-c", f'exec "$@" {redirected}', "sh", *command]
+    try:
+        child, terminal = pty.fork()
+    except OSError:
+        pytest.skip("there are no terminals to be had here")
+    if child == 0:
+        os.execvpe("sh", shell, {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1", "INPUTRC": os.devnull})
+    shown, ended, until = b"", 0, time.monotonic() + 120
+    try:
+        for count, keys in enumerate(typed):
+            while shown.count(expected) < count:
+                assert select.select([terminal], [], [], max(until - time.monotonic(), 0))[0], shown
+                shown += os.read(terminal, 4096)
+            os.write(terminal, keys)
+        while not ended and time.monotonic() < until:
+            # Until the next line is asked for, the key for the end does nothing; of a process that has ended, EIO.
+            with suppress(OSError):
+                if typed:
+                    os.write(terminal, b"\x04")
+                while select.select([terminal], [], [], 0.1)[0] and (more := os.read(terminal, 4096)):
+                    shown += more
+            ended, status = os.waitpid(child, os.WNOHANG)
+        assert ended and os.waitstatus_to_exitcode(status) == 0, shown
+    finally:
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        os.close(terminal)
+    return shown
+
+
+def program(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-c", "from recurra.cli.main import main; main()", *map(str, arguments)]
+
+
 def test_the_prompt_has_keys_for_earlier_lines(folder: Path) -> None:
     pytest.importorskip("readline")
-    pty = pytest.importorskip("pty")
-    expected = call("translate", folder / "run", text="one two three\n").strip()
-    command = [sys.executable, "-c", "from recurra.cli.main import main; main()", "translate", str(folder / "run")]
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(command[0], command, {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"})
-    shown = b""
+    expected = call("translate", folder / "run", text="one two three\n").strip().encode()
+    # The second line is the key for the line before, as a terminal sends it.
+    shown = in_a_terminal(program("translate", folder / "run"), [b"one two three\n", b"\x1b[A\n"], expected)
+    assert shown.count(expected) == 2
 
-    def wait_for(count: int) -> None:
-        nonlocal shown
-        while shown.count(expected.encode()) < count:
-            shown += os.read(terminal, 4096)
 
-    try:
-        os.write(terminal, b"one two three\n")
-        wait_for(1)
-        # The key for the line before, as a terminal sends it.
-        os.write(terminal, b"\x1b[A\n")
-        wait_for(2)
-        # Before the next line is read, the key does nothing.
-        for _ in range(300):
-            os.write(terminal, b"\x04")
-            time.sleep(0.1)
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                break
-    finally:
-        os.close(terminal)
-    assert ended and os.waitstatus_to_exitcode(status) == 0
+@pytest.mark.parametrize("command", ["translate", "evaluate", "score"])
+def test_a_bar_on_the_screen_leaves_the_answers_to_their_file(command: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text(TEXT, encoding="utf-8")
+    asked = [folder / "run"] if command != "evaluate" else [folder / "run", "--data", folder / "pairs.tsv"]
+    if command == "score":
+        asked.append(folder / "pairs.tsv")
+    expected = call(command, *asked, "--json", text=TEXT)
+    arguments = program(command, *asked, "--json")
+    shown = in_a_terminal(
+        arguments, [], b"", f"< {shlex.quote(str(tmp_path / 'in'))} > {shlex.quote(str(tmp_path / 'out'))}"
+    )
+    found = (tmp_path / "out").read_text(encoding="utf-8")
+    assert [json.loads(line).keys() for line in found.splitlines()] == [
+        json.loads(line).keys() for line in expected.splitlines()
+    ]
+    assert b"{" not in shown

@@ -6,6 +6,7 @@ carry their own copy, so click's classes are reached through typer's public name
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -96,11 +97,13 @@ class CommandGroup(TyperGroup):
             raise typer.Exit(FAILED) from error
         except RecurraError as error:
             raise _fail(str(error), error) from error
-        except OSError as error:
-            if error.filename is None:
-                _discard_stdout()
-            raise _fail(f"{error.filename or 'standard output'}: {error.strerror or error}.", error) from error
         except Exception as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise _fail(f"{error.filename}: {error.strerror or error}.", error) from error
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                # Where this was, standard output or an open file, the system does not say.
+                _discard_stdout()
+                raise _fail(f"{error.strerror}; make room, or write elsewhere.", error) from error
             if _wants_memory(error):
                 raise _fail("there is not enough memory for this; lower the sizes of model or batch.", error) from error
             what = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import DataError
 from .frame import UsageError, message
 from .options import Device, LengthPenalty
 from .output import print_json, visible
@@ -27,6 +29,8 @@ __all__ = ["translate"]
 # they are printed, and the attention over long lines is large, so their characters are bounded too.
 _LINES = 512
 _CHARACTERS = 1 << 17
+
+_SHOWN = re.compile(r"attention-\d{5,}\.(png|json)")
 
 
 def translate(
@@ -213,7 +217,7 @@ def _counter(wanted: bool) -> Iterator[Callable[[int], None]]:
     from rich.progress import Progress, TextColumn
 
     columns = (TextColumn("translating, {task.completed:,.0f} lines done"),)
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("")
         yield lambda done: bar.update(task, completed=done)
 
@@ -327,13 +331,20 @@ def _raw_lines() -> Iterator[bytes | None]:
         yield from sys.stdin.buffer
         return
     rest = b""
-    while chunk := os.read(file, 1 << 16):
+    while chunk := _read(file):
         *whole, rest = (rest + chunk).split(b"\n")
         yield from (line + b"\n" for line in whole)
         if not _more_is_there(file):
             yield None
     if rest:
         yield rest
+
+
+def _read(file: int) -> bytes:
+    try:
+        return os.read(file, 1 << 16)
+    except OSError as error:
+        raise DataError(f"standard input: cannot be read ({error.strerror}).") from error
 
 
 def _more_is_there(file: int) -> bool:
@@ -347,8 +358,8 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # What was shown of another text would be taken for this one's.
-        for old in folder.glob("attention-[0-9]*.*"):
-            if old.suffix in (".png", ".json"):
+        for old in folder.iterdir():
+            if _SHOWN.fullmatch(old.name):
                 old.unlink()
         (folder / "alignments.txt").write_text("")
     except OSError as error:

@@ -57,7 +57,7 @@ def preparation(label: str, shown: bool) -> Iterator[Callable[[int, int], None]]
         yield lambda done, total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2, redirect_stdout=False) as progress:
         bar = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
@@ -244,6 +244,7 @@ def _progress_bar() -> Progress:
         TextColumn("{task.fields[state]}"),
         TimeElapsedColumn(),
         console=Console(stderr=True),
+        redirect_stdout=False,
         # The refreshing thread takes the time of the two cores that small machines have.
         refresh_per_second=2,
         transient=False,
