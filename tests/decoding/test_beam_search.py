@@ -146,6 +146,8 @@ def test_who_else_is_searched_for_changes_nothing() -> None:
 
 # 3 goes on with the word of 1 or 3 before it, and not with the full stop of 2.
 JOINTS = WordJoints(frozenset({3}), frozenset({1, 3}), (b"", b" a", b" .", b"c"))
+# 1 is two marks, which 2 and 3 are as well.
+MARKS = WordJoints(frozenset(), frozenset(), (b"", b"+-", b"+", b"-"))
 # 1 is a word that 2 and 3 spell as well.
 SPELLINGS = WordJoints(frozenset({3}), frozenset({1, 2, 3}), (b"", b" ac", b" a", b"c"))
 
@@ -197,6 +199,7 @@ CONSTRAINTS = [
         )
     ),
     *(Constraints(4, joints=SPELLINGS, banned=words) for words in (((1,),), ((1, 2),), ((2, 3, 3),), ((1, 1), (2,)))),
+    *(Constraints(4, joints=MARKS, banned=words) for words in (((1,),), ((2, 3),), ((2, 2, 3),))),
 ]
 
 
@@ -209,6 +212,16 @@ def test_constraints_leave_the_best_of_what_they_permit(constraint: Constraints)
         everything = model.all_outputs(search, 4, options)
         expected = [tokens for _, tokens in everything if permitted(tokens, constraint)][:4]
         assert [tuple(each.tokens) for each in hypotheses] == expected
+
+
+def test_a_word_that_was_required_is_not_made_another_where_no_room_is_left() -> None:
+    constraint = Constraints(2, required=((1,),), joints=JOINTS)
+    logs = torch.zeros(V)
+    constraint.apply(logs, (1,), EOS)
+    assert logs.tolist() == [0, 0, 0, -math.inf]
+    logs = torch.zeros(V)
+    Constraints(3, required=((1,),), joints=JOINTS).apply(logs, (1,), EOS)
+    assert logs.tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])

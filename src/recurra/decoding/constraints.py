@@ -48,9 +48,27 @@ class WordJoints:
         """Whether `right` goes on with a word of `left`."""
         return left in self.ends and (right == _ON or right in self.begins)
 
+    def last_of(self, words: Tokens) -> list[int]:
+        """The tokens that the text of `words` can end in."""
+        if words not in self._last:
+            wanted = self._text(words)
+            self._last[words] = [
+                token
+                for token, text in enumerate(self.texts)
+                if text.strip(b" ") and (wanted.endswith(text) or wanted == text.lstrip(b" "))
+            ]
+        return self._last[words]
+
+    @cached_property
+    def _last(self) -> dict[Tokens, list[int]]:
+        return {}
+
+    def _text(self, words: Tokens) -> bytes:
+        return b"".join(self.texts[token] for token in words).lstrip(b" ")
+
     def ends_with(self, row: Tokens, words: Tokens) -> bool:
         """Whether the text of `row` ends with that of `words`, the first of them being whole."""
-        wanted = b"".join(self.texts[token] for token in words).lstrip(b" ")
+        wanted = self._text(words)
         text = b""
         for place in range(len(row) - 1, -1, -1):
             text = self.texts[row[place]] + text
@@ -137,11 +155,14 @@ class Constraints:
         if length < len(self.prefix):
             _only(log_probabilities, [self.prefix[length]])
             return
-        if self.required and self.progress(tokens).missing:
+        missing = bool(self.required) and self.progress(tokens).missing > 0
+        if missing:
             log_probabilities[eos] = -math.inf
-            self._leave_room(log_probabilities, tokens)
         elif length >= self.max_length:
             _only(log_probabilities, [eos])
+        if self.required and (missing or length < self.max_length):
+            # With nothing missing, too: what goes on with a word that was required makes another one of it.
+            self._leave_room(log_probabilities, tokens)
         if length < self.min_length:
             log_probabilities[eos] = -math.inf
         self._ban(log_probabilities, tokens)
@@ -160,13 +181,12 @@ class Constraints:
                     # Only what makes a longer word of it may follow.
                     log_probabilities.masked_fill_(~joints.begins_mask.to(log_probabilities.device), -math.inf)
                 continue
-            whole = (*row[len(row) - len(banned) + 1 :], banned[-1])
-            if (
-                len(row) >= len(banned) - 1
-                and whole == banned
-                and _begins_a_word((*row, banned[-1]), len(row) - len(banned) + 1, joints)
-            ):
-                log_probabilities[banned[-1]] = -math.inf
+            if joints is None:
+                whole = (*row[len(row) - len(banned) + 1 :], banned[-1])
+                completing = [banned[-1]] if len(row) >= len(banned) - 1 and whole == banned else []
+            else:
+                completing = [token for token in joints.last_of(banned) if joints.ends_with((*row, token), banned)]
+            log_probabilities[completing] = -math.inf
 
     def _leave_room(self, log_probabilities: Tensor, tokens: Sequence[int]) -> None:
         """Leave only tokens after which there is room for what is still missing."""
