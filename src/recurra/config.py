@@ -238,8 +238,17 @@ def parse_assignment(text: str) -> dict[str, Any]:
     return tree
 
 
-def load_config(path: str | Path | None = None, overrides: Iterable[Mapping[str, Any]] = ()) -> Any:
+def load_config(
+    path: str | Path | None = None,
+    overrides: Iterable[Mapping[str, Any]] = (),
+    below: Mapping[str, Any] = {},
+) -> Any:
     """Read a YAML configuration (or start from the defaults) and lay nested overrides over it, the last one winning.
+
+    Args:
+        path: of the file; None: there is none.
+        overrides: what wins over it.
+        below: what it wins over.
 
     Returns:
         The configuration in the schema of its `task`; where none is named, that of a language model.
@@ -264,6 +273,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[Mapping[str,
         if not isinstance(loaded, Mapping) and loaded is not None:
             raise ConfigError(f"{path}: must hold sections such as `model:` and `training:`.")
         tree = dict(loaded or {})
+    tree = _merge(below, tree)
     for override in overrides:
         tree = _merge(tree, override)
     version = tree.get("version", CONFIG_VERSION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def load(name: str | Path | Sequence[str | Path], *, device: str = "auto", avera
         RunError: if there is no such run, or it is damaged.
         ConfigError: if its configuration was written by a newer version, or `average` is for another kind of run.
     """
-    several = [name] if isinstance(name, str | Path) else list(name)
+    several = [name] if isinstance(name, str | os.PathLike) else list(name)
     directories = [hub.fetch(each, **options) for each in several]
     if not directories:
         raise RunError("no run directory was named; name at least one.")

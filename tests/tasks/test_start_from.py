@@ -157,6 +157,23 @@ def test_the_command_takes_over_the_settings_too(base: Path, tmp_path: Path) -> 
     assert close(weights(base), weights(tmp_path / "run"))
 
 
+def test_a_configuration_wins_over_the_other_run_s(base: Path, tmp_path: Path) -> None:
+    files = other_pairs(tmp_path)
+    text = "task: translation\nmodel: {dropout: 0.45, output_dropout: 0.1}\ndecoding: {beam: 9}\n"
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(
+        app,
+        ["train", "--config", str(tmp_path / "mine.yaml"), "--from", str(base), "--source", files["source"], "--target",
+         files["target"], "--run", str(tmp_path / "run"), "--set", "training.max_steps=1", "training.device=cpu",
+         "model.output_dropout=0.2"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    before, after = (yaml.safe_load((run / "config.yaml").read_text()) for run in (base, tmp_path / "run"))
+    expected = before["model"] | {"dropout": 0.45, "output_dropout": 0.2}
+    assert after["model"] == expected and after["decoding"] == before["decoding"] | {"beam": 9}
+    assert after["tokenizer"] == before["tokenizer"]
+
+
 def test_the_command_brings_a_cell_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "leaky.py").write_text(OWN, encoding="utf-8")
     files = write_pairs(tmp_path, 40)
@@ -182,4 +199,6 @@ def test_the_command_names_what_does_not_go_together(base: Path, tmp_path: Path)
 def test_where_it_started_from_is_not_told(base: Path) -> None:
     told = without_places(config({}, training={"start_from": "/home/somebody/runs/base"}))
     assert told.training.start_from == "base"
+    public = without_places(config({}, training={"start_from": "cook/salads"}))
+    assert public.training.start_from == "cook/salads"
     assert without_places(config({})).training.start_from is None

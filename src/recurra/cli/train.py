@@ -87,7 +87,7 @@ def train(
             "--from",
             metavar="DIR",
             help="Start from the weights and tokens of this run, with its settings of tokenizer, model and decoding, "
-            "of which --set may change what fits the weights (default: start from nothing).",
+            "where --config and --set have no others (default: start from nothing).",
             show_default=False,
         ),
     ] = None,
@@ -192,13 +192,15 @@ def _resolve(
     if resume and config is None and (run / "config.yaml").is_file():
         config = run / "config.yaml"
     overrides: list[dict[str, Any]] = [] if task is None else [{"task": task}]
+    below: dict[str, Any] = {}
     if start_from is not None:
         from ..tasks.start_from import settings_of
 
-        overrides.append(settings_of(start_from, task))
+        below = settings_of(start_from, task)
+        overrides.append({"training": {"start_from": start_from}})
     if given or config is None:
         # Only the task tells what the options mean.
-        kind = load_config(config, overrides).task
+        kind = load_config(config, overrides, below).task
         if not resume and "--toy" in given:
             from ..tasks.toy_settings import toy_settings
 
@@ -206,7 +208,7 @@ def _resolve(
                 overrides.append(toy_settings(given["--toy"]))
         overrides.extend({"data": {key: value}} for key, value in _data(kind, given))
     overrides.extend(parse_assignment(text) for text in assignments)
-    return load_config(config, overrides)
+    return load_config(config, overrides, below)
 
 
 def _data(task: str, given: dict[str, Any]) -> list[tuple[str, Any]]:

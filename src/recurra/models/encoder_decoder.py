@@ -107,7 +107,7 @@ class EncoderDecoder(nn.Module):
             lengths: (B,) int64 on the CPU, of the sources.
             target: (T, B) int64, what stands before each token that is to be predicted.
             wanted: (T, B) int64, the tokens to be predicted, -100 where none is; their loss is then given in place of
-                logits, of which a few rows at a time are made.
+                logits, of which a few rows at a time are made unless tokens are copied.
             smoothing: share of the loss that is spread over the vocabulary (Szegedy et al. 2016).
         """
         state = self.encode(source, lengths)

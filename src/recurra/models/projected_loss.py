@@ -31,26 +31,31 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         smoothing: float,
         ignored: int,
         dtype: torch.dtype,
+        wanted: bool,
     ) -> tuple[Tensor, Tensor]:
         counted = target != ignored
-        inside, kept = features.to(dtype), None
-        # On a CPU padding is left out; elsewhere to ask which rows these are would wait for the device.
-        if target.device.type == "cpu" and not counted.all():
+        count = counted.sum().clamp(min=1)
+        inside, kept, lost = features.to(dtype), None, None
+        if target.device.type != "cpu":
+            # To ask which rows these are would wait for the device.
+            lost = ~counted.unsqueeze(-1)
+            target = target.masked_fill(~counted, 0)
+        elif not counted.all():
             kept = counted.nonzero().squeeze(1)
-            inside, target, counted = inside[kept], target[kept], counted[kept]
+            inside, target = inside[kept], target[kept]
         with torch.autocast(features.device.type, enabled=False):
             objective, nats, gradients = _losses(
                 inside,
                 weight.to(dtype),
                 bias.to(torch.promote_types(dtype, torch.float32)),
-                target.clamp(min=0).unsqueeze(-1),
-                counted.unsqueeze(-1),
+                target.unsqueeze(-1),
+                lost,
                 smoothing,
-                any(ctx.needs_input_grad),
+                wanted,
             )
-        if kept is not None:
+        if kept is not None and wanted:
             gradients[0] = torch.zeros_like(features, dtype=dtype).index_copy_(0, kept, gradients[0])
-        count = counted.sum().clamp(min=1).to(objective.dtype)
+        count = count.to(objective.dtype)
         ctx.save_for_backward(count, *gradients)
         ctx.dtypes = features.dtype, weight.dtype, bias.dtype
         nats = nats / count
@@ -62,28 +67,29 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         count, *gradients = ctx.saved_tensors
         share = gradient / count
-        return *((found * share).to(dtype) for found, dtype in zip(gradients, ctx.dtypes, strict=True)), *[None] * 4
+        found = [value.to(dtype) * share for value, dtype in zip(gradients, ctx.dtypes, strict=True)]
+        return *(value.to(dtype) for value, dtype in zip(found, ctx.dtypes, strict=True)), *[None] * 5
 
 
 def _losses(
-    features: Tensor, weight: Tensor, bias: Tensor, target: Tensor, counted: Tensor, smoothing: float, wanted: bool
+    features: Tensor, weight: Tensor, bias: Tensor, target: Tensor, lost: Tensor | None, smoothing: float, wanted: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Sums of both losses, and if `wanted` the first one's gradients by features, weight and bias.
 
     Products are in the type of `features` and `weight`, which may be narrow, sums and exponentials in that of `bias`;
-    `target` and `counted` are (N, 1).
+    `target` and `lost`, the rows that do not count, are (N, 1).
     """
     rows, vocabulary = len(features), len(weight)
     most = _MOST_LOGITS if features.device.type == "cpu" else _MOST_LOGITS_ELSEWHERE
     step = min(max(most // vocabulary, _FEWEST_ROWS), max(rows, 1))
     narrow = features.dtype != bias.dtype
-    d_features = torch.empty_like(features)
-    d_weight = torch.zeros_like(weight, dtype=bias.dtype)
-    d_bias = torch.zeros_like(bias)
+    gradients: list[Tensor] = []
+    if wanted:
+        gradients = [torch.empty_like(features), torch.zeros_like(weight, dtype=bias.dtype), torch.zeros_like(bias)]
     nats, even = bias.new_zeros(()), bias.new_zeros(())
     buffer = bias.new_empty((step, vocabulary))
     for first in range(0, rows, step):
-        x, places, own = (part[first : first + step] for part in (features, target, counted))
+        x, places = features[first : first + step], target[first : first + step]
         logits = buffer[: len(x)]
         if narrow:
             torch.add(torch.mm(x, weight.t()), bias, out=logits)
@@ -95,13 +101,18 @@ def _losses(
         shares = logits.sub_(top).exp_()
         sums = shares.sum(-1, keepdim=True)
         total = top + sums.log()
-        nats += ((total - right) * own).sum()
-        even += ((total - mean) * own).sum()
+        each, spread = total - right, total - mean
+        if lost is not None:
+            each, spread = (loss.masked_fill(lost[first : first + step], 0.0) for loss in (each, spread))
+        nats += each.sum()
+        even += spread.sum()
         if wanted:
+            d_features, d_weight, d_bias = gradients
             # softmax - (1 - e) onehot - e / V
             torch.addcmul(sums.new_full((1, 1), -smoothing / vocabulary), shares, sums.reciprocal(), out=shares)
             shares.scatter_add_(-1, places, sums.new_full((1, 1), smoothing - 1.0).expand(places.shape))
-            shares *= own
+            if lost is not None:
+                shares.masked_fill_(lost[first : first + step], 0.0)
             multiplied = shares.to(features.dtype)
             torch.mm(multiplied, weight, out=d_features[first : first + step])
             if narrow:
@@ -109,7 +120,7 @@ def _losses(
             else:
                 d_weight.addmm_(multiplied.t(), x)
             d_bias += shares.sum(0)
-    return (1 - smoothing) * nats + smoothing * even, nats, [d_features, d_weight, d_bias]
+    return (1 - smoothing) * nats + smoothing * even, nats, gradients
 
 
 def projected_cross_entropy(
@@ -129,5 +140,6 @@ def projected_cross_entropy(
         ignored: the target of rows that do not count.
     """
     dtype = autocast_dtype(features) or features.dtype
-    arguments = features, weight, bias, target, smoothing, ignored, dtype
+    wanted = torch.is_grad_enabled() and any(value.requires_grad for value in (features, weight, bias))
+    arguments = features, weight, bias, target, smoothing, ignored, dtype, wanted
     return cast(tuple[Tensor, Tensor], _ProjectedCrossEntropy.apply(*arguments))

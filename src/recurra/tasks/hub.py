@@ -6,7 +6,6 @@ more than a module (the tokenizer, the configuration) and already has its own fi
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..config import Config, load_config
 from ..config_translation import TranslationConfig
 from ..data.tokenizer import Tokenizer
 from ..errors import RunError
-from .saved_model import save_model, without_places
+from .saved_model import REPOSITORY, save_model, without_places
 
 __all__ = ["FILES", "fetch", "model_card", "push"]
 
@@ -26,8 +25,6 @@ TWO_TOKENIZERS = ("tokenizer.source.json", "tokenizer.target.json")
 TOKENIZER_FILES = ("tokenizer.json", *TWO_TOKENIZERS)
 FILES = ("config.yaml", *TOKENIZER_FILES, "model.safetensors")
 """What predicting needs, with a joint tokenizer or two; nothing else but the card is uploaded or fetched."""
-
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def push(
@@ -107,7 +104,7 @@ def fetch(
         RunError: if it is neither, cannot be downloaded, or asks for a cell from a file.
     """
     path = Path(name)
-    if path.exists() or not _REPOSITORY.fullmatch(str(name)) or path.parent.is_dir():
+    if path.exists() or not REPOSITORY.fullmatch(str(name)) or path.parent.is_dir():
         return path
     from huggingface_hub import HfApi
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -15,7 +16,10 @@ from ..data.tokenizer import Tokenizer
 from ..errors import RunError
 from ..training.checkpoint import save_tensors
 
-__all__ = ["save_model", "without_places"]
+__all__ = ["REPOSITORY", "save_model", "without_places"]
+
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""USER/NAME on the Hub."""
 
 _TEXTS = ("train", "valid", "source", "target", "pairs", "valid_source", "valid_target", "valid_pairs")
 
@@ -60,5 +64,8 @@ def without_places(config: Config | TranslationConfig) -> Config | TranslationCo
         return PurePath(value).name if isinstance(value, str) else value
 
     named = {key: bare(getattr(config.data, key)) for key in _TEXTS if hasattr(config.data, key)}
-    training = config.training.model_copy(update={"start_from": bare(config.training.start_from)})
+    start = config.training.start_from
+    if start is not None and (Path(start).exists() or not REPOSITORY.fullmatch(start)):
+        start = PurePath(start).name
+    training = config.training.model_copy(update={"start_from": start})
     return config.model_copy(update={"data": config.data.model_copy(update=named), "training": training})

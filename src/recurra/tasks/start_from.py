@@ -48,7 +48,7 @@ def settings_of(name: str, task: str | None) -> dict[str, Any]:
     config = config.model_copy(update={"model": model_settings(config, start)})
     sections = {"task", "tokenizer", "model", "decoding"}
     taken: dict[str, Any] = config.model_dump(mode="json", include=sections)
-    return taken | {"training": {"start_from": name}}
+    return taken
 
 
 def take_tokenizers(start: Path, run_dir: Path) -> None:

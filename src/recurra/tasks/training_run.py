@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..errors import RunError
 from ..training.checkpoint import has_checkpoint
 from ..training.logging import perplexity
 from ..training.loop import Trainer
@@ -73,9 +74,9 @@ def train_run(
             open_run(run_dir, config, resume=resume)
             if not known:
                 held.enter_context(hold_run(run_dir))
-            if cell_file is not None and not (run_dir / cell_file.name).exists():
-                shutil.copyfile(cell_file, run_dir / cell_file.name)
         try:
+            if processes.is_main and cell_file is not None and not (run_dir / cell_file.name).exists():
+                _copy(cell_file, run_dir / cell_file.name)
             if start is not None and processes.is_main:
                 take_tokenizers(start, run_dir)
             task = prepare(config, run_dir, processes)
@@ -99,3 +100,10 @@ def train_run(
         run_dir,
         outcome.best_metrics,
     )
+
+
+def _copy(file: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(file, target)
+    except OSError as error:
+        raise RunError(f"{target}: cannot be written ({error.strerror or error}).") from error

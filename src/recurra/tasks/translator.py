@@ -300,15 +300,15 @@ class Translator:
             ConfigError: if sacreBLEU or what its tokenizer needs is not installed.
         """
         require_sacrebleu(bleu_tokenizer or self.config.training.bleu_tokenizer)
+        if output is not None:
+            # That it cannot be written is said before the work.
+            _write(output, "a", "")
         data = self.config.data
         read, dropped = read_pairs(source, target, pairs, columns=data.columns, keys=data.keys, empty=data.empty_lines)
         scores = self.score([pair.source for pair in read], [pair.target for pair in read])
         translations = self.translate([pair.source for pair in read], progress=progress, **search)
         if output is not None:
-            try:
-                Path(output).write_text("".join(f"{each.best}\n" for each in translations), encoding="utf-8")
-            except OSError as error:
-                raise RunError(f"{output}: the translations cannot be written ({error.strerror}).") from error
+            _write(output, "w", "".join(f"{each.best}\n" for each in translations))
         references = [self.target_tokenizer.reference(pair.target) for pair in read]
         tokens = sum(score.tokens for score in scores)
         loss = -math.fsum(score.log_probability for score in scores) / tokens
@@ -365,6 +365,14 @@ class Translator:
         if self.target_tokenizer.unk_id in tokens:
             raise ConfigError(f"{text}: the vocabulary of translations does not hold this; leave it out.")
         return tokens
+
+
+def _write(path: str | Path, mode: str, text: str) -> None:
+    try:
+        with open(path, mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise RunError(f"{path}: the translations cannot be written ({error.strerror}).") from error
 
 
 def _texts(several: Iterable[str]) -> list[str]:

@@ -73,7 +73,7 @@ def open_run(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
 
 @contextmanager
 def hold_run(run_dir: Path) -> Iterator[None]:
-    """Keep every other training out of a folder; that of a process which dies is free at once.
+    """Keep every other training out of a folder; that of a process which dies is free with its last child.
 
     Raises:
         RunError: if another training is at work there.
