@@ -18,6 +18,7 @@ from recurra.decoding.constraints import Constraints
 from recurra.decoding.greedy import write_outputs
 from recurra.decoding.hypothesis import StepOutput
 from recurra.decoding.sampling import SamplingOptions, sample_generators
+from recurra.decoding.writing import write
 
 END = 256
 SINGLE = [bytes([value]) for value in range(256)] + [b"\n"]
@@ -113,6 +114,43 @@ def test_outputs_are_whole_characters(way: str) -> None:
         text = bytes(one.tokens)
         assert pending(text) == b"" or (len(text) == longest and pending(text) is not None)
         assert one.log_probability > -math.inf
+
+
+class Bytes:
+    """A decoder that keeps all bytes to the end."""
+
+    def __init__(self) -> None:
+        self.text = b""
+
+    def push(self, token: int) -> str:
+        self.text += SINGLE[token]
+        return ""
+
+    def flush(self) -> str:
+        return ""
+
+
+def test_text_is_written_in_whole_characters() -> None:
+    length, rows = 40, 8
+    table = WholeCharacters(SINGLE, END)
+    logits = 2 * torch.randn((length, 257), generator=torch.Generator().manual_seed(5))
+    logits[:, 128:256] += 4
+
+    def step(tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return logits[state[0, :, 0]].clone(), state + 1
+
+    decoders = [Bytes() for _ in range(rows)]
+    none = torch.zeros(257, dtype=torch.bool)
+    for characters in (None, table):
+        decoders = [Bytes() for _ in range(rows)]
+        pieces = write(
+            step, logits[0].clone(), torch.ones((1, 1, 1), dtype=torch.int64), decoders, sample_generators(0, rows),
+            SamplingOptions(), length=length, seen=none, banned=none, characters=characters,
+        )  # fmt: skip
+        assert list(pieces) == []
+        whole = [pending(decoder.text) is not None for decoder in decoders]
+        assert all(whole) if characters else not any(whole)
+        assert all(len(decoder.text) == length for decoder in decoders)
 
 
 def test_what_has_only_whole_characters_needs_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -249,14 +250,28 @@ def test_where_a_letter_would_continue_the_last_word(text: str, goes_on: bool) -
 
 
 def test_greedy_writing_is_the_likeliest_token_each_time(predictor: LanguageModelPredictor) -> None:
+    """The likeliest after which the bytes can still become UTF-8, as Python's decoder says."""
     prompt = "the apple and"
     tokens = encode(predictor, prompt)
     written: list[int] = []
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+
+    def can_follow(token: int) -> bool:
+        before = decoder.getstate()
+        try:
+            decoder.decode(predictor.tokenizer.token_bytes(token))
+        except UnicodeDecodeError:
+            return False
+        finally:
+            decoder.setstate(before)
+        return True
+
     for _ in range(25):
         row = log_probabilities(predictor, [*tokens, *written])[-1]
         if predictor.tokenizer.unk_id is not None:
             row[predictor.tokenizer.unk_id] = -math.inf
-        written.append(int(row.argmax()))
+        written.append(next(token for token in row.argsort(descending=True).tolist() if can_follow(token)))
+        decoder.decode(predictor.tokenizer.token_bytes(written[-1]))
     whole = predictor.tokenizer.decode([*tokens, *written])
     text = predictor.generate(prompt, length=25, options=SamplingOptions(temperature=0.0))[0]
     assert predictor.tokenizer.decode(tokens) + text == whole

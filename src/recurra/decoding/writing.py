@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .characters import WholeCharacters
 from .sampling import SamplingOptions, sample
 from .state import State, select_rows
 
@@ -73,6 +74,7 @@ def write(
     seen: Tensor,
     banned: Tensor,
     first_allowed: Tensor | None = None,
+    characters: WholeCharacters | None = None,
     stop: str | None = None,
 ) -> Iterator[tuple[int, str]]:
     """Write up to `length` tokens in each of N rows, one step of the model a token; rows that stop leave the batch.
@@ -88,6 +90,8 @@ def write(
         seen: (V,) bool, tokens of the prompt, for the repetition penalty.
         banned: (V,) bool, tokens that are never written.
         first_allowed: (V,) bool, the only tokens that the text may begin with; None: any.
+        characters: keeps what is written to whole characters, but for a last one that `length` cuts; None: nothing
+            need be kept. Logits are then on the CPU.
         stop: a string that ends a row and is not written, also when several tokens make it up.
 
     Yields:
@@ -100,9 +104,15 @@ def write(
     state = select_rows(state, torch.zeros(len(rows), dtype=torch.int64))
     seen = seen.to(device).expand(len(rows), -1).clone()
     forbidden = banned.to(device)
+    places = torch.zeros(len(rows), dtype=torch.int64)
     for position in range(length):
         blocked = forbidden if position or first_allowed is None else forbidden | ~first_allowed.to(device)
-        drawn = sample(current.masked_fill(blocked, -math.inf), [generators[row] for row in rows], options, seen)
+        allowed = current.masked_fill(blocked, -math.inf)
+        if characters is not None:
+            characters.apply(allowed, places, torch.zeros(len(rows), dtype=torch.bool))
+        drawn = sample(allowed, [generators[row] for row in rows], options, seen)
+        if characters is not None:
+            places = characters.following[places, drawn].long()
         seen.scatter_(1, drawn.unsqueeze(1), True)
         going = []
         for index, (row, token) in enumerate(zip(rows, drawn.tolist(), strict=True)):
@@ -118,6 +128,7 @@ def write(
             keep = torch.tensor(going)
             rows = [rows[index] for index in going]
             drawn, seen, state = drawn[keep.to(device)], seen[keep.to(device)], select_rows(state, keep)
+            places = places[keep]
         current, state = step(drawn, state)
     for row in rows:
         text = stops[row].push(decoders[row].flush())

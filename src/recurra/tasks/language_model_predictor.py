@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,6 +17,7 @@ from ..config import Config
 from ..data.text import expand_paths
 from ..data.token_stream import prepare
 from ..data.tokenizer import Tokenizer
+from ..decoding.characters import WholeCharacters
 from ..decoding.sampling import SamplingOptions, sample_generators
 from ..decoding.state import State
 from ..decoding.word_search import FoundWords, TokenKinds, likeliest_words
@@ -28,7 +30,7 @@ from .language_model import load_model
 from .language_model_answers import LineScore, NextWords, RankedLine, rank_lines
 from .saved_model import save_model
 from .stream_likelihood import stream_nats
-from .word_boundaries import join_words, last_word_can_go_on, space_starts, token_kinds
+from .word_boundaries import join_words, last_word_can_go_on, space_starts, token_kinds, whole_characters
 
 __all__ = ["LanguageModelPredictor"]
 
@@ -302,6 +304,10 @@ class LanguageModelPredictor:
             self._kinds = token_kinds(self.tokenizer)
         return self._kinds
 
+    @cached_property
+    def _characters(self) -> WholeCharacters | None:
+        return whole_characters(self.tokenizer)
+
     def _spell(self, tokens: Sequence[int]) -> str:
         if list(tokens) == [self.tokenizer.eos_id]:
             return self.tokenizer.token_text(self.tokenizer.eos_id)
@@ -369,6 +375,7 @@ class LanguageModelPredictor:
         pieces = write(
             self._step, logits, state, decoders, sample_generators(seed, n), options or SamplingOptions(),
             length=length, seen=seen, banned=banned, first_allowed=first_allowed, stop=stop,
+            characters=self._characters,
         )  # fmt: skip
         # Where the space belongs to the word after it, the prompt shows it already.
         begun = set(range(n)) if self.tokenizer.kind == "character" or not prompt.endswith(" ") else set()

@@ -32,6 +32,7 @@ from .translation_measures import measure, require_sacrebleu
 from .translation_model import load_model
 from .translation_search import SearchOptions, greatest_length, pair_log_probabilities, translate_ids
 from .translation_writer import TranslationWriter
+from .word_boundaries import whole_characters
 
 __all__ = ["Translator"]
 
@@ -352,8 +353,7 @@ class Translator:
 
     @cached_property
     def _characters(self) -> WholeCharacters | None:
-        table = WholeCharacters(self._token_bytes, self.target_tokenizer.eos_id)
-        return table if table.needed else None
+        return whole_characters(self.target_tokenizer.tokenizer)
 
     def _only_model(self) -> EncoderDecoder:
         if len(self.models) > 1:

@@ -1,4 +1,4 @@
-"""Where words begin and end, for questions about words to models whose tokens may be smaller."""
+"""Where words and characters begin and end, for models whose tokens may be smaller."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 
 from ..data.tokenizer import Tokenizer
 from ..data.words import continues_word, joins_tightly
+from ..decoding.characters import WholeCharacters
 from ..decoding.word_search import TokenKinds
 
-__all__ = ["join_words", "last_word_can_go_on", "space_starts", "token_kinds"]
+__all__ = ["join_words", "last_word_can_go_on", "space_starts", "token_kinds", "whole_characters"]
 
 # Scripts that write words without spaces between them and that `joins_tightly` does not know, by Unicode names.
 _UNSPACED = ("THAI", "LAO", "KHMER", "MYANMAR")
@@ -30,6 +31,13 @@ def space_starts(tokenizer: Tokenizer) -> torch.Tensor:
     strings = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
     starts = torch.tensor([string.startswith(b" ") and not string.isspace() for string in strings])
     return starts if bool(starts.any()) else torch.tensor([string == b" " for string in strings])
+
+
+def whole_characters(tokenizer: Tokenizer) -> WholeCharacters | None:
+    """What keeps its outputs to whole characters; None where every token is made of such."""
+    texts = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+    table = WholeCharacters(texts, tokenizer.eos_id)
+    return table if table.needed else None
 
 
 def last_word_can_go_on(text: str) -> bool:
