@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -146,3 +147,22 @@ def test_two_processes_resume_bit_for_bit(tmp_path: Path) -> None:
     launch(tmp_path, "part", 2, dropout=0.3, resume=True)
     assert numbers(tmp_path / "part") == numbers(tmp_path / "whole")
     assert torch.equal(final_weights(tmp_path / "part"), final_weights(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_the_command_trains_by_two_processes_on_the_device_that_there_is(tmp_path: Path) -> None:
+    lines = [f"{a} {b}" for a in "qwert" for b in "asdf"] * 4
+    for name, rows in (("source", lines), ("target", [" ".join(reversed(line.split())) for line in lines])):
+        (tmp_path / name).write_text("".join(f"{row}\n" for row in rows))
+    script = tmp_path / "script.py"
+    script.write_text("from recurra.cli.main import main\nmain()\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--", str(script)]
+    command += ["train", "translation", "--source", str(tmp_path / "source"), "--target", str(tmp_path / "target")]
+    command += ["--run", str(tmp_path / "run"), "--json", "--set", "tokenizer.kind=word", "model.hidden_size=8"]
+    command += ["training.max_steps=4", "training.batch_tokens=30", "training.evaluate_every=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["steps"] == 4
+    steps = [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "valid"]
+    assert steps == [2, 4]

@@ -31,7 +31,9 @@ class Processes:
 
     def __init__(self, config: TrainingConfig) -> None:
         self._accelerator: Any = None
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        device = find_device(config.device, "training.device")
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        if started > 1:
             # Imported only here: alone, training needs none of it, and the import is slow.
             from accelerate import Accelerator
             from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -40,15 +42,19 @@ class Processes:
             unused = DistributedDataParallelKwargs(find_unused_parameters=True)
             # The others wait while the first tokenises the text, which may take hours.
             patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
-            self._accelerator = Accelerator(cpu=config.device == "cpu", kwargs_handlers=[unused, patient])
+            self._accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[unused, patient])
+            if self._accelerator.num_processes != started:
+                # Each would train by itself, all in one folder.
+                raise ConfigError(
+                    f"training.device: {started} processes cannot train together on {device.type}; start one process."
+                )
             atexit.unregister(_leave)
             atexit.register(_leave)
             self.device = cast(torch.device, self._accelerator.device)
             self.rank: int = self._accelerator.process_index
             self.world_size: int = self._accelerator.num_processes
         else:
-            self.device = find_device(config.device, "training.device")
-            self.rank, self.world_size = 0, 1
+            self.device, self.rank, self.world_size = device, 0, 1
         if config.precision == "fp16" and self.device.type == "cpu":
             raise ConfigError("training.precision: fp16 needs a GPU; use bf16 or fp32 on the CPU.")
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
