@@ -106,12 +106,9 @@ def evaluate(
             pairs.evaluate(predictor, data or [], source, target, search, progress, as_json)
         return
     others: dict[str, Any] = {
-        "--source": source,
-        "--target": target,
-        "--beam": beam,
-        "--length-penalty": length_penalty,
-    }
-    others |= {"--output": output, "--bleu-tokenizer": bleu_tokenizer}
+        "--source": source, "--target": target, "--beam": beam, "--length-penalty": length_penalty, "--output": output,
+        "--bleu-tokenizer": bleu_tokenizer,
+    }  # fmt: skip
     for name, value in others.items():
         if value is not None:
             raise UsageError(f"{name} is for translation, and this run is a language model; use --data.")
@@ -312,10 +309,9 @@ def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
-    from rich.console import Console
-    from rich.progress import Progress
+    from ..training.logging import screen_progress
 
-    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+    with screen_progress(transient=True) as bar:
         task = bar.add_task(name)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -213,11 +213,9 @@ def _counter(wanted: bool) -> Iterator[Callable[[int], None]]:
     if not wanted or not sys.stderr.isatty() or sys.stdout.isatty():
         yield lambda done: None
         return
-    from rich.console import Console
-    from rich.progress import Progress, TextColumn
+    from ..training.logging import screen_progress
 
-    columns = (TextColumn("translating, {task.completed:,.0f} lines done"),)
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+    with screen_progress("translating, {task.completed:,.0f} lines done", transient=True) as bar:
         task = bar.add_task("")
         yield lambda done: bar.update(task, completed=done)
 

@@ -17,6 +17,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -25,7 +26,7 @@ from rich.progress import (
 from ..config import LoggingConfig
 from ..errors import RunError
 
-__all__ = ["RunLog", "bits_per_character", "perplexity", "preparation", "read_metrics"]
+__all__ = ["RunLog", "bits_per_character", "perplexity", "preparation", "read_metrics", "screen_progress"]
 
 
 def perplexity(loss: float) -> float:
@@ -48,6 +49,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def screen_progress(*columns: str | ProgressColumn, **options: Any) -> Progress:
+    """Progress on stderr that leaves standard output alone, which rich else draws on its own screen too.
+
+    Args:
+        columns, options: as rich.progress.Progress takes them.
+    """
+    return Progress(*columns, console=Console(stderr=True), redirect_stdout=False, **options)
+
+
 @contextmanager
 def preparation(label: str, shown: bool) -> Iterator[Callable[[int, int], None]]:
     """Progress on stderr for reading data: gives a function to call with the bytes done and the bytes in all."""
@@ -57,7 +67,7 @@ def preparation(label: str, shown: bool) -> Iterator[Callable[[int, int], None]]
         yield lambda done, total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2, redirect_stdout=False) as progress:
+    with screen_progress(*columns, refresh_per_second=2) as progress:
         bar = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
@@ -237,14 +247,12 @@ def _is_endless(value: Any) -> bool:
 
 
 def _progress_bar() -> Progress:
-    return Progress(
+    return screen_progress(
         TextColumn("step"),
         MofNCompleteColumn(),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[state]}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
-        redirect_stdout=False,
         # The refreshing thread takes the time of the two cores that small machines have.
         refresh_per_second=2,
         transient=False,
