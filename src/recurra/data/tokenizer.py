@@ -190,13 +190,18 @@ class Tokenizer(ABC):
         return bool(self.boundary_mask[token])
 
     @cached_property
+    def vocabulary_bytes(self) -> tuple[bytes, ...]:
+        """`token_bytes` of every token."""
+        return tuple(self.token_bytes(token) for token in range(self.vocab_size))
+
+    @cached_property
     def boundary_mask(self) -> npt.NDArray[np.bool_]:
         """Of each id, whether the token cannot continue the word before it; shape (vocab_size,).
 
         True for the line end, all tokens of words, and tokens that start with white space, a symbol or an ideograph;
         False for those that start with a letter, digit, mark or apostrophe, or inside a character.
         """
-        mask = np.array([not _may_continue(self.token_bytes(token)) for token in range(self.vocab_size)])
+        mask = np.array([not _may_continue(text) for text in self.vocabulary_bytes])
         if self.kind in ("word", "whitespace"):
             mask[:] = True
         elif self.unk_id is not None:
@@ -206,7 +211,7 @@ class Tokenizer(ABC):
     @cached_property
     def token_characters(self) -> npt.NDArray[np.int64]:
         """Characters that each token adds to the text, (vocab_size,); one of many tokens counts at its first."""
-        return np.array([sum(byte & 0xC0 != 0x80 for byte in self.token_bytes(t)) for t in range(self.vocab_size)])
+        return np.array([sum(byte & 0xC0 != 0x80 for byte in text) for text in self.vocabulary_bytes])
 
     @cached_property
     def fingerprint(self) -> str:

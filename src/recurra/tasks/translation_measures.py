@@ -38,6 +38,10 @@ def require_sacrebleu(tokenizer: str = "13a") -> None:
     Raises:
         ConfigError: if it is not installed, or lacks what the tokenizer needs.
     """
+    _bleu(tokenizer)
+
+
+def _bleu(tokenizer: str) -> Any:
     if importlib.util.find_spec("sacrebleu") is None:
         raise ConfigError(
             "BLEU and chrF need sacreBLEU, which is not installed; run: pip install 'recurra[translation]', or set "
@@ -46,7 +50,8 @@ def require_sacrebleu(tokenizer: str = "13a") -> None:
     from sacrebleu.metrics import BLEU
 
     try:
-        BLEU(tokenize=tokenizer)
+        # Forced, for tokenised text is measured too, and a warning at every evaluation that it is says nothing new.
+        return BLEU(tokenize=tokenizer, force=True)
     except Exception as error:  # each of its tokenizers fails in its own way
         extra = {"ja-mecab": "ja", "ko-mecab": "ko"}.get(tokenizer)
         advice = f"run: pip install 'sacrebleu[{extra}]'" if extra else "name another"
@@ -69,13 +74,12 @@ def measure(
     Raises:
         ConfigError: if sacreBLEU is not installed, or lacks what the tokenizer needs.
     """
-    require_sacrebleu(tokenizer)
+    bleu = _bleu(tokenizer)
     from sacrebleu.metrics import BLEU, CHRF
 
     texts, expected = list(hypotheses), [list(references)]
     kinds: dict[str, Any] = {
-        # Forced, for both are given out, and a warning at every evaluation that text is tokenised says nothing new.
-        "bleu": BLEU(tokenize=tokenizer, force=True),
+        "bleu": bleu,
         "bleu_tokenized": BLEU(lowercase=True, tokenize="none", smooth_method="none", force=True),
         "chrf": CHRF(),
     }

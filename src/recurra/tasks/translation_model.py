@@ -69,8 +69,8 @@ def copied_as(source: SentenceTokenizer, target: SentenceTokenizer) -> Tensor:
     -1: if they were <unk> too, its probability would not tell which of them is meant.
     """
     special = {target.eos_id, target.unk_id}
-    known = {target.tokenizer.token_bytes(t): t for t in range(target.vocab_size) if t not in special}
-    copies = [known.get(source.tokenizer.token_bytes(token), -1) for token in range(source.vocab_size)]
+    known = {text: token for token, text in enumerate(target.tokenizer.vocabulary_bytes) if token not in special}
+    copies = [known.get(text, -1) for text in source.tokenizer.vocabulary_bytes]
     copies[source.eos_id] = target.eos_id
     if source.unk_id is not None and target.unk_id is not None:
         copies[source.unk_id] = target.unk_id

@@ -180,7 +180,7 @@ class Translator:
         target = self.target_tokenizer
         joints = None
         if banned_tokens or required_tokens:
-            joints = WordJoints(*target.joints, self._token_bytes)
+            joints = WordJoints(*target.joints, target.tokenizer.vocabulary_bytes)
         # A limit that was only derived from a short source gives way to what was asked for.
         needed = max(min_length, Constraints(sys.maxsize, 0, begun, (), required_tokens, 0, joints).needed)
         constraints = [
@@ -300,7 +300,8 @@ class Translator:
             RunError: if the translations cannot be written.
             ConfigError: if sacreBLEU or what its tokenizer needs is not installed.
         """
-        require_sacrebleu(bleu_tokenizer or self.config.training.bleu_tokenizer)
+        tokenizer = bleu_tokenizer or self.config.training.bleu_tokenizer
+        require_sacrebleu(tokenizer)
         if output is not None:
             # That it cannot be written is said before the work.
             _write(output, "a", "")
@@ -308,12 +309,12 @@ class Translator:
         read, dropped = read_pairs(source, target, pairs, columns=data.columns, keys=data.keys, empty=data.empty_lines)
         scores = self.score([pair.source for pair in read], [pair.target for pair in read])
         translations = self.translate([pair.source for pair in read], progress=progress, **search)
+        texts = [each.best for each in translations]
         if output is not None:
-            _write(output, "w", "".join(f"{each.best}\n" for each in translations))
+            _write(output, "w", "".join(f"{text}\n" for text in texts))
         references = [self.target_tokenizer.reference(pair.target) for pair in read]
         tokens = sum(score.tokens for score in scores)
         loss = -math.fsum(score.log_probability for score in scores) / tokens
-        texts, tokenizer = [each.best for each in translations], bleu_tokenizer or self.config.training.bleu_tokenizer
         found = measure(texts, references, self.target_tokenizer.words, tokenizer)._asdict()
         cut = sum(score.cut_at is not None for score in scores)
         counts = {"pairs": len(read), "dropped": dropped, "cut": cut, "tokens": tokens}
@@ -345,11 +346,6 @@ class Translator:
         """
         tokenizers = named_tokenizers(self.source_tokenizer, self.target_tokenizer)
         return hub.push(repo_id, self.config, tokenizers, self._only_model(), self.directory, **options)
-
-    @cached_property
-    def _token_bytes(self) -> tuple[bytes, ...]:
-        target = self.target_tokenizer
-        return tuple(target.tokenizer.token_bytes(token) for token in range(target.vocab_size))
 
     @cached_property
     def _characters(self) -> WholeCharacters | None:

@@ -20,7 +20,7 @@ _UNSPACED = ("THAI", "LAO", "KHMER", "MYANMAR")
 def token_kinds(tokenizer: Tokenizer) -> TokenKinds:
     """What each token of a vocabulary does to a word, from its text and the tokenizer's own boundaries."""
     line_end = tokenizer.eos_id
-    texts = [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in range(tokenizer.vocab_size)]
+    texts = [text.decode("utf-8", "replace") for text in tokenizer.vocabulary_bytes]
     space = torch.tensor([text.isspace() and token != line_end for token, text in enumerate(texts)])
     mark = torch.tensor([token == line_end or _is_mark(text) for token, text in enumerate(texts)])
     return TokenKinds(torch.from_numpy(tokenizer.boundary_mask.copy()), space, mark)
@@ -28,15 +28,14 @@ def token_kinds(tokenizer: Tokenizer) -> TokenKinds:
 
 def space_starts(tokenizer: Tokenizer) -> torch.Tensor:
     """Tokens that are a space with something after it, bool (V,); the lone space where there is none."""
-    strings = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+    strings = tokenizer.vocabulary_bytes
     starts = torch.tensor([string.startswith(b" ") and not string.isspace() for string in strings])
     return starts if bool(starts.any()) else torch.tensor([string == b" " for string in strings])
 
 
 def whole_characters(tokenizer: Tokenizer) -> WholeCharacters | None:
     """What keeps its outputs to whole characters; None where every token is made of such."""
-    texts = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
-    table = WholeCharacters(texts, tokenizer.eos_id)
+    table = WholeCharacters(tokenizer.vocabulary_bytes, tokenizer.eos_id)
     return table if table.needed else None
 
 
