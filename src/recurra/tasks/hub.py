@@ -17,12 +17,11 @@ from ..config import Config, load_config
 from ..config_translation import TranslationConfig
 from ..data.tokenizer import Tokenizer
 from ..errors import RunError
-from .saved_model import REPOSITORY, save_model, without_places
+from .saved_model import JOINT_TOKENIZER, TWO_TOKENIZERS, names_repository, save_model, without_places
 
 __all__ = ["FILES", "fetch", "model_card", "push"]
 
-TWO_TOKENIZERS = ("tokenizer.source.json", "tokenizer.target.json")
-TOKENIZER_FILES = ("tokenizer.json", *TWO_TOKENIZERS)
+TOKENIZER_FILES = (JOINT_TOKENIZER, *TWO_TOKENIZERS)
 FILES = ("config.yaml", *TOKENIZER_FILES, "model.safetensors")
 """What predicting needs, with a joint tokenizer or two; nothing else but the card is uploaded or fetched."""
 
@@ -103,9 +102,8 @@ def fetch(
     Raises:
         RunError: if it is neither, cannot be downloaded, or asks for a cell from a file.
     """
-    path = Path(name)
-    if path.exists() or not REPOSITORY.fullmatch(str(name)) or path.parent.is_dir():
-        return path
+    if not names_repository(name):
+        return Path(name)
     from huggingface_hub import HfApi
 
     try:
@@ -123,7 +121,7 @@ def fetch(
             f"{name}: is neither a directory here nor a model that the Hub gives out ({_first_line(error)})."
         ) from error
     parted = all((directory / file).is_file() for file in TWO_TOKENIZERS)
-    needed = [file for file in FILES if file not in (TWO_TOKENIZERS if not parted else ("tokenizer.json",))]
+    needed = [file for file in FILES if file not in (TWO_TOKENIZERS if not parted else (JOINT_TOKENIZER,))]
     missing = [file for file in needed if not (directory / file).is_file()]
     if missing:
         raise RunError(f"{name}: this repository on the Hub has no {missing[0]}, so it is not a recurra model.")

@@ -16,12 +16,20 @@ from ..data.tokenizer import Tokenizer
 from ..errors import RunError
 from ..training.checkpoint import save_tensors
 
-__all__ = ["REPOSITORY", "save_model", "without_places"]
+__all__ = ["JOINT_TOKENIZER", "TWO_TOKENIZERS", "names_repository", "save_model", "without_places"]
 
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-"""USER/NAME on the Hub."""
+JOINT_TOKENIZER = "tokenizer.json"
+TWO_TOKENIZERS = ("tokenizer.source.json", "tokenizer.target.json")
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 _TEXTS = ("train", "valid", "source", "target", "pairs", "valid_source", "valid_target", "valid_pairs")
+
+
+def names_repository(name: str | Path) -> bool:
+    """Whether a name means USER/NAME on the Hub: not what is here, nor what a folder that is here could hold."""
+    path = Path(name)
+    return _REPOSITORY.fullmatch(str(name)) is not None and not path.exists() and not path.parent.is_dir()
 
 
 def save_model(
@@ -65,7 +73,7 @@ def without_places(config: Config | TranslationConfig) -> Config | TranslationCo
 
     named = {key: bare(getattr(config.data, key)) for key in _TEXTS if hasattr(config.data, key)}
     start = config.training.start_from
-    if start is not None and (Path(start).exists() or not REPOSITORY.fullmatch(start)):
+    if start is not None and not names_repository(start):
         start = PurePath(start).name
     training = config.training.model_copy(update={"start_from": start})
     return config.model_copy(update={"data": config.data.model_copy(update=named), "training": training})

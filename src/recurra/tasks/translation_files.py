@@ -14,12 +14,11 @@ from ..data.tokenizer import Tokenizer
 from ..data.toy import toy_pairs
 from ..errors import DataError, RunError
 from ..training.logging import preparation
+from .saved_model import JOINT_TOKENIZER, TWO_TOKENIZERS
 
 __all__ = ["load_tokenizers", "named_tokenizers", "open_pairs", "prepare_pairs"]
 
-JOINT = "tokenizer.json"
-SOURCE = "tokenizer.source.json"
-TARGET = "tokenizer.target.json"
+SOURCE, TARGET = TWO_TOKENIZERS
 TRAIN = "train.npz"
 VALID = "valid.jsonl"
 DROPPED = "dropped.json"
@@ -34,8 +33,8 @@ def load_tokenizers(run_dir: Path) -> tuple[SentenceTokenizer, SentenceTokenizer
     Raises:
         RunError: if they are missing or damaged.
     """
-    if (run_dir / JOINT).is_file():
-        joint = SentenceTokenizer(Tokenizer.load(run_dir / JOINT))
+    if (run_dir / JOINT_TOKENIZER).is_file():
+        joint = SentenceTokenizer(Tokenizer.load(run_dir / JOINT_TOKENIZER))
         return joint, joint
     for name in (SOURCE, TARGET):
         if not (run_dir / name).is_file():
@@ -46,7 +45,7 @@ def load_tokenizers(run_dir: Path) -> tuple[SentenceTokenizer, SentenceTokenizer
 def named_tokenizers(source: SentenceTokenizer, target: SentenceTokenizer) -> dict[str, Tokenizer]:
     """The tokenizers of both sides under the names of their files; one where the vocabulary is joint."""
     if source.tokenizer is target.tokenizer:
-        return {JOINT: source.tokenizer}
+        return {JOINT_TOKENIZER: source.tokenizer}
     return {SOURCE: source.tokenizer, TARGET: target.tokenizer}
 
 
