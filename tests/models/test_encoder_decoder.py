@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from recurra.config_translation import TranslationModelConfig
 from recurra.errors import ConfigError
-from recurra.models.encoder_decoder import EncoderDecoder, reverse
+from recurra.models.encoder_decoder import EncoderDecoder, EncoderDecoderOutput, reverse
 from recurra.models.loss import smoothed_cross_entropy
 
 V, E, H = 9, 5, 6
@@ -226,15 +226,22 @@ def test_output_dropout_has_one_mask_for_all_steps() -> None:
     assert (kept == kept[:1]).all()
 
 
-def test_copies_are_mixed_in_as_the_equation_says() -> None:
-    network, plain = model(copy_source=True), model()
+def with_and_without_copies(
+    network: EncoderDecoder, plain: EncoderDecoder
+) -> tuple[EncoderDecoderOutput, EncoderDecoderOutput, Tensor]:
+    """What a copying model gives, what one of the same weights gives without copying, and the gates (T, B)."""
     plain.load_state_dict(network.state_dict(), strict=False)
     assert network.copy_gate is not None
     features: list[Tensor] = []
     network.decoder.register_forward_hook(lambda module, inputs, output: features.append(output.features))
     with torch.no_grad():
         found, without = network(SOURCE, LENGTHS, TARGET), plain(SOURCE, LENGTHS, TARGET)
-        gates = torch.sigmoid(network.copy_gate(features[0]))[..., 0]
+        return found, without, torch.sigmoid(network.copy_gate(features[0]))[..., 0]
+
+
+def test_copies_are_mixed_in_as_the_equation_says() -> None:
+    network, plain = model(copy_source=True), model()
+    found, without, gates = with_and_without_copies(network, plain)
     assert found.weights is not None
     for row, length in enumerate(LENGTHS.tolist()):
         for step in range(len(TARGET)):
@@ -253,13 +260,7 @@ def test_copies_into_another_vocabulary() -> None:
     settings = {"embedding_size": E, "hidden_size": H, "decoder_layers": 1, "decoder": "luong", "tied": "decoder"}
     network = EncoderDecoder(V, 11, TranslationModelConfig(**settings, copy_source=True), copied_as).double().eval()
     plain = EncoderDecoder(V, 11, TranslationModelConfig(**settings)).double().eval()
-    plain.load_state_dict(network.state_dict(), strict=False)
-    assert network.copy_gate is not None
-    features: list[Tensor] = []
-    network.decoder.register_forward_hook(lambda module, inputs, output: features.append(output.features))
-    with torch.no_grad():
-        found, without = network(SOURCE, LENGTHS, TARGET), plain(SOURCE, LENGTHS, TARGET)
-        gates = torch.sigmoid(network.copy_gate(features[0]))[..., 0]
+    found, without, gates = with_and_without_copies(network, plain)
     assert found.weights is not None
     for row, length in enumerate(LENGTHS.tolist()):
         for step in range(len(TARGET)):

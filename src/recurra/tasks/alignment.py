@@ -143,8 +143,9 @@ def draw_attention(
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     installed = {font.name for font in font_manager.fontManager.ttflist}
+    families = [name for name in _FONTS if name in installed]
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        label.set_fontfamily([name for name in _FONTS if name in installed])
+        label.set_fontfamily(families)
     aside = path.with_name(f".{path.name}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*missing.*")

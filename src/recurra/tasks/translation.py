@@ -80,8 +80,9 @@ class TranslationTask:
         self._epoch = self.train_batches.epoch_number
         device = self._processes.device
         for batch in self.train_batches.epoch(self._epoch):
-            moved = {name: getattr(batch, name).to(device) for name in ("source", "before", "target")}
-            yield batch._replace(**moved)
+            yield batch._replace(
+                source=batch.source.to(device), before=batch.before.to(device), target=batch.target.to(device)
+            )
 
     def loss(self, model: nn.Module, batch: PairBatch) -> Loss:
         """Cross entropy with label smoothing, and what coverage adds to it; reported without either."""
