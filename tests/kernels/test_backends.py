@@ -144,7 +144,7 @@ def test_operator_schema_fake_and_autograd_hold():
         # As batch_first gives it: what comes out may not take over these strides.
         x = torch.randn(B, T, I).transpose(0, 1).requires_grad_()
         lengths = torch.tensor([7, 2, 0])
-        arguments = (key_of(layer.cell), x, initial, weights, lengths, None, 0.0, [], True, True, False)
+        arguments = (key_of(layer.cell), x, initial, weights, lengths, None, 0.0, [], True, True, False, None, [])
         tests = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
         torch.library.opcheck(torch.ops.recurra.layer.default, arguments, test_utils=tests)
 

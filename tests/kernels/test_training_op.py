@@ -273,8 +273,18 @@ def test_a_backend_forced_when_the_graph_runs_is_the_one_that_runs() -> None:
         compile_call(call)(leaves(call))
 
 
+def torch_has(kind: str) -> bool:
+    """Whether torch's own layer runs under autocast here: on some processors its LSTM does not."""
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            getattr(torch.nn, kind.upper())(3, 4)(torch.zeros(2, 1, 3))
+    except RuntimeError:
+        return False
+    return True
+
+
 def test_under_autocast_too_another_backend_gives_what_it_gives_eagerly() -> None:
-    for name in ("lstm", "gru"):
+    for name in filter(torch_has, ("lstm", "gru")):
         call = make(name, 6, 5, 4, 21, 2, torch.float32)
         run = compile_call(call)
         with torch.autocast("cpu", torch.bfloat16):

@@ -7,7 +7,6 @@ anything else that has these methods; this file imports no tensor library.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 __all__ = ["Gate", "State", "clamp", "exp", "relu", "sigmoid", "tanh"]
@@ -38,8 +37,23 @@ def clamp(value: Any, low: float, high: float) -> Any:
     return value.clamp(low, high)
 
 
-class State(SimpleNamespace):
-    """The states of a cell by name: what a step is given, and what it returns."""
+class State:
+    """The states of a cell by name: what a step is given, and what it returns.
+
+    Args:
+        values: the value of each state, which become attributes.
+    """
+
+    # Not a SimpleNamespace, for torch.compile cannot follow the making of one.
+    def __init__(self, **values: Any) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"State({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"there is no {name} among {', '.join(vars(self)) or 'no names'}")
 
 
 class Gate:

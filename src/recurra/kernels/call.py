@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,6 +22,16 @@ def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
     if projection:
         names.append("weight_hr")
     return names + [f"weight_{name}" for name in (*cell.vectors, *cell.matrices)]
+
+
+@lru_cache(maxsize=256)
+def _weight_shapes(cell: Cell, input_size: int, hidden: int, width: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter of a direction whose h has a width."""
+    rows = len(cell.gates) * hidden
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, input_size), "weight_hh": (rows, width)}
+    shapes |= {"bias_ih": (rows,), "bias_hh": (rows,), "weight_hr": (width, hidden)}
+    shapes |= {f"weight_{name}": (hidden,) for name in cell.vectors}
+    return shapes | {f"weight_{name}": (hidden, hidden) for name in cell.matrices}
 
 
 def check_range(lengths: Tensor, steps: int) -> None:
@@ -53,12 +64,15 @@ class LayerCall:
         weights: for each direction its parameters by name; the second direction runs backwards in time.
         lengths: (B,) integers, steps that count in each row, or None when all do.
         batch_sizes: (T,) int64 on the CPU, rows of each step of a packed input, as in a PackedSequence, or None.
-            Outputs and masks of zoneout then have (N, ...) where it says (T, B, ...).
+            Outputs, masks of zoneout and resets then have (N, ...) where it says (T, B, ...).
         recurrent_mask: (D, B, H or P), multiplies whatever enters the product with `weight_hh`, or None.
         zoneout: probability with which a unit keeps its old state.
         zoneout_masks: for each state (T, B, D*H), True where the old value stays; empty at evaluation, when old and new
             are mixed in the proportion `zoneout`.
         all_states: whether every state of every step is wanted, not just h.
+        resets: (T, B) booleans, True where a row begins anew with this step, or None. The second direction, which comes
+            to the step before it last, begins anew there.
+        restart: with resets the value of each state with which a row begins anew, (D, 1, H); else empty.
     """
 
     cell: Cell
@@ -71,6 +85,8 @@ class LayerCall:
     zoneout_masks: tuple[Tensor, ...] = ()
     all_states: bool = False
     batch_sizes: Tensor | None = None
+    resets: Tensor | None = None
+    restart: tuple[Tensor, ...] = ()
 
     def to(self, dtype: torch.dtype) -> LayerCall:
         """The same call in another dtype."""
@@ -81,6 +97,7 @@ class LayerCall:
             states=tuple(state.to(dtype) for state in self.states),
             weights=tuple({name: weight.to(dtype) for name, weight in d.items()} for d in self.weights),
             recurrent_mask=None if mask is None else mask.to(dtype),
+            restart=tuple(state.to(dtype) for state in self.restart),
         )
 
     @property
@@ -90,6 +107,86 @@ class LayerCall:
     @property
     def projection(self) -> bool:
         return "weight_hr" in self.weights[0]
+
+    @property
+    def hidden(self) -> int:
+        """H, also with a projection."""
+        return self.weights[0]["weight_hh"].shape[0] // len(self.cell.gates)
+
+    def leaves(self) -> list[Tensor]:
+        """Whatever can have a gradient: input, initial states, each direction's weights, and restart."""
+        weights = [weight for direction in self.weights for weight in direction.values()]
+        return [self.input, *self.states, *weights, *self.restart]
+
+    def with_leaves(self, leaves: list[Tensor]) -> LayerCall:
+        """The same call on other tensors, in the order of `leaves`."""
+        rest = iter(leaves)
+        return replace(
+            self,
+            input=next(rest),
+            states=tuple(next(rest) for _ in self.states),
+            weights=tuple({name: next(rest) for name in direction} for direction in self.weights),
+            restart=tuple(next(rest) for _ in self.restart),
+        )
+
+    def check(self) -> None:
+        """Raise RuntimeError, in a sentence, if a tensor is missing or has not the shape that the others ask for.
+
+        Code that reads by address trusts this.
+        """
+        cell, input, states, weights = self.cell, self.input, self.states, self.weights
+        packed = self.batch_sizes is not None
+        directions = len(weights)
+        if directions not in (1, 2):
+            raise RuntimeError(f"a layer has the weights of 1 or 2 directions, not of {directions}")
+        if len(states) != len(cell.states):
+            raise RuntimeError(f"{cell!r} has {len(cell.states)} states, but {len(states)} were given")
+        if input.dim() != (2 if packed else 3):
+            raise RuntimeError(f"the input must have {2 if packed else 3} dimensions, not {input.dim()}")
+        first = weights[0]
+        if first["weight_hh"].dim() != 2 or states[0].dim() != 3:
+            raise RuntimeError("weight_hh must have 2 dimensions and every state 3")
+        hidden = self.hidden
+        width = first["weight_hr"].shape[0] if "weight_hr" in first else hidden
+        expected = _weight_shapes(cell, input.shape[-1], hidden, width)
+        for direction in weights:
+            for name, weight in direction.items():
+                if weight.shape != expected[name]:
+                    raise RuntimeError(f"{name} must have shape {expected[name]} here, not {tuple(weight.shape)}")
+        batch = states[0].shape[1] if packed else input.shape[1]
+        shape = (directions, batch, hidden)
+        for index, state in enumerate(states):
+            wanted = shape if index else (directions, batch, width)
+            if state.shape != wanted:
+                raise RuntimeError(f"the state {cell.states[index]} must have shape {wanted}, not {tuple(state.shape)}")
+        if self.recurrent_mask is not None or self.zoneout_masks or self.lengths is not None or self.resets is not None:
+            self._check_options(shape, width)
+
+    def _check_options(self, shape: tuple[int, int, int], width: int) -> None:
+        directions, batch, hidden = shape
+        rows = tuple(self.input.shape[:-1])
+        widths = [width] + [hidden] * (len(self.states) - 1)
+
+        def demand(what: str, tensor: Tensor, wanted: tuple[int, ...], boolean: bool = False) -> None:
+            if tensor.shape != wanted or (boolean and tensor.dtype != torch.bool):
+                kind = "booleans of shape" if boolean else "shape"
+                raise RuntimeError(f"{what} must have {kind} {wanted}, not {tensor.dtype} of {tuple(tensor.shape)}")
+
+        if self.recurrent_mask is not None:
+            demand("the mask of recurrent dropout", self.recurrent_mask, (directions, batch, width))
+        if self.zoneout_masks and len(self.zoneout_masks) != len(self.states):
+            raise RuntimeError(f"zoneout needs a mask for each of {len(self.states)} states")
+        for masks, of in zip(self.zoneout_masks, widths, strict=False):
+            demand("every mask of zoneout", masks, (*rows, directions * of), True)
+        if self.lengths is not None:
+            demand("lengths", self.lengths, (batch,))
+        if self.resets is None:
+            return
+        demand("resets", self.resets, rows, True)
+        if len(self.restart) != len(self.states):
+            raise RuntimeError(f"resets need a value to begin anew with for each of {len(self.states)} states")
+        for state, of in zip(self.restart, widths, strict=True):
+            demand("every state to begin anew with", state, (directions, 1, of))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ def run_padded(run: Callable[[LayerCall], LayerResult], call: LayerCall) -> Laye
 
     input, lengths = padded(call.input)
     masks = tuple(padded(masks)[0] for masks in call.zoneout_masks)
-    result = run(replace(call, input=input, lengths=lengths, zoneout_masks=masks, batch_sizes=None))
-    counts = torch.arange(input.shape[1])[None, :] < sizes[:, None]
+    resets = None if call.resets is None else padded(call.resets)[0]
+    result = run(replace(call, input=input, lengths=lengths, zoneout_masks=masks, batch_sizes=None, resets=resets))
+    counts = torch.arange(input.shape[1], device="cpu")[None, :] < sizes[:, None]
     counts = counts.to(input.device)
     return LayerResult(tuple(output[counts] for output in result.outputs), result.final)

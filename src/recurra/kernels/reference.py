@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -12,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cells import Cell
-from ..cells.algebra import Gate
+from ..cells.algebra import Gate, State
 from ..cells.trace import trace
 from .call import LayerCall, LayerResult, autocast_dtype
 
-__all__ = ["Stepper", "refusal", "run"]
+__all__ = ["Stepper", "gates_on_h", "refusal", "run"]
 
 name = "reference"
 
@@ -34,9 +32,18 @@ class _Matrix:
         return F.linear(_tensor(value), self._weight)
 
 
-@lru_cache(maxsize=256)
-def _gates_on_h(cell: Cell) -> tuple[str, ...]:
-    return trace(cell).gates_on_h
+_GATES_ON_H: dict[Cell, tuple[str, ...]] = {}
+
+
+def gates_on_h(cell: Cell) -> tuple[str, ...]:
+    """The gates whose recurrent product is taken on h.
+
+    Found once a cell, when a layer is made: torch.compile can look it up, but cannot follow a trace.
+    """
+    found = _GATES_ON_H.get(cell)
+    if found is None:
+        found = _GATES_ON_H[cell] = trace(cell).gates_on_h
+    return found
 
 
 class Stepper:
@@ -60,13 +67,13 @@ class Stepper:
             bias_rows = dict(zip(cell.gates, bias.chunk(count), strict=True))
         self._rows = {gate: (rows[gate], bias_rows[gate]) for gate in cell.gates}
         # The gates whose product is on h share one product; the others are left out of it.
-        self._on_h = _gates_on_h(cell)
+        self._on_h = gates_on_h(cell)
         if self._on_h == tuple(cell.gates):
             self._joint = (weights["weight_hh"], bias)
         elif self._on_h:
             joint_bias = None if bias is None else torch.cat([bias_rows[gate] for gate in self._on_h])
             self._joint = (torch.cat([rows[gate] for gate in self._on_h]), joint_bias)
-        self._parameters = SimpleNamespace(
+        self._parameters = State(
             **{vector: weights[f"weight_{vector}"] for vector in cell.vectors},
             **{matrix: _Matrix(weights[f"weight_{matrix}"]) for matrix in cell.matrices},
         )
@@ -78,7 +85,7 @@ class Stepper:
     def step(self, product: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """One step from the input product (B, G*H) and the states (B, H) to the new states."""
         cell = self._cell
-        old = SimpleNamespace(**dict(zip(cell.states, states, strict=True)))
+        old = State(**dict(zip(cell.states, states, strict=True)))
         joint: dict[str, Tensor] = {}
         if self._on_h:
             parts = F.linear(self._masked(old.h), *self._joint).chunk(len(self._on_h), dim=-1)
@@ -91,9 +98,7 @@ class Stepper:
             return product_on
 
         sides = product.chunk(len(cell.gates), dim=-1)
-        gates = SimpleNamespace(
-            **{gate: Gate(side, recurrent(gate)) for gate, side in zip(cell.gates, sides, strict=True)}
-        )
+        gates = State(**{gate: Gate(side, recurrent(gate)) for gate, side in zip(cell.gates, sides, strict=True)})
         new = cell.step(gates, old, self._parameters)
         values = [_tensor(getattr(new, state)) for state in cell.states]
         if "weight_hr" in self._weights:
@@ -143,8 +148,12 @@ def _run_direction(
     products = stepper.input_product(input).unbind(0)
     # The masks of both directions stand side by side, as the outputs do.
     keep_masks = [masks.chunk(len(call.weights), dim=-1)[direction] for masks in call.zoneout_masks]
+    restart = tuple(state[direction] for state in call.restart)
     kept: list[list[Tensor]] = [[] for _ in range(wanted)]
     for t in reversed(range(length)) if direction == 1 else range(length):
+        anew = _begins_anew(call, counts, direction, t)
+        if anew is not None:
+            states = tuple(torch.where(anew, first, old) for first, old in zip(restart, states, strict=True))
         new = stepper.step(products[t], states)
         if keep_masks:
             new = tuple(torch.where(m[t], old, value) for m, old, value in zip(keep_masks, states, new, strict=True))
@@ -160,3 +169,15 @@ def _run_direction(
     if length == 0:
         return [state.new_zeros((0, *state.shape)) for state in states[:wanted]], states
     return [torch.stack(values[::-1] if direction == 1 else values) for values in kept], states
+
+
+def _begins_anew(call: LayerCall, counts: Tensor | None, direction: int, t: int) -> Tensor | None:
+    """The rows (B, 1) that begin anew before step t in the order of a direction; None if there are no resets."""
+    if call.resets is None:
+        return None
+    # What is cut off before a step in the order of time is cut off after it in the other order.
+    t += direction
+    if t == call.input.shape[0]:
+        return None
+    resets = call.resets[t][:, None]
+    return resets if counts is None else resets & counts[t]

@@ -55,6 +55,9 @@ def stepping(cell: Cell, weights: Mapping[str, Tensor], states: tuple[Tensor, ..
         weights: the parameters of one direction by name; copied.
         states: the first value of each state, (B, H).
         zoneout: the proportion of its old value that each unit keeps.
+
+    Raises:
+        RuntimeError: if tensors do not fit one another in shape or dtype.
     """
     call = LayerCall(
         cell,
@@ -64,6 +67,13 @@ def stepping(cell: Cell, weights: Mapping[str, Tensor], states: tuple[Tensor, ..
         (weights,),
         zoneout=zoneout,
     )
+    call.check()
+    # A stream computes in the dtype of its weights, whatever autocast would have a layer do.
+    dtypes = {str(leaf.dtype) for leaf in call.leaves()}
+    if len(dtypes) > 1:
+        raise RuntimeError(
+            f"the weights and states of a stream must have one dtype, not {' and '.join(sorted(dtypes))}"
+        )
     if allows(cpu_engine.name) and cpu_engine.refusal(call) is None:
         note(cpu_engine.name)
         return EngineStepping(call)

@@ -11,8 +11,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..cells import CELLS, Cell
 from .call import LayerCall, LayerResult, check_range
+from .surroundings import transformed
 
-__all__ = ["flatten", "kind_of", "refusal", "run", "run_stack", "transformed", "widens_autocast"]
+__all__ = ["flatten", "kind_of", "refusal", "run", "run_stack", "widens_autocast"]
 
 name = "torch"
 
@@ -25,11 +26,6 @@ def kind_of(cell: Cell) -> str | None:
     return _KINDS.get(cell)
 
 
-def transformed() -> bool:
-    """Whether vmap, jvp or forward-mode differentiation is under way, for which torch's kernels have no rule."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
-
-
 def refusal(call: LayerCall) -> str | None:
     """Why torch's kernels cannot run this layer, or None when they can."""
     if kind_of(call.cell) is None:
@@ -38,6 +34,8 @@ def refusal(call: LayerCall) -> str | None:
         return "torch has no recurrent dropout or zoneout"
     if call.all_states and len(call.cell.states) > 1:
         return "torch returns only h of each step"
+    if call.resets is not None:
+        return "torch's kernels never return to an initial state"
     if call.input.shape[0] == 0:
         return "torch needs at least one step"
     if call.projection and call.input.device.type == "mps":

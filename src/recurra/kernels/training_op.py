@@ -19,8 +19,9 @@ from .cpu import run as engine
 from .cpu.generator.plan import Plan, plan
 from .cpu.layer_run import kept_shape
 from .dispatch import engine_runs, note
-from .flat_call import cell_of, flatten, key_of, leaves_of, unflatten
-from .recompute import gradients_by_running_again, run_inside
+from .flat_call import SCHEMA, cell_of, flatten, gradients_of, key_of, save, saved, unflatten
+from .recompute import gradients_by_running_again, refuse_tangents, run_inside
+from .surroundings import constant
 
 __all__ = ["applies", "run"]
 
@@ -34,7 +35,7 @@ def applies(call: LayerCall) -> bool:
 
     An exported graph is for inference and keeps nothing.
     """
-    if _exporting() or not torch.is_grad_enabled() or not any(leaf.requires_grad for leaf in leaves_of(call)):
+    if _exporting() or not torch.is_grad_enabled() or not any(leaf.requires_grad for leaf in call.leaves()):
         return False
     if not (engine.alike(call) and engine.computes(call.input)):
         return False
@@ -45,7 +46,7 @@ def applies(call: LayerCall) -> bool:
     return _offered(key_of(call.cell), call.projection, masked, False)
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _offered(key: str, projection: bool, masked: bool, zoneout: bool) -> bool:
     cell = cell_of(key)
     return engine.compiles(cell) and engine.refused_options(cell, projection, masked, zoneout) is None
@@ -69,9 +70,9 @@ def _narrow(call: LayerCall, autocast: bool) -> bool:
 
 
 def _extra(call: LayerCall, autocast: bool) -> tuple[int, torch.dtype]:
-    """From which state on each one of every step is kept beside the outputs, and the dtype of all that is kept.
+    """How many of the states stand among the outputs as the way back needs them, and the dtype of all that is kept.
 
-    What is rounded on its way out is kept whole.
+    The other states of every step are kept beside the outputs; so are all of them where outputs are rounded.
     """
     narrow = _narrow(call, autocast)
     inside = torch.float32 if narrow else call.input.dtype
@@ -82,10 +83,9 @@ def _extra(call: LayerCall, autocast: bool) -> tuple[int, torch.dtype]:
 def _kept(call: LayerCall, inside: torch.dtype) -> Tensor:
     """Memory for what the engine keeps, for all rows: how many count is only known when the graph runs."""
     steps, batch = call.input.shape[:2]
-    hidden = call.weights[0]["weight_hh"].shape[0] // len(call.cell.gates)
     the_plan: Plan = _plan(call.cell)
     shape = kept_shape(
-        the_plan, len(call.weights), steps * batch, hidden, zoneout=bool(call.zoneout), projected=call.projection
+        the_plan, len(call.weights), steps * batch, call.hidden, zoneout=bool(call.zoneout), projected=call.projection
     )
     return call.input.new_empty(shape, dtype=inside)
 
@@ -96,27 +96,15 @@ def _sequences(call: LayerCall, states: Sequence[Tensor], dtype: torch.dtype) ->
     return [call.input.new_empty((*steps, directions * state.shape[2]), dtype=dtype) for state in states]
 
 
-@torch.library.custom_op("recurra::layer_training", mutates_args=())
-def _layer_training(
-    cell: str,
-    input: Tensor,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    lengths: Tensor | None,
-    recurrent_mask: Tensor | None,
-    zoneout: float,
-    zoneout_masks: Sequence[Tensor],
-    all_states: bool,
-    bias: bool,
-    projection: bool,
-    autocast: bool,
-) -> list[Tensor]:
+@torch.library.custom_op("recurra::layer_training", mutates_args=(), schema=f"({SCHEMA}, bool autocast) -> Tensor[]")
+def _layer_training(*arguments: Any) -> list[Tensor]:
     """Outputs, final states, the states of every step that the way back needs beside the outputs, what the engine
     kept, and whether it was the engine that ran.
     """
-    call = unflatten(
-        cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
-    )
+    *flat, autocast = arguments
+    call = unflatten(*flat)
+    call.check()
+    refuse_tangents(call)
     start, inside = _extra(call, autocast)
     kept = _kept(call, inside)
     with _autocast(autocast):
@@ -130,72 +118,53 @@ def _layer_training(
         else:
             results = run_inside(call)
             extra = _sequences(call, call.states[start:], inside)
-    return [*results, *extra, kept, torch.tensor(ran)]
+    return [*results, *extra, kept, torch.tensor(ran, device="cpu")]
 
 
 @_layer_training.register_fake
-def _(
-    cell: str,
-    input: Tensor,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    lengths: Tensor | None,
-    recurrent_mask: Tensor | None,
-    zoneout: float,
-    zoneout_masks: Sequence[Tensor],
-    all_states: bool,
-    bias: bool,
-    projection: bool,
-    autocast: bool,
-) -> list[Tensor]:
-    call = unflatten(
-        cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
-    )
+def _(*arguments: Any) -> list[Tensor]:
+    *flat, autocast = arguments
+    call = unflatten(*flat)
     start, inside = _extra(call, autocast)
     dtype = engine.result_dtype(call, _narrow(call, autocast))
-    outputs = _sequences(call, states if all_states else states[:1], dtype)
-    final = [state.new_empty(state.shape, dtype=dtype) for state in states]
-    extra = _sequences(call, states[start:], inside)
-    return [*outputs, *final, *extra, _kept(call, inside), input.new_empty((), dtype=torch.bool)]
+    outputs = _sequences(call, call.states if call.all_states else call.states[:1], dtype)
+    final = [state.new_empty(state.shape, dtype=dtype) for state in call.states]
+    extra = _sequences(call, call.states[start:], inside)
+    return [*outputs, *final, *extra, _kept(call, inside), call.input.new_empty((), dtype=torch.bool)]
 
 
-@torch.library.custom_op("recurra::layer_training_backward", mutates_args=())
+@torch.library.custom_op(
+    "recurra::layer_training_backward",
+    mutates_args=(),
+    schema=(
+        f"(Tensor?[] gradients, Tensor[] recorded, Tensor kept, Tensor ran, bool[] needs, {SCHEMA}, bool autocast) "
+        "-> Tensor[]"
+    ),
+)
 def _layer_training_backward(
     gradients: Sequence[Tensor | None],
     recorded: Sequence[Tensor],
     kept: Tensor,
     ran: Tensor,
     needs: Sequence[bool],
-    cell: str,
-    input: Tensor,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    lengths: Tensor | None,
-    recurrent_mask: Tensor | None,
-    zoneout: float,
-    zoneout_masks: Sequence[Tensor],
-    all_states: bool,
-    bias: bool,
-    projection: bool,
-    autocast: bool,
+    *arguments: Any,
 ) -> list[Tensor]:
-    """Those gradients of input, initial states and weights that are needed."""
-    call = unflatten(
-        cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, all_states, bias, projection
-    )
+    """Those gradients of the call's leaves that are needed."""
+    *flat, autocast = arguments
+    call = unflatten(*flat)
+    call.check()
     with _autocast(autocast):
         if bool(ran):
             layer_run = engine.ready(call)
-            layer_run.resume(recorded, kept)
             given = [None if g is None else g.to(kept.dtype) for g in gradients]
-            outputs = len(given) - len(states)
+            outputs = len(given) - len(call.states)
             # What was kept may be wanted again: this graph's inputs are not the operator's to change.
             found = layer_run.backward(
-                given[:outputs], given[outputs:], needs, spend=False, memory_format=torch.contiguous_format
+                recorded, kept, given[:outputs], given[outputs:], needs, spend=False, contiguous=True
             )
         else:
             found = gradients_by_running_again(call, gradients)
-    return [gradient.to(leaf.dtype) for gradient, leaf, need in zip(found, leaves_of(call), needs, strict=True) if need]
+    return [gradient.to(leaf.dtype) for gradient, leaf, need in zip(found, call.leaves(), needs, strict=True) if need]
 
 
 @_layer_training_backward.register_fake
@@ -205,59 +174,35 @@ def _(
     kept: Tensor,
     ran: Tensor,
     needs: Sequence[bool],
-    cell: str,
-    input: Tensor,
-    states: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    lengths: Tensor | None,
-    recurrent_mask: Tensor | None,
-    zoneout: float,
-    zoneout_masks: Sequence[Tensor],
-    all_states: bool,
-    bias: bool,
-    projection: bool,
-    autocast: bool,
+    *arguments: Any,
 ) -> list[Tensor]:
-    leaves = (input, *states, *weights)
+    leaves = unflatten(*arguments[:-1]).leaves()
     return [leaf.new_empty(leaf.shape) for leaf, need in zip(leaves, needs, strict=True) if need]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    cell, input, states, weights, lengths, recurrent_mask, zoneout, zoneout_masks, *flags = inputs
-    outputs = len(states) if flags[0] else 1
-    results, kept = outputs + len(states), output[outputs + len(states) :]
+    call = unflatten(*inputs[:-1])
+    states = len(call.states)
+    outputs = states if call.all_states else 1
+    ctx.results = outputs + states
+    kept = output[ctx.results :]
     ctx.mark_non_differentiable(*kept)
     ctx.set_materialize_grads(False)
     # The states of every step are outputs and those kept beside them, or only the latter where outputs are rounded.
-    recorded = [*output[:outputs], *kept[:-2]][-len(states) :]
-    ctx.save_for_backward(*recorded, *kept[-2:], input, *states, *weights, *zoneout_masks, lengths, recurrent_mask)
-    ctx.results = results
-    ctx.sizes = (len(states), len(weights), len(zoneout_masks))
-    ctx.options = (cell, zoneout, flags)
+    recorded = [*output[:outputs], *kept[:-2]][-states:]
+    save(ctx, inputs, *recorded, *kept[-2:])
 
 
 def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
-    n_states, n_weights, n_masks = ctx.sizes
-    cell, zoneout, flags = ctx.options
-    saved = iter(ctx.saved_tensors)
-
-    def take(count: int) -> list[Tensor]:
-        return [next(saved) for _ in range(count)]
-
-    recorded, (kept, ran), (input,) = take(n_states), take(2), take(1)
-    states, weights, masks = take(n_states), take(n_weights), take(n_masks)
-    lengths, recurrent_mask = take(2)
-    _, input_needs, state_needs, weight_needs, *_ = ctx.needs_input_grad
-    needs = [input_needs, *state_needs, *weight_needs]
+    arguments, others = saved(ctx)
+    *recorded, kept, ran = others
+    call = unflatten(*arguments[:-1])
+    _, input_needs, state_needs, weight_needs, *_, restart_needs, _ = ctx.needs_input_grad
+    needs = [input_needs, *state_needs, *weight_needs, *restart_needs]
     found = iter(
-        torch.ops.recurra.layer_training_backward(
-            gradients[: ctx.results], recorded, kept, ran, needs, cell, input, states, weights, lengths,
-            recurrent_mask, zoneout, masks, *flags,
-        )
-    )  # fmt: skip
-    d_input, *others = [next(found) if need else None for need in needs]
-    flat = (None, d_input, others[:n_states], others[n_states:], None, None, None, [None] * n_masks)
-    return *flat, *(None for _ in flags)
+        torch.ops.recurra.layer_training_backward(gradients[: ctx.results], recorded, kept, ran, needs, *arguments)
+    )
+    return *gradients_of(call, [next(found) if need else None for need in needs]), None
 
 
 _layer_training.register_autograd(_backward, setup_context=_save)

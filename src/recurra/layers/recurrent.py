@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from ..kernels import LayerCall, cpu_engine, run_layer, torch_fused
 from ..kernels.dispatch import allows, note
+from ..kernels.surroundings import transformed, watched
 from .checks import check_hidden, check_input, check_lengths
 from .parameters import RecurrentParameters
 from .regularize import keep_mask, locked_mask
@@ -160,16 +161,13 @@ class Recurrent(RecurrentParameters):
 
     def _on_engine(self, input: Tensor) -> bool:
         """Whether the fused CPU engine runs these layers."""
-        return (
-            not torch.compiler.is_compiling()
-            and allows(cpu_engine.name)
-            and cpu_engine.available(self.cell, input) is None
-        )
+        return not watched() and allows(cpu_engine.name) and cpu_engine.available(self.cell, input) is None
 
     def _one_call(self, input: Tensor, all_states: bool) -> bool:
         """Whether torch's kernels are the ones to run the whole stack, in one call, exactly as torch.nn does."""
         return (
-            not torch.compiler.is_compiling()
+            # When traced, not as one operator but as torch.nn's layer is.
+            (not watched() or torch.jit.is_tracing())
             and not self._on_engine(input)
             and self.stackable
             and torch_fused.kind_of(self.cell) is not None
@@ -178,7 +176,7 @@ class Recurrent(RecurrentParameters):
             and not (self.recurrent_dropout and self.training)
             and not (self.proj_size and self.weight_device.type == "mps")
             and allows(torch_fused.name)
-            and not torch_fused.transformed()
+            and not transformed()
         )
 
     def _run_stack(

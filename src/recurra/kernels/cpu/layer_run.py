@@ -1,21 +1,20 @@
-"""One run of a layer on the engine: tensors to addresses, and what the way back needs."""
+"""One run of a layer on the engine: tensors to addresses, forward and back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...cells import Cell
 from ..call import LayerCall
+from ..surroundings import whole
 from .compiled import CompiledCell
 from .generator.plan import Plan
 from .rows import Rows
 
-__all__ = ["LayerRun", "kept_shape", "whole"]
+__all__ = ["LayerRun", "kept_shape"]
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -26,6 +25,8 @@ def _part(tensor: Tensor | None, direction: int) -> int:
     """Address of one direction's part of a contiguous (D, ...)."""
     if tensor is None:
         return 0
+    if direction == 0:
+        return tensor.data_ptr()
     return tensor.data_ptr() + direction * tensor.stride(0) * tensor.element_size()
 
 
@@ -39,27 +40,9 @@ def _sequence(tensor: Tensor | None, offset: int = 0) -> list[int]:
 
 def _dense(tensor: Tensor) -> Tensor:
     """The tensor as it lies in memory, its last dimension contiguous."""
-    tensor = tensor.resolve_neg()
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor without its graph, contiguous and as it lies in memory: a negation may only be noted on it."""
-    return _flat(tensor).detach()
-
-
-def _flat(tensor: Tensor) -> Tensor:
-    return tensor if tensor.is_contiguous() and not tensor.is_neg() else tensor.resolve_neg().contiguous()
-
-
-@lru_cache(maxsize=256)
-def _sizes(cell: Cell, input_size: int, hidden: int, width: int) -> dict[str, int]:
-    """How many elements each parameter of a direction has, whose h has a width."""
-    rows = len(cell.gates) * hidden
-    sizes = {"weight_ih": rows * input_size, "weight_hh": rows * width, "bias_ih": rows, "bias_hh": rows}
-    sizes["weight_hr"] = width * hidden
-    sizes |= {f"weight_{key}": hidden for key in cell.vectors}
-    return sizes | {f"weight_{key}": hidden * hidden for key in cell.matrices}
+    if (tensor.stride(-1) == 1 or tensor.shape[-1] == 1) and not tensor.is_neg() and not tensor._is_zerotensor():
+        return tensor
+    return whole(tensor)
 
 
 def padded_units(hidden: int) -> int:
@@ -81,122 +64,88 @@ def kept_shape(
 
 
 class LayerRun:
-    """A layer ready to run, and after the run what the way back needs of it.
+    """A layer ready to run.
 
     Args:
-        call: what to run; in one dtype, but for matrices that may be in bfloat16.
+        call: what to run, checked, of tensors that can be read by address; in one dtype, but for matrices, which may be
+            in bfloat16.
         the_cell: its cell, compiled.
         rows: which rows count.
         threads: how many may run.
         round_weights: whether matrices are rounded to bfloat16.
-        keep: whether there is a way back; nothing then holds a graph.
 
     Attributes:
-        states: each state of every step, (T, B, D*H); h alone if no more is wanted.
-        final: each state after the last step.
-        kept: as `kept_shape` says; None before a run, or if there is no way back.
-
-    Raises:
-        RuntimeError: if a tensor has not the size that the engine would read.
+        states: each state of every step, (T, B, D*H), which the way back needs; after `forward` with keep.
+        kept: what else it needs, as `kept_shape` says; after `forward` with keep.
     """
 
     def __init__(
-        self, call: LayerCall, the_cell: CompiledCell, rows: Rows, threads: int, *, round_weights: bool, keep: bool
+        self, call: LayerCall, the_cell: CompiledCell, rows: Rows, threads: int, *, round_weights: bool
     ) -> None:
         self.call = call
         self.cell = the_cell
         self.rows = rows
         self.threads = threads
         self.round_weights = round_weights
-        self.keep = keep
-        self.input = _dense(call.input.detach())
-        self.input_size = self.input.shape[-1]
-        self.hidden = call.weights[0]["weight_hh"].shape[0] // the_cell.gates
+        self.input = _dense(call.input)
+        self.hidden = call.hidden
         self.widths = [state.shape[2] for state in call.states]
         # P, or 0 without a projection.
         self.projected = self.widths[0] if call.projection else 0
-        # What outlives the call must not hold a graph; the rest may.
-        take = whole if keep else _flat
-        self.initial = [take(state) for state in call.states]
-        self.weights = [{key: take(w) for key, w in d.items()} for d in call.weights]
-        self._check_sizes()
-        mask = call.recurrent_mask
-        self.mask = None if mask is None else whole(mask)
+        self.initial = [whole(state) for state in call.states]
+        self.weights = [{key: whole(weight) for key, weight in d.items()} for d in call.weights]
+        self.mask = None if call.recurrent_mask is None else whole(call.recurrent_mask)
         self.zoneout_masks = [_dense(masks) for masks in call.zoneout_masks]
         self.states: list[Tensor] = []
-        self.final: list[Tensor] = []
         self.kept: Tensor | None = None
 
-    def forward(self, kept: Tensor | None = None) -> list[Tensor]:
+    def forward(self, kept: Tensor | None = None, *, keep: bool = False) -> list[Tensor]:
         """Outputs, then final states.
 
         Args:
-            kept: where to put what is kept, which may have more rows than count; made here if None.
+            kept: where to put what the way back needs, which may have more rows than count.
+            keep: whether there is a way back; `kept` is then made here if it is None.
         """
-        states, directions = len(self.call.states), len(self.weights)
-        wanted = states if self.call.all_states or self.keep else 1
+        keep = keep or kept is not None
+        all_states, directions = self.call.all_states, len(self.weights)
+        wanted = len(self.widths) if all_states or keep else 1
         make = self.input.new_empty if self.rows.order is None else self.input.new_zeros
-        self.states = [make((*self.input.shape[:-1], directions * width)) for width in self.widths[:wanted]]
-        self.final = [torch.empty_like(state) for state in self.initial]
-        if self.keep:
-            self.kept = self.input.new_empty(self._kept_shape()) if kept is None else kept
-        self.again()
-        return [*self.states[: wanted if self.call.all_states else 1], *self.final]
+        rows = self.input.shape[:-1]
+        states = [make((*rows, directions * width)) for width in self.widths[:wanted]]
+        final = [torch.empty_like(state) for state in self.initial]
+        if keep and kept is None:
+            kept = self.input.new_empty(self._kept_shape())
+        for direction in range(directions):
+            self.cell.run.forward(
+                final=[_part(state, direction) for state in final], **self._arguments(direction, states, kept)
+            )
+        if keep:
+            self.states, self.kept = states, kept
+        return [*states[: wanted if all_states else 1], *final]
 
-    def again(self) -> None:
-        """Run into the memory that is there: the way back uses up what was kept."""
-        for direction in range(len(self.weights)):
-            self.cell.run.forward(final=[_part(state, direction) for state in self.final], **self._arguments(direction))
-
-    def _check_sizes(self) -> None:
-        """The engine reads by address: what is too small must not reach it."""
-        hidden = self.hidden
-        expected = _sizes(self.call.cell, self.input_size, hidden, self.widths[0])
-        for by_name in self.weights:
-            for key, weight in by_name.items():
-                if weight.numel() != expected[key]:
-                    raise RuntimeError(f"{key} has {weight.numel()} elements, but this layer needs {expected[key]}")
-        shape = (len(self.weights), self.rows.batch, hidden)
-        first = (*shape[:2], self.projected) if self.projected else shape
-        mask = self.call.recurrent_mask
-        if self.initial[0].shape != first or any(state.shape != shape for state in self.initial[1:]):
-            raise RuntimeError(f"every state must have shape {shape}, or {first} if it is h")
-        if mask is not None and mask.shape != shape:
-            raise RuntimeError(f"the mask of recurrent dropout must have shape {shape}, not {tuple(mask.shape)}")
-        if self.input.dim() == 3 and self.input.shape[1] != self.rows.batch:
-            raise RuntimeError(f"the input has {self.input.shape[1]} rows and the states have {self.rows.batch}")
-        steps = (*self.input.shape[:-1], len(self.weights) * hidden)
-        if any(masks.shape != steps or masks.dtype != torch.bool for masks in self.call.zoneout_masks):
-            raise RuntimeError(f"every mask of zoneout must be of booleans and have shape {steps}")
-
-    def _arguments(self, direction: int) -> dict[str, Any]:
+    def _arguments(self, direction: int, states: Sequence[Tensor], kept: Tensor | None) -> dict[str, Any]:
         """What forward and backward of the engine are both given."""
-        cell, weights = self.call.cell, self.weights[direction]
-        widths = self.widths
-        states = [
-            number
-            for state, width in zip(self.states, widths, strict=False)
-            for number in _sequence(state, direction * width)
-        ]
-        states += [0, 0, 0] * (len(cell.states) - len(self.states))
-        kept, candidates, operands, unprojected = self._kept(direction)
+        weights, widths = self.weights[direction], self.widths
+        places = [n for state, width in zip(states, widths, strict=False) for n in _sequence(state, direction * width)]
+        places += [0, 0, 0] * (len(widths) - len(states))
+        values, candidates, operands, unprojected = self._kept_places(direction, kept)
         return {
             "is_double": self.input.dtype == torch.float64,
-            "sizes": [self.rows.steps, self.rows.batch, self.input_size, self.hidden, self.projected],
+            "sizes": [self.rows.steps, self.rows.batch, self.input.shape[-1], self.hidden, self.projected],
             "reverse": direction == 1,
             "threads": self.threads,
             "active": _address(self.rows.active),
             "order": _address(self.rows.order),
             "packed": self.input.dim() == 2,
             "round_weights": self.round_weights,
-            "bfloat16_weights": self.weights[0]["weight_ih"].dtype == torch.bfloat16,
+            "bfloat16_weights": weights["weight_ih"].dtype == torch.bfloat16,
             "input": _sequence(self.input),
-            "weights": [_address(weights[name]) for name in self.cell.matrices],
+            "weights": [weights[name].data_ptr() for name in self.cell.matrices],
             "biases": [_address(weights.get("bias_ih")), _address(weights.get("bias_hh"))],
-            "vectors": [_address(weights[name]) for name in self.cell.vectors],
+            "vectors": [weights[name].data_ptr() for name in self.cell.vectors],
             "initial": [_part(state, direction) for state in self.initial],
-            "states": states,
-            "kept": kept,
+            "states": places,
+            "kept": values,
             "operands": operands,
             "mask": _part(self.mask, direction),
             "zoneout": self.call.zoneout,
@@ -205,14 +154,14 @@ class LayerRun:
             "projection": [_address(weights.get("weight_hr")), unprojected],
         }
 
-    def _kept(self, direction: int) -> tuple[int, list[int], list[int], int]:
+    def _kept_places(self, direction: int, kept: Tensor | None) -> tuple[int, list[int], list[int], int]:
         """Where one direction's kept values, candidates, operands and unprojected h lie; 0 for what is not kept."""
         plan = self.cell.plan
-        if self.kept is None:
+        if kept is None:
             return 0, [], [0] * len(plan.operand_phase), 0
-        part = self.kept[direction]
+        part = kept[direction]
         places = [part.data_ptr() + value * part.stride(0) * part.element_size() for value in range(len(part))]
-        candidates = plan.kept + (len(self.call.cell.states) if self.call.zoneout else 0)
+        candidates = plan.kept + (len(self.widths) if self.call.zoneout else 0)
         operands = candidates + len(plan.operand_phase)
         unprojected = places[operands] if self.projected else 0
         return places[0], places[plan.kept : candidates], places[candidates:operands], unprojected
@@ -227,12 +176,8 @@ class LayerRun:
             projected=self.projected > 0,
         )
 
-    def resume(self, states: Sequence[Tensor], kept: Tensor) -> None:
-        """Take in what an earlier run of the same call gave and kept.
-
-        Raises:
-            RuntimeError: if it has not the size that the engine would read.
-        """
+    def _check_kept(self, states: Sequence[Tensor], kept: Tensor) -> None:
+        """Raise RuntimeError if what an earlier run kept has not the size that the engine would read."""
         directions, values, rows, padded = self._kept_shape()
         sizes = [(*self.input.shape[:-1], directions * width) for width in self.widths]
         fits = kept.shape == (directions, values, kept.shape[2], padded) and kept.shape[2] >= rows
@@ -240,40 +185,53 @@ class LayerRun:
             raise RuntimeError("what was kept of a layer's run is not of this layer")
         if any(tensor.dtype != self.input.dtype for tensor in (kept, *states)):
             raise RuntimeError("what was kept of a layer's run differs from it in dtype")
-        self.states = [_dense(state) for state in states]
-        self.kept = kept.contiguous()
+
+    def _empty_input(self, contiguous: bool) -> Tensor:
+        """Memory for the input's gradient: dense; batch first if the input lies so and it need not be contiguous."""
+        zeros = self.rows.order is not None or "input" not in self.cell.used
+        make = self.input.new_zeros if zeros else self.input.new_empty
+        shape = self.input.shape
+        batch_first = self.input.dim() == 3 and self.input.transpose(0, 1).is_contiguous()
+        if batch_first and not contiguous and not self.input.is_contiguous():
+            return make((shape[1], shape[0], shape[2])).transpose(0, 1)
+        return make(shape)
 
     def backward(
         self,
-        d_states: list[Tensor | None],
-        d_final: list[Tensor | None],
+        states: Sequence[Tensor],
+        kept: Tensor,
+        d_states: Sequence[Tensor | None],
+        d_final: Sequence[Tensor | None],
         needs: Sequence[bool],
         *,
-        spend: bool = True,
-        memory_format: torch.memory_format = torch.preserve_format,
+        spend: bool,
+        contiguous: bool = False,
     ) -> list[Any]:
-        """Gradients of input, initial states and each direction's weights, in that order; None where not needed.
+        """Gradients of the call's leaves, in their order; None where not needed.
 
         Args:
+            states, kept: what a run of the same call kept.
             d_states: gradients of the outputs.
             d_final: gradients of the final states.
             needs: for each gradient whether it is needed.
             spend: whether what was kept may be used up, which takes less memory.
-            memory_format: of the input's gradient.
+            contiguous: whether the input's gradient has to be contiguous.
+
+        Raises:
+            RuntimeError: if what was kept is of another call.
         """
-        cell, directions = self.call.cell, len(self.weights)
-        like = self.input
-        used = self.cell.used
-        fresh = torch.empty_like if self.rows.order is None and "input" in used else torch.zeros_like
-        make = partial(fresh, memory_format=memory_format)
-        d_input = make(like) if needs[0] else None
+        self._check_kept(states, kept)
+        states, kept = [_dense(state) for state in states], whole(kept)
+        like, used, count = self.input, self.cell.used, len(self.widths)
+        d_input = self._empty_input(contiguous) if needs[0] else None
         d_initial = [
             torch.empty_like(state) if need else None
-            for state, need in zip(self.initial, needs[1 : 1 + len(self.initial)], strict=True)
+            for state, need in zip(self.initial, needs[1 : 1 + count], strict=True)
         ]
-        d_states = [None if d is None else _dense(d) for d in d_states]
-        d_final = [None if d is None else whole(d) for d in d_final]
-        needed = iter(needs[1 + len(self.initial) :])
+        d_states = [None if d is None else _dense(d.to(like.dtype)) for d in d_states]
+        d_final = [None if d is None else whole(d.to(like.dtype)) for d in d_final]
+        self._check_gradients(d_states, d_final)
+        needed = iter(needs[1 + count :])
         d_weights = [
             {
                 # In the engine's own precision, also of narrow weights, to whose dtype autograd brings it.
@@ -290,16 +248,15 @@ class LayerRun:
         work = None
         if not spend:
             work = like.new_empty((self.rows.total, self.cell.plan.kept, padded_units(self.hidden)))
-        for direction in range(directions):
-            found = d_weights[direction]
-            arguments = self._arguments(direction)
+        for direction, found in enumerate(d_weights):
+            arguments = self._arguments(direction, states, kept)
             arguments["saved"] = 0
             if work is not None:
                 arguments |= {"saved": arguments["kept"], "kept": work.data_ptr()}
             # The second direction's part is added to the first's.
-            part = d_input if direction == 0 or d_input is None else make(like)
+            part = d_input if direction == 0 or d_input is None else torch.zeros_like(d_input)
             sequences = [_sequence(d, direction * w) for d, w in zip(d_states, self.widths, strict=False)]
-            sequences += [[0, 0, 0]] * (len(cell.states) - len(d_states))
+            sequences += [[0, 0, 0]] * (count - len(d_states))
             self.cell.run.backward(
                 **arguments,
                 d_states=[number for three in sequences for number in three],
@@ -315,3 +272,13 @@ class LayerRun:
                 assert part is not None
                 d_input += part
         return [d_input, *d_initial, *(d for by_name in d_weights for d in by_name.values())]
+
+    def _check_gradients(self, d_states: Sequence[Tensor | None], d_final: Sequence[Tensor | None]) -> None:
+        """Raise RuntimeError if a gradient has not the shape of what it is the gradient of."""
+        directions = len(self.weights)
+        sequences = [(*self.input.shape[:-1], directions * width) for width in self.widths]
+        last = [tuple(state.shape) for state in self.initial]
+        for given, shapes in ((d_states, sequences), (d_final, last)):
+            for gradient, shape in zip(given, shapes, strict=False):
+                if gradient is not None and tuple(gradient.shape) != shape:
+                    raise RuntimeError(f"a gradient must have shape {shape}, not {tuple(gradient.shape)}")

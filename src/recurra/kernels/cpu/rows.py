@@ -52,4 +52,5 @@ class Rows:
         falls = bool((sizes[1:] <= sizes[:-1]).all()) and all(0 <= int(size) <= batch for size in sizes[[0, -1]])
         if not falls or int(sizes.sum()) != total:
             raise RuntimeError(f"batch_sizes must fall, from at most {batch}, and add up to the input's {total} rows")
-        return Rows(len(sizes), batch, total, sizes.to(torch.int64).contiguous())
+        # A copy: the caller's may be changed before the way back reads it.
+        return Rows(len(sizes), batch, total, sizes.to(torch.int64, copy=True).contiguous())

@@ -1,20 +1,19 @@
-"""The engine as a backend: a layer's tensors to addresses, and its place in autograd."""
+"""The engine as a backend: which layers it runs, in which dtype and on how many threads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...cells import Cell
-from .. import reference
 from ..call import LayerCall, LayerResult, autocast_dtype
-from ..packing import run_padded
-from ..torch_fused import transformed, widens_autocast
+from ..surroundings import readable, transformed, watched
+from ..torch_fused import widens_autocast
 from .compiled import CompiledCell, compiled, engine
+from .differentiable import recorded
 from .layer_run import LayerRun
 from .rows import Rows
 
@@ -45,7 +44,7 @@ def available(cell: Cell, input: Tensor) -> str | None:
         return "this installation was built without it"
     if not computes(input):
         return "it computes in float32, float64 and bfloat16"
-    if transformed() or torch.jit.is_tracing() or type(input) not in (Tensor, torch.nn.Parameter):
+    if transformed() or watched() or not readable(input):
         return "it has no rule for transformed, traced or fake tensors"
     if compiled(cell) is None:
         return f"there is no compiled code for {cell!r}"
@@ -72,19 +71,37 @@ def refusal(call: LayerCall) -> str | None:
     reason = available(call.cell, call.input)
     if reason is not None:
         return reason
+    if call.resets is not None:
+        return "it has no resets"
     masked = call.recurrent_mask is not None
     reason = refused_options(call.cell, call.projection, masked, bool(call.zoneout))
     if reason is not None:
         return reason
+    return _mismatch(call)
+
+
+def _mismatch(call: LayerCall) -> str | None:
+    """Why tensors of a call cannot be handed to the engine, which reads them by address, or None when they can."""
+    if not all(readable(tensor) for tensor in _tensors(call)):
+        return "it reads plain tensors alone: no subclasses, sparse layouts or emptied storages"
     return None if alike(call) else "input, states and weights differ in dtype or device"
+
+
+def _tensors(call: LayerCall) -> list[Tensor]:
+    """All that the engine reads by address."""
+    given = [*call.leaves(), *call.zoneout_masks]
+    given += [tensor for tensor in (call.recurrent_mask, call.resets) if tensor is not None]
+    return given
 
 
 def refused_options(cell: Cell, projection: bool, masked: bool, zoneout: bool) -> str | None:
     """Why no layer of a cell that it has compiled runs with a projection, recurrent dropout or zoneout, or None."""
     if projection and (masked or zoneout):
         return "it has no recurrent dropout or zoneout on a projected h"
+    if not masked:
+        return None
     the_cell = compiled(cell)
-    if masked and (the_cell is None or not the_cell.maskable):
+    if the_cell is None or not the_cell.maskable:
         return "its recurrent dropout acts on states that weight_hh alone multiplies"
     return None
 
@@ -92,16 +109,9 @@ def refused_options(cell: Cell, projection: bool, masked: bool, zoneout: bool) -
 def alike(call: LayerCall) -> bool:
     """Whether all tensors are on the CPU, in dtypes that may meet; works on those of a compiler too."""
     masks = [] if call.recurrent_mask is None else [call.recurrent_mask]
-    others = [*call.states, *masks, *(weight for direction in call.weights for weight in direction.values())]
     narrow = autocast_dtype(call.input) is not None
     allowed = (torch.float32, torch.bfloat16) if narrow else (call.input.dtype,)
-    return call.input.is_cpu and all(tensor.dtype in allowed and tensor.is_cpu for tensor in others)
-
-
-def _cell_of(call: LayerCall) -> CompiledCell:
-    found = compiled(call.cell)
-    assert found is not None
-    return found
+    return all(tensor.dtype in allowed and tensor.is_cpu for tensor in (*call.leaves(), *masks))
 
 
 def run(call: LayerCall) -> LayerResult:
@@ -112,7 +122,7 @@ def run(call: LayerCall) -> LayerResult:
     """
     if _dtype(call.input) != torch.bfloat16:
         return _run(call, False)
-    result = _run(_wide(call), True)
+    result = _run(wide(call), True)
     dtype = result_dtype(call, narrow=True)
     return LayerResult(tuple(value.to(dtype) for value in result.outputs), tuple(v.to(dtype) for v in result.final))
 
@@ -123,13 +133,20 @@ def result_dtype(call: LayerCall, narrow: bool) -> torch.dtype:
 
 
 def ready(call: LayerCall) -> LayerRun:
-    """The run of a layer that `refusal` does not refuse, for a caller who sees to its way back."""
+    """The run of a layer, for a caller who sees to its way back.
+
+    Raises:
+        RuntimeError: if the engine cannot read the call's tensors.
+    """
+    reason = _mismatch(call)
+    if reason is not None:
+        raise RuntimeError(f"the engine cannot run this layer: {reason}.")
     narrow = _dtype(call.input) == torch.bfloat16
-    return _ready(_wide(call) if narrow else call, narrow, keep=True)
+    return _ready(wide(call) if narrow else call, narrow)
 
 
-def _wide(call: LayerCall) -> LayerCall:
-    """In float32, but for matrices that the engine reads as they are."""
+def wide(call: LayerCall) -> LayerCall:
+    """The call in float32, but for matrices that the engine reads as they are."""
     mask = call.recurrent_mask
     return replace(
         call,
@@ -137,6 +154,7 @@ def _wide(call: LayerCall) -> LayerCall:
         states=tuple(state.float() for state in call.states),
         weights=_widened(call.weights),
         recurrent_mask=None if mask is None else mask.float(),
+        restart=tuple(state.float() for state in call.restart),
     )
 
 
@@ -151,95 +169,21 @@ def _widened(weights: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor]
 
 
 def _run(call: LayerCall, round_weights: bool) -> LayerResult:
-    tensors = []
-    if torch.is_grad_enabled():
-        tensors = [call.input, *call.states, *(weight for direction in call.weights for weight in direction.values())]
-    keep = any(tensor.requires_grad for tensor in tensors)
-    layer_run = _ready(call, round_weights, keep)
-    results = _Layer.apply(layer_run, *tensors) if keep else layer_run.forward()
+    layer_run = _ready(call, round_weights)
+    keep = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in call.leaves())
+    results = recorded(layer_run) if keep else layer_run.forward()
     wanted = len(results) - len(call.states)
     return LayerResult(tuple(results[:wanted]), tuple(results[wanted:]))
 
 
-def _ready(call: LayerCall, round_weights: bool, keep: bool) -> LayerRun:
-    the_cell = _cell_of(call)
+def _ready(call: LayerCall, round_weights: bool) -> LayerRun:
+    the_cell = compiled(call.cell)
+    assert the_cell is not None
+    call.check()
     rows = Rows.of(call)
-    threads = _threads(rows.batch, call.weights[0]["weight_hh"].shape[0] // the_cell.gates, the_cell)
-    return LayerRun(call, the_cell, rows, threads, round_weights=round_weights, keep=keep)
+    return LayerRun(call, the_cell, rows, _threads(rows.batch, call.hidden, the_cell), round_weights=round_weights)
 
 
 def _threads(batch: int, hidden: int, the_cell: CompiledCell) -> int:
     work = batch * hidden * hidden * len(the_cell.plan.products)
     return max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD))
-
-
-class _Layer(torch.autograd.Function):
-    """A layer in autograd's graph."""
-
-    @staticmethod
-    def forward(ctx: Any, layer_run: LayerRun, *tensors: Tensor) -> Any:
-        call = layer_run.call
-        results = layer_run.forward()
-        ctx.set_materialize_grads(False)
-        given = len(results) - len(call.states)
-        # Outputs are kept by autograd alone, which notices when they are changed in place; held here they would hold
-        # the graph that holds them.
-        ctx.save_for_backward(*tensors, *results[:given], *layer_run.states[given:])
-        ctx.inputs = len(tensors)
-        ctx.given = given
-        layer_run.states, layer_run.final = [], []
-        ctx.run = layer_run
-        ctx.spent = False
-        layer_run.call = replace(call, input=call.input.detach(), states=(), weights=())
-        ctx.weight_counts = [list(direction) for direction in call.weights]
-        return tuple(results)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        tensors = ctx.saved_tensors
-        inputs, states = tensors[: ctx.inputs], tensors[ctx.inputs :]
-        layer_run: LayerRun = ctx.run
-        if torch.is_grad_enabled():
-            found = _differentiable(ctx, inputs, gradients)
-        else:
-            layer_run.states = list(states)
-            if ctx.spent:
-                layer_run.final = [torch.empty_like(state) for state in layer_run.initial]
-                layer_run.states = [torch.empty_like(state) for state in states]
-                layer_run.again()
-                layer_run.states, layer_run.final = list(states), []
-            ctx.spent = True
-            found = layer_run.backward(
-                list(gradients[: ctx.given]), list(gradients[ctx.given :]), ctx.needs_input_grad[1:]
-            )
-            layer_run.states = []
-        return None, *found
-
-
-def _differentiable(ctx: Any, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Gradients that can be differentiated again, by the reference."""
-    # Of views, lest the way back goes on through what the inputs were computed from, or counts one twice.
-    inputs = [tensor.view_as(tensor) for tensor in inputs]
-    layer_run: LayerRun = ctx.run
-    call = layer_run.call
-    count = len(call.cell.states)
-    rest = list(inputs[1 + count :])
-    weights = []
-    for names in ctx.weight_counts:
-        values = rest[: len(names)]
-        if layer_run.round_weights:
-            # The biases, which are vectors, are not multiplied by anything and stay whole, as do the cell's own.
-            values = [value.bfloat16().float() if value.dim() == 2 else value for value in values]
-        weights.append(dict(zip(names, values, strict=True)))
-        rest = rest[len(names) :]
-    call = replace(call, input=inputs[0], states=tuple(inputs[1 : 1 + count]), weights=tuple(weights))
-    result = run_padded(reference.run, call)
-    outputs = [*result.outputs, *result.final]
-    used = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
-    wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    if not used:
-        return [None] * len(inputs)
-    found = iter(
-        torch.autograd.grad([o for o, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True)
-    )
-    return [next(found) if tensor.requires_grad else None for tensor in inputs]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..call import LayerCall
+from ..surroundings import whole
 from .compiled import compiled, engine
-from .layer_run import whole
 
 __all__ = ["EngineStepping"]
 
@@ -19,7 +19,7 @@ class EngineStepping:
     """One layer that takes a step at a time.
 
     Args:
-        call: cell, weights, first states and zoneout; of its input only the shape counts.
+        call: cell, weights, first states and zoneout, checked and all in one dtype; of its input only the shape counts.
     """
 
     def __init__(self, call: LayerCall) -> None:
@@ -30,13 +30,14 @@ class EngineStepping:
         self._dtype = call.input.dtype
         self._narrow = self._dtype == torch.bfloat16
         dtype = torch.float32 if self._narrow else self._dtype
+        # Matrices in bfloat16 are read as they are.
         weights = {name: whole(w) if w.dim() == 2 else whole(w).to(dtype) for name, w in weights.items()}
         states = [whole(state[0]).to(dtype) for state in call.states]
         self._inside = dtype
         self._batch = states[0].shape[0]
         self._widths = [state.shape[1] for state in states]
         input_size = call.input.shape[2]
-        hidden = len(weights["weight_hh"]) // cell.gates
+        hidden = call.hidden
         work = self._batch * (input_size + hidden) * hidden * len(cell.plan.products) // 2
 
         def address(name: str) -> int:
@@ -64,7 +65,7 @@ class EngineStepping:
             raise ValueError(f"a step takes {self._dtype} on the CPU, not {x.dtype} on {x.device}")
         if not x.is_contiguous() or x.is_neg():
             x = whole(x)
-        output = torch.empty((self._batch, self._widths[0]), dtype=self._inside)
+        output = torch.empty((self._batch, self._widths[0]), dtype=self._inside, device="cpu")
         if self._narrow:
             x = x.float()
         self._step(x.data_ptr(), output.data_ptr())
@@ -73,7 +74,7 @@ class EngineStepping:
     @property
     def states(self) -> tuple[Tensor, ...]:
         """The present value of each state, (B, H), h of a projection (B, P); may be set."""
-        states = tuple(torch.empty((self._batch, width), dtype=self._inside) for width in self._widths)
+        states = tuple(torch.empty((self._batch, width), dtype=self._inside, device="cpu") for width in self._widths)
         for index, state in enumerate(states):
             self._stream.read(index, state.data_ptr())
         return tuple(state.to(self._dtype) for state in states)
