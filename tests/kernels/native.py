@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -17,12 +19,15 @@ from recurra.kernels.cpu.generator.emit import fingerprint, table_source
 from recurra.kernels.cpu.generator.plan import Plan, plan
 from recurra.kernels.cpu.own import _INSTRUCTIONS
 
-__all__ = ["BARRIER", "ENGINE", "INSTRUCTIONS", "layers", "program", "results", "works"]
+__all__ = ["BARRIER", "CXX", "ENGINE", "INSTRUCTIONS", "SIZES", "layers", "program", "results", "works"]
 
 ENGINE = Path(__file__).parents[2] / "src" / "recurra" / "kernels" / "cpu" / "csrc"
 BARRIER = Path(__file__).parent / "csrc" / "barrier.cpp"
+SIZES = Path(__file__).parent / "csrc" / "sizes.cpp"
 LAYERS = Path(__file__).parent / "csrc" / "layers.cpp"
 
+# The machine's C++ compiler, if it has one.
+CXX = os.environ.get("CXX") or next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
 # Flags of each instruction set.
 INSTRUCTIONS = _INSTRUCTIONS
 # Those of CMakeLists.txt but for OpenMP, without which a team is of the standard library's threads.

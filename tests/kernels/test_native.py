@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from .native import BARRIER, ENGINE, program, works
+from .native import BARRIER, CXX, ENGINE, program, works
 
-CXX = os.environ.get("CXX") or next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
 THREAD_SANITIZER = ("-O1", "-g", "-fsanitize=thread")
 
 

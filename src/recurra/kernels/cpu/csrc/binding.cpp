@@ -3,6 +3,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -98,6 +99,12 @@ std::vector<Sequence> sequences(const Addresses& threes, bool packed) {
   return found;
 }
 
+void check_size(std::ptrdiff_t size, const char* of) {
+  if (size < 0 || size > kMostCounted)
+    throw std::invalid_argument("the CPU engine counts at most " + std::to_string(kMostCounted) + " " + of + ", not " +
+                                std::to_string(size) + ": take fewer, or the reference backend");
+}
+
 // A cell on one instruction set.
 class Cell {
  public:
@@ -118,6 +125,7 @@ class Cell {
     plan_.vectors = vectors;
     plan_.operand_phase = operand_phase;
     for (const std::vector<int>& p : products) plan_.products.push_back({p.at(0), p.at(1), p.at(2), p.at(3), p.at(4), p.at(5)});
+    for (const Product& product : plan_.products) gates_ = std::max<std::ptrdiff_t>(gates_, product.gate + 1);
   }
 
   void forward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed, bool round_weights, bool bfloat16_weights,
@@ -168,6 +176,11 @@ class Cell {
     layer.input_size = sizes.at(2);
     layer.hidden = sizes.at(3);
     layer.projected = sizes.at(4);
+    check_size(layer.batch, "rows in a batch");
+    check_size(layer.input_size, "features of an input");
+    check_size(layer.hidden, "hidden units");
+    check_size(layer.projected, "projected units");
+    check_size(gates_ * layer.hidden, "units of all gates");
     layer.reverse = reverse;
     layer.round_weights = round_weights;
     layer.tiles = tiles_;
@@ -196,6 +209,7 @@ class Cell {
   const Isa& isa_;
   const bool tiles_;
   CellPlan plan_;
+  std::ptrdiff_t gates_ = 1;
   friend class Stream;
 };
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "layer.hpp"
+#include "sizes.hpp"
 #include "team.hpp"
 #include "tile.hpp"
 #include "tiles.hpp"
@@ -144,9 +145,9 @@ T* cut(const std::vector<Column<T>>& columns, int terms, Width width, T* panel, 
   const int count = static_cast<int>(columns.size());
   const int pieces = (count + kTileVectors - 1) / kTileVectors;
   for (int piece = 0; piece < pieces; ++piece) {
-    const int begin = count * piece / pieces, end = count * (piece + 1) / pieces;
-    Strip<T> strip{panel, end - begin, {}, nullptr, width};
-    for (int v = begin; v < end; ++v) strip.columns[v - begin] = columns[v].offset;
+    const Share part = share_of(count, piece, pieces);
+    Strip<T> strip{panel, part.size(), {}, nullptr, width};
+    for (int v = part.begin; v < part.end; ++v) strip.columns[v - part.begin] = columns[v].offset;
     panel += depth(width, terms) * strip.vectors * kWidth<T>;
     strips.push_back(strip);
   }

@@ -97,12 +97,12 @@ template <class T> class Gradients : TiledGradients<T> {
     const int at_once = tiled_ ? kTiledInputRows : kInputRows;
     T* scratch = workspace_.template at<T>(scratch_) + thread * per_thread_;
     const std::ptrdiff_t total = clock_.total();
-    const std::ptrdiff_t begin = total * thread / threads_, end = total * (thread + 1) / threads_;
+    const Part<std::ptrdiff_t> mine = share_of(total, thread, threads_);
     const std::ptrdiff_t width = std::ptrdiff_t(input_blocks_) * W;
-    std::ptrdiff_t t = 0, r = begin;
+    std::ptrdiff_t t = 0, r = mine.begin;
     while (t < layer_.steps && r >= clock_.rows(t)) r -= clock_.rows(t++);
-    for (std::ptrdiff_t m = begin; m < end; m += at_once) {
-      const int many = static_cast<int>(std::min<std::ptrdiff_t>(at_once, end - m));
+    for (std::ptrdiff_t m = mine.begin; m < mine.end; m += at_once) {
+      const int many = static_cast<int>(std::min<std::ptrdiff_t>(at_once, mine.end - m));
       if (tiled_) this->narrow_slots(thread, m, many);
       for (int piece = 0; piece < input_pieces(); ++piece) {
         int nth = 0;
@@ -169,9 +169,10 @@ template <class T> class Gradients : TiledGradients<T> {
   void pack_tiles(const T* slots, int many, int units, T* to) const {
     const int tiles = tiles_of(units);
     for (int tile = 0; tile < tiles; ++tile) {
-      const int begin = units * tile / tiles, size = units * (tile + 1) / tiles - begin;
-      T* at = to + std::ptrdiff_t(begin) * kSum;
-      const T* from = slots + begin;
+      const Share part = share_of(units, tile, tiles);
+      const int size = part.size();
+      T* at = to + std::ptrdiff_t(part.begin) * kSum;
+      const T* from = slots + part.begin;
       if (size == kTileRows) {
         for (int i = 0; i < many; ++i) std::memcpy(at + i * kTileRows, from + i * row_, kTileRows * sizeof(T));
       } else {
@@ -189,8 +190,9 @@ template <class T> class Gradients : TiledGradients<T> {
     const int pieces = (count + kTileVectors - 1) / kTileVectors;
     const int tiles = tiles_of(units);
     for (int piece = 0; piece < pieces; ++piece) {
-      const int begin = count * piece / pieces, vectors = count * (piece + 1) / pieces - begin;
-      const std::ptrdiff_t column = std::ptrdiff_t(begin) * W;
+      const Share strip = share_of(count, piece, pieces);
+      const int vectors = strip.size();
+      const std::ptrdiff_t column = std::ptrdiff_t(strip.begin) * W;
       const int existing = static_cast<int>(std::min<std::ptrdiff_t>(width - column, vectors * W));
       pack_source(thread, like, many, column, vectors, existing, panels);
       for (std::size_t p = 0; p < plan_.products.size(); ++p) {
@@ -201,10 +203,10 @@ template <class T> class Gradients : TiledGradients<T> {
         for (int part = 0; part < tiles; part += kPart)
           for (int first = 0; first < many; first += kSum)
             for (int tile = part; tile < std::min(tiles, part + kPart); ++tile) {
-              const int start = units * tile / tiles, size = units * (tile + 1) / tiles - start;
-              const T* from = packed + packed_at(product.slot, first, units) + std::ptrdiff_t(start) * kSum;
-              tile_gradient(size, vectors, existing, std::min(kSum, many - first), from,
-                            panels + std::ptrdiff_t(first) * vectors * W, to + start * width, width,
+              const Share rows = share_of(units, tile, tiles);
+              const T* from = packed + packed_at(product.slot, first, units) + std::ptrdiff_t(rows.begin) * kSum;
+              tile_gradient(rows.size(), vectors, existing, std::min(kSum, many - first), from,
+                            panels + std::ptrdiff_t(first) * vectors * W, to + rows.begin * width, width,
                             add || first > 0 || repeated(p), corner);
             }
       }

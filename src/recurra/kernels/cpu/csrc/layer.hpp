@@ -41,6 +41,9 @@ inline std::ptrdiff_t padded_units(std::ptrdiff_t hidden) {
   return whole % 128 == 0 ? whole + 16 : whole;
 }
 
+// Rows, units and terms are counted in int, with room for the whole vectors and tiles that the last of them is part of.
+constexpr std::ptrdiff_t kMostCounted = (std::ptrdiff_t(1) << 31) - 64;
+
 struct Layer {
   const CellPlan* plan = nullptr;
   // With a projection h, the first state, has `projected` units where every other state has `hidden`.

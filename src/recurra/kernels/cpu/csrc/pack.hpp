@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "micro.hpp"
+#include "sizes.hpp"
 
 namespace recurra::RECURRA_ISA {
 
@@ -196,8 +197,8 @@ void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows
   const int tiles = (n + kTileRows - 1) / kTileRows;
   for (int s = 0; s < count; ++s) {
     const Strip<T>& strip = strips[s];
-    for (int k = 0; k < terms; k += kBlock) {
-      const int many = std::min(kBlock, terms - k);
+    for (int k = 0, many; k < terms; k += many) {
+      many = std::min(kBlock, terms - k);
       const T* panel = strip.panel;
       if (strip.unpacked == nullptr) {
         panel += depth(strip.width, k) * strip.vectors * kWidth<T>;
@@ -209,18 +210,18 @@ void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows
         }
       }
       for (int tile = 0; tile < tiles; ++tile) {
-        const int begin = n * tile / tiles, end = n * (tile + 1) / tiles;
+        const Share part = share_of(n, tile, tiles);
         const T* a[kTileRows];
-        for (int r = begin; r < end; ++r) a[r - begin] = rows[r] + k;
-        T* to = c + begin * row;
-        const T* from = k > 0 ? to : source == nullptr ? nullptr : source + begin * source_row;
+        for (int r = part.begin; r < part.end; ++r) a[r - part.begin] = rows[r] + k;
+        T* to = c + part.begin * row;
+        const T* from = k > 0 ? to : source == nullptr ? nullptr : source + part.begin * source_row;
         // The panels lie in the order of their use, so what follows this block is read next.
         const bool last = next != nullptr && s + 1 == count && k + many == terms;
         const char* ahead =
             reinterpret_cast<const char*>(last ? next : panel + std::ptrdiff_t(many) * strip.vectors * kWidth<T>);
         const int step = std::min(64, (strip.vectors * kVectorBytes + tiles - 1) / tiles);
         const Out<T> out{to, row, strip.columns, from, k > 0 ? row : source_row, ahead + std::ptrdiff_t(step) * many * tile, step};
-        (strip.width == Width::kNarrow ? micro_narrow_for<T> : micro_for<T>)(end - begin, strip.vectors)(many, a, panel, out);
+        (strip.width == Width::kNarrow ? micro_narrow_for<T> : micro_for<T>)(part.size(), strip.vectors)(many, a, panel, out);
       }
     }
   }

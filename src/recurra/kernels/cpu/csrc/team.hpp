@@ -48,15 +48,6 @@ class Barrier {
   alignas(64) std::atomic<unsigned> generation_{0};
 };
 
-// The whole vectors of units that one thread owns; a part of them for each, as even as it goes.
-struct Share {
-  int begin, end;
-};
-inline Share share_of(int blocks, int thread, int threads) {
-  return {static_cast<int>(static_cast<long>(blocks) * thread / threads),
-          static_cast<int>(static_cast<long>(blocks) * (thread + 1) / threads)};
-}
-
 // Runs work(thread, barrier) on every thread. False, with nothing run, if OpenMP gives fewer threads than asked for.
 template <class Work> bool run_team(int threads, const Work& work) {
   Barrier barrier(threads);

@@ -230,8 +230,8 @@ RECURRA_TILED inline void multiply_tiles(const Strip<float>* strips, int count, 
   if (n == 0 || count == 0) return;
   const bool unpacked = strips[0].unpacked != nullptr;
   const int most = n > kTile || unpacked ? kBlock : terms;
-  for (int k = 0; k < terms; k += most) {
-    const int many = std::min(most, terms - k);
+  for (int k = 0, many; k < terms; k += many) {
+    many = std::min(most, terms - k);
     const std::ptrdiff_t deep = Halves::deep_for(many);
     const tiles::Sums sums = k > 0 ? tiles::Sums{c, row * 4, c, row * 4} : tiles::Sums{c, row * 4, source, source_row * 4};
     for (int s = 0; s < count; ++s) {

@@ -33,6 +33,9 @@ class Workspace {
  public:
   template <class T> std::size_t count(std::size_t elements) {
     const std::size_t at = size_;
+    // Far below where the sums of sizes would start again from zero.
+    constexpr std::size_t most = static_cast<std::size_t>(-1) / 4;
+    if (elements > most / sizeof(T) || at > most) throw std::bad_alloc();
     size_ += (elements * sizeof(T) + 127) / 64 * 64;
 #if defined(RECURRA_FENCED)
     gaps_.push_back({at + elements * sizeof(T), size_});
