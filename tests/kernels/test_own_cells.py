@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import platform
 import re
-import shutil
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,22 +18,16 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-import recurra
 from recurra.cells import CELLS, Cell
 from recurra.cells.algebra import State, clamp, exp, relu, sigmoid, tanh
-from recurra.kernels import record_backends
-from recurra.kernels.cpu import compiled, own
+from recurra.kernels.cpu import compiled, own, own_cache
 from recurra.kernels.cpu import run as engine
-from recurra.kernels.cpu.generator.plan import plan
+from recurra.kernels.cpu.generator.plan import Plan, plan
 
 from .engine_calls import assert_agrees, make
+from .own_compiler import CXX, MARKS, Compiler, Small, backends_of, forget, libraries
 
-CXX = os.environ.get("CXX") or next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-
-pytestmark = [
-    pytest.mark.skipif(compiled.engine() is None, reason="this installation was built without the engine"),
-    pytest.mark.skipif(CXX is None, reason="this machine has no C++ compiler"),
-]
+pytestmark = MARKS
 
 
 class Peephole(Cell):
@@ -81,18 +74,6 @@ class ProductOnAnotherState(Cell):
         return State(h=0.5 * (state.h + n), c=n)
 
 
-class Small(Cell):
-    """Quick to compile."""
-
-    gates = ("n",)
-
-    def step(self, gate, state, weight):
-        return State(h=0.75 * relu(gate.n))
-
-    def __repr__(self) -> str:
-        return 'Small,\n#error "in two lines"\\'
-
-
 class SmallToo(Small):
     pass
 
@@ -110,63 +91,6 @@ class TooLarge(Cell):
 
     def step(self, gate, state, weight):
         return State(h=tanh(gate.n + weight.v0 * weight.v8))
-
-
-def forget() -> None:
-    """As a process that has just been started."""
-    compiled.instruction_set.cache_clear()
-    compiled.compiled.cache_clear()
-    own._version.cache_clear()
-
-
-class Compiler:
-    """Stands for the machine's compiler and counts what it is asked to compile."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log = folder / "compiled.log"
-        self.path = folder / "counting c++"
-        self.write(f"echo once >> '{self.log}'\nexec {CXX} \"$@\"")
-
-    def write(self, when_compiling: str) -> None:
-        self.path.write_text(
-            f'#!/bin/sh\nif [ "$1" = --version ]; then echo "a compiler 1.0"; exit; fi\n{when_compiling}\n'
-        )
-        self.path.chmod(0o755)
-
-    @property
-    def calls(self) -> int:
-        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "not made yet" / "cache"
-
-
-@pytest.fixture(autouse=True)
-def compiler(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compiler]:
-    compiler = Compiler(tmp_path)
-    monkeypatch.setenv("RECURRA_CACHE", str(cache))
-    monkeypatch.setenv("CXX", f"'{compiler.path}'")
-    monkeypatch.delenv("RECURRA_NO_COMPILE", raising=False)
-    # The quickest to compile for; one test takes each.
-    monkeypatch.setenv("RECURRA_ISA", "portable")
-    forget()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield compiler
-    monkeypatch.undo()
-    forget()
-
-
-def backends_of(cell: Cell | str) -> list[str]:
-    with record_backends() as ran:
-        recurra.Recurrent(cell, 3, 5)(torch.randn(4, 2, 3))
-    return ran
-
-
-def libraries(cache: Path) -> list[Path]:
-    return sorted(cache.iterdir())
 
 
 # ---- what is compiled is right
@@ -270,24 +194,59 @@ def test_cells_of_the_same_arithmetic_share_a_library(cache: Path, compiler: Com
 
 def test_another_compiler_or_version_compiles_again(compiler: Compiler) -> None:
     the_plan = plan(Small())
-    first = own.compile_cell(the_plan, "portable")
-    assert own.compile_cell(the_plan, "portable") == first and compiler.calls == 1
+    first = path_of(the_plan)
+    assert path_of(the_plan) == first and compiler.calls == 1
     compiler.path.write_text(compiler.path.read_text().replace("1.0", "1.1"))
     forget()
-    assert own.compile_cell(the_plan, "portable") != first and compiler.calls == 2
+    assert path_of(the_plan) != first and compiler.calls == 2
+
+
+def test_another_processor_compiles_again(tmp_path: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    # There -march=native in CXX means instructions that would end this process.
+    told = tmp_path / "cpuinfo"
+    monkeypatch.setattr(own, "_CPU_INFO", told)
+    paths = []
+    for flags, clock in (("fpu sse2", 1), ("fpu sse2", 2), ("fpu sse2 avx512f", 2)):
+        told.write_text(f"processor\t: 0\nflags\t\t: {flags}\ncpu MHz\t\t: {clock}\n" * clock)
+        forget()
+        paths.append(path_of(plan(Small())))
+    assert paths[0] == paths[1] != paths[2] and compiler.calls == 2
+    told.unlink()
+    forget()
+    monkeypatch.setattr(platform, "processor", lambda: "another")
+    assert path_of(plan(Small())) not in paths
+
+
+def path_of(the_plan: Plan) -> Path:
+    library = own.compile_cell(the_plan, "portable")
+    assert library is not None
+    library.close()
+    return library.path
+
+
+NO_CELL = 'extern "C" const void* recurra_cell() { return nullptr; }'
+
+
+def without_a_cell(path: Path) -> None:
+    made = path.with_suffix(".made")
+    subprocess.run(
+        [str(CXX), "-shared", "-fPIC", "-x", "c++", "-", "-o", str(made)], input=NO_CELL.encode(), check=True
+    )
+    named_whole(path, made.read_bytes())
+    made.unlink()
 
 
 def named_whole(path: Path, contents: bytes) -> None:
     """Contents under a name that says they are all there."""
     key = path.stem.split("-")[0]
     path.unlink()
-    path.with_name(f"{key}-{hashlib.sha256(contents).hexdigest()[:32]}.so").write_bytes(contents)
+    whole = path.with_name(f"{key}-{hashlib.sha256(contents).hexdigest()[:32]}.so")
+    whole.write_bytes(contents)
+    whole.chmod(0o700)
 
 
 def another_cell(path: Path) -> None:
-    other = own.compile_cell(plan(TwoPhases()), "portable")
-    assert other is not None
-    named_whole(path, other.read_bytes())
+    named_whole(path, path_of(plan(TwoPhases())).read_bytes())
 
 
 SPOILT: dict[str, Callable[[Path], object]] = {
@@ -296,14 +255,13 @@ SPOILT: dict[str, Callable[[Path], object]] = {
     "a byte changed": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"),
     "no library": lambda path: named_whole(path, b"no library"),
     "another cell's": another_cell,
+    "without a cell": without_a_cell,
 }
 
 
 @pytest.mark.parametrize("how", list(SPOILT))
 def test_a_spoilt_library_is_compiled_again(how: str, cache: Path, compiler: Compiler) -> None:
-    path = own.compile_cell(plan(Small()), "portable")
-    assert path is not None
-    SPOILT[how](path)
+    SPOILT[how](path_of(plan(Small())))
     before = compiler.calls
     assert_agrees(make(Small()), 1e-12)
     assert compiler.calls == before + 1
@@ -319,22 +277,6 @@ def test_a_cache_that_cannot_be_written_to_does_without(
     monkeypatch.setenv("RECURRA_CACHE", str(tmp_path / "file" / "cache"))
     assert backends_of(Small()) == ["cpu"]
     assert compiler.calls == 1
-
-
-def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = tmp_path / "home"
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setenv("RECURRA_CACHE", "~/cells")
-    assert own.cache_folder() == home / "cells"
-    monkeypatch.delenv("RECURRA_CACHE")
-    assert own.cache_folder() == tmp_path / "xdg" / "recurra"
-    for ignored in ("", "relative"):
-        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        monkeypatch.setattr(sys, "platform", "linux")
-        assert own.cache_folder() == home / ".cache" / "recurra"
-        monkeypatch.setattr(sys, "platform", "darwin")
-        assert own.cache_folder() == home / "Library" / "Caches" / "recurra"
 
 
 # ---- what cannot be compiled runs on the reference
@@ -379,10 +321,17 @@ def test_a_library_that_cannot_be_loaded_is_said_once(compiler: Compiler) -> Non
     assert compiler.calls == 2
 
 
+def test_a_compiler_whose_libraries_hold_no_cell_is_said_once(tmp_path: Path, compiler: Compiler) -> None:
+    source = tmp_path / "empty.cpp"
+    source.write_text(NO_CELL)
+    compiler.write(f"for out; do :; done; exec {CXX} -shared -fPIC '{source}' -o \"$out\"")
+    assert_said_once(Small(), "cannot be loaded .*holds no cell")
+
+
 def test_nowhere_to_write_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("RECURRA_CACHE", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr(own, "_own_folder", lambda: str(tmp_path / "missing"))
+    monkeypatch.setattr(own_cache, "_private_folder", lambda process: str(tmp_path / "missing"))
     assert_said_once(Small(), "cannot be kept .* RECURRA_CACHE")
 
 

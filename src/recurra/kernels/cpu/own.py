@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import hashlib
 import os
@@ -12,16 +11,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from .generator.emit import fingerprint, unit_source
 from .generator.plan import Plan
+from .own_cache import Library, cache_folder, find, keep, usable_folder, workplace
 
 __all__ = ["cache_folder", "compile_cell", "entry"]
 
@@ -39,9 +37,25 @@ _HEADERS = Path(__file__).resolve().parent / "csrc"
 _COMPILERS = ("c++", "g++", "clang++")
 _PATIENCE = 300  # seconds; a cell takes one or two
 
+_CPU_INFO = Path("/proc/cpuinfo")
+# What it says of a processor's kind and instructions, on x86, Arm, RISC-V, POWER and s390.
+_CPU_KIND = re.compile(
+    rb"^(vendor_id|cpu family|model|flags|CPU (?:implementer|architecture|variant|part)|Features|isa|uarch|cpu"
+    rb"|features)\s*:.*$",
+    re.MULTILINE,
+)
+
 _lock = threading.Lock()
-# Code that the engine has addresses of must never be unloaded.
-_loaded: dict[Path, ctypes.CDLL] = {}
+
+
+def _unlock() -> None:
+    """A lock of its own for a process that was forked while another thread, which it has not, held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 class _Failure(Exception):
@@ -59,25 +73,24 @@ def entry(plan: Plan, isa: str) -> int | None:
     None if there is none: with RECURRA_NO_COMPILE=1 silently, else with a UserWarning that says why.
     """
     with _lock:
-        path = compile_cell(plan, isa)
-        if path is None:
+        library = compile_cell(plan, isa)
+        if library is None:
             return None
         try:
-            return _load(path, plan)
+            return _address(library, plan)
         except (OSError, AttributeError):
             # Whole, yet of no use here: a cache that came from elsewhere. Left there it would be tried each time.
-            with suppress(OSError):
-                path.unlink()
-            path = compile_cell(plan, isa, afresh=True)
+            library.discard()
+            library = compile_cell(plan, isa, afresh=True)
         try:
-            return None if path is None else _load(path, plan)
+            return None if library is None else _address(library, plan)
         except (OSError, AttributeError) as error:
             remedy = "name in RECURRA_CACHE a folder that programs may be run from"
             _warn(plan, _Failure(f"what was compiled for it cannot be loaded ({error})", remedy))
             return None
 
 
-def compile_cell(plan: Plan, isa: str, *, afresh: bool = False) -> Path | None:
+def compile_cell(plan: Plan, isa: str, *, afresh: bool = False) -> Library | None:
     """The shared library of a cell for an instruction set, from the cache or compiled now.
 
     Its `recurra_cell()` returns the address of the cell's `CellEntry`. None if it cannot be made, with a UserWarning
@@ -95,26 +108,12 @@ def compile_cell(plan: Plan, isa: str, *, afresh: bool = False) -> Path | None:
         flags = [*_FLAGS, *_INSTRUCTIONS[isa]]
         source = unit_source(plan, isa).encode()
         key = _key(source, [*command, *flags], _version(tuple(command)))
-        folder = cache_folder()
-        kept = None if afresh else _kept(folder, key)
+        folder = usable_folder()
+        kept = None if afresh else find(folder, key)
         return kept or _compile([*command, *flags], source, folder, key)
     except _Failure as failure:
         _warn(plan, failure)
         return None
-
-
-def cache_folder() -> Path | None:
-    """Where compiled cells are kept: $RECURRA_CACHE, else the user's folder for caches; None if there is no such."""
-    if chosen := os.environ.get("RECURRA_CACHE"):
-        return Path(os.path.expanduser(chosen)).absolute()  # noqa: PTH111 - it leaves alone what it does not know
-    # The XDG specification has relative paths ignored.
-    if Path(shared := os.environ.get("XDG_CACHE_HOME", "")).is_absolute():
-        return Path(shared) / "recurra"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return None
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "recurra"
 
 
 def _warn(plan: Plan, failure: _Failure) -> None:
@@ -167,8 +166,19 @@ def _run(command: list[str], source: bytes = b"") -> subprocess.CompletedProcess
 def _key(source: bytes, command: list[str], version: bytes) -> str:
     """What the library's machine code depends on."""
     machine = f"{sys.platform} {platform.machine()}"
-    parts = [source, *_included(source), *(word.encode() for word in command), version, machine.encode()]
+    parts = [source, *_included(source), *(word.encode() for word in command), version, machine.encode(), _processor()]
     return hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _processor() -> bytes:
+    """What the processor can do, for a compiler told to use all of it (-march=native) in a home that machines share."""
+    try:
+        # Each once, for a big machine tells it again for each of its cores.
+        kinds = {line[0] for line in _CPU_KIND.finditer(_CPU_INFO.read_bytes())}
+    except OSError:
+        kinds = set()
+    return b"\n".join(sorted(kinds)) or platform.processor().encode()
 
 
 def _included(source: bytes) -> Iterator[bytes]:
@@ -183,68 +193,30 @@ def _included(source: bytes) -> Iterator[bytes]:
                 yield waiting[-1]
 
 
-def _digest(library: bytes) -> str:
-    return hashlib.sha256(library).hexdigest()[:32]
-
-
-def _kept(folder: Path | None, key: str) -> Path | None:
-    """A library of this key in the cache whose bytes are those that were written."""
-    if folder is None:
-        return None
-    # The name ends in the contents' own digest: to load a library that was cut short can kill the process.
-    for path in sorted(folder.glob(f"{key}-*.so")):
-        try:
-            if path.stem == f"{key}-{_digest(path.read_bytes())}":
-                return path
-        except OSError:
-            continue
-    return None
-
-
-def _compile(command: list[str], source: bytes, folder: Path | None, key: str) -> Path:
+def _compile(command: list[str], source: bytes, folder: Path | None, key: str) -> Library:
     try:
-        with _workplace(folder) as work:
-            made = Path(work) / "cell.so"
+        with workplace(folder) as work:
+            made = work / "cell.so"
             _run([*command, "-I", str(_HEADERS), "-x", "c++", "-", "-o", str(made)], source)
-            target = Path(work).parent / f"{key}-{_digest(made.read_bytes())}.so"
-            # In one go, so that no other process ever sees half of it.
-            made.replace(target)
-            return target
+            return keep(made, key)
     except OSError as error:
         remedy = "name a folder that can be written to in RECURRA_CACHE"
         raise _Failure(f"what would be compiled for it cannot be kept ({error})", remedy) from error
 
 
-def _workplace(folder: Path | None) -> tempfile.TemporaryDirectory[str]:
-    """A folder to compile in, within the cache, or if that cannot be written to within one for this process."""
-    if folder is not None:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return tempfile.TemporaryDirectory(dir=folder, prefix=".making-")
-        except OSError:
-            pass
-    return tempfile.TemporaryDirectory(dir=_own_folder(), prefix=".making-")
-
-
-@lru_cache(maxsize=1)
-def _own_folder() -> str:
-    folder = tempfile.mkdtemp(prefix="recurra-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def _load(path: Path, plan: Plan) -> int:
+def _address(library: Library, plan: Plan) -> int:
     """The address of the library's entry.
 
     Raises:
-        OSError: if it cannot be loaded, or is that of another cell.
+        OSError: if it cannot be loaded, has no entry, or is that of another cell.
         AttributeError: if it is no library of a cell.
     """
-    library = ctypes.CDLL(str(path))
-    library.recurra_cell.restype = ctypes.c_void_p
-    address = library.recurra_cell()
+    loaded = library.load()
+    loaded.recurra_cell.restype = ctypes.c_void_p
+    address = loaded.recurra_cell()
+    if address is None:
+        raise OSError(f"{library.path} holds no cell")
     # A CellEntry begins with its fingerprint.
     if ctypes.cast(address, ctypes.POINTER(ctypes.c_char_p))[0] != fingerprint(plan).encode():
-        raise OSError(f"{path} is of another cell")
-    _loaded[path] = library
+        raise OSError(f"{library.path} is of another cell")
     return int(address)
