@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from ..cells import Cell, get
 from ..cells.trace import trace
 from ..kernels import torch_fused, weight_names
 from ..kernels.ops import register
 from .checks import check_options, hidden_sizes
+from .rnn_base import RNNBaseParts
 from .states import LayerStates, tuple_class
 
 __all__ = ["Merge", "RecurrentParameters", "Residual"]
@@ -23,7 +25,7 @@ Merge = Literal["concat", "sum", "mean"]
 Residual = Literal["none", "residual", "highway"]
 
 
-class RecurrentParameters(nn.Module):
+class RecurrentParameters(RNNBaseParts):
     """Everything about a stack but running it; see `Recurrent` for the arguments."""
 
     def __init__(
@@ -103,11 +105,6 @@ class RecurrentParameters(nn.Module):
         self.reset_parameters()
         self.flatten_parameters()
 
-    @property
-    def num_directions(self) -> int:
-        """D."""
-        return 2 if self.bidirectional else 1
-
     def output_size(self, layer: int = -1) -> int:
         """The width of a layer's output, both directions merged."""
         size = self.proj_size or self.hidden_sizes[layer]
@@ -151,26 +148,55 @@ class RecurrentParameters(nn.Module):
                     self.register_parameter(f"initial_{state}_l{layer}", nn.Parameter(initial))
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew, with torch.nn's random numbers in torch.nn's order."""
+        """Draw all parameters anew, with torch.nn's random numbers in torch.nn's order.
+
+        As in torch.nn these are all of `parameters()`: those that a parametrization, pruning or a subclass brought too.
+        """
+        layers, started = self._own_names()
         with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                if parameter is None or "_l" not in name:
-                    continue
-                layer = int(name.rpartition("_l")[2].removesuffix("_reverse"))
-                bound = 1 / math.sqrt(self.hidden_sizes[layer])
-                if name.startswith("initial_"):
-                    parameter.zero_()
-                elif name.startswith("bias_highway"):
-                    # A negative start carries the input through at first (Srivastava et al. 2015).
-                    parameter.fill_(-1.0)
-                else:
+            for name, parameter in self.named_parameters():
+                own = _stands_for(name, layers)
+                if own not in started:
+                    # A subclass's own parameters belong to no layer.
+                    bound = 1 / math.sqrt(self.hidden_sizes[layers[own] if own else 0])
                     parameter.uniform_(-bound, bound)
+            for name, value in started.items():
+                self._fill(name, value)
             if self.forget_bias is not None:
-                index = tuple(self.cell.gates).index(str(self.cell.forget_bias_gate))
+                gate = tuple(self.cell.gates).index(str(self.cell.forget_bias_gate))
                 for layer in range(self.num_layers):
                     for suffix in self._suffixes(layer):
-                        for name, value in (("bias_ih", self.forget_bias), ("bias_hh", 0.0)):
-                            getattr(self, name + suffix).chunk(len(self.cell.gates))[index].fill_(value)
+                        self._fill("bias_ih" + suffix, self.forget_bias, gate)
+                        self._fill("bias_hh" + suffix, 0.0, gate)
+
+    def _own_names(self) -> tuple[dict[str, int], dict[str, float]]:
+        """The layer of each name that these layers gave a parameter, and the start values that are not drawn."""
+        layers: dict[str, int] = {}
+        started: dict[str, float] = {}
+        for layer in range(self.num_layers):
+            layers |= dict.fromkeys([name + suffix for suffix in self._suffixes(layer) for name in self._names], layer)
+            if self._bypassed(layer) and self.residual == "highway":
+                layers[f"weight_highway_l{layer}"] = layer
+                # A negative start carries the input through at first (Srivastava et al. 2015).
+                started[f"bias_highway_l{layer}"] = -1.0
+            if self.learn_initial_state:
+                started |= dict.fromkeys([f"initial_{state}_l{layer}" for state in self.cell.states], 0.0)
+        return layers | dict.fromkeys(started, 0), started
+
+    def _fill(self, name: str, value: float, gate: int | None = None) -> None:
+        """Set a parameter, or only one gate's rows of it, also where it is pruned or parametrized."""
+        # What pruning masks lies under this name.
+        parameter = self._parameters.get(name, self._parameters.get(name + "_orig"))
+        parametrized = parameter is None and parametrize.is_parametrized(self, name)
+        if parameter is None and not parametrized:
+            raise RuntimeError(
+                f"{name} has a start value of its own, but is no parameter now; restore it before a reset"
+            )
+        whole = getattr(self, name).detach().clone() if parameter is None else parameter
+        part = whole if gate is None else whole.chunk(len(self.cell.gates))[gate]
+        part.fill_(value)
+        if parametrized:
+            setattr(self, name, whole)
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self.num_directions]
@@ -206,6 +232,11 @@ class RecurrentParameters(nn.Module):
         widths = [self.proj_size or size] + [size] * (len(self.cell.states) - 1)
         return [(self.num_directions, batch, width) for width in widths]
 
+    def weight_names(self) -> list[list[str]]:
+        """The names of each layer's and direction's weights, in torch.nn's order, the cell's own last."""
+        suffixes = [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
+        return [[name + suffix for name in self._names] for suffix in suffixes]
+
     def layer_weights(self, layer: int) -> tuple[Mapping[str, Tensor], ...]:
         """The parameters of each direction of a layer by name, `weight_hh` with its dropout in training."""
         directions = self._named_weights(layer)
@@ -237,18 +268,6 @@ class RecurrentParameters(nn.Module):
         return layers
 
     @property
-    def weight_dtype(self) -> torch.dtype:
-        """The dtype of the parameters."""
-        dtype: torch.dtype = getattr(self, "weight_ih_l0").dtype  # noqa: B009
-        return dtype
-
-    @property
-    def weight_device(self) -> torch.device:
-        """The device of the parameters."""
-        device: torch.device = getattr(self, "weight_ih_l0").device  # noqa: B009
-        return device
-
-    @property
     def uniform(self) -> bool:
         """Whether all layers have one size, so that hx holds tensors and not lists."""
         return not isinstance(self.hidden_size, Sequence)
@@ -261,9 +280,14 @@ class RecurrentParameters(nn.Module):
 
     def flatten_parameters(self) -> None:
         """Lay the parameters out as cuDNN wants them, on CUDA; done by itself whenever the module moves."""
-        weights = [
-            [w for direction in self._named_weights(k) for w in direction.values()] for k in range(self.num_layers)
-        ]
+        weights: list[list[Tensor]] = []
+        for layer in range(self.num_layers):
+            names = [name + suffix for suffix in self._suffixes(layer) for name in self._names]
+            found: list[Tensor] = [weight for name in names if (weight := self._parameters.get(name)) is not None]
+            if len(found) < len(names):
+                # A weight that is computed anew each call cannot lie in the buffer.
+                return
+            weights.append(found)
         parts = [[w for layer in weights for w in layer]] if self.stackable else weights
         for first, part in zip(range(0, self.num_layers, self.num_layers // len(parts)), parts, strict=True):
             torch_fused.flatten(
@@ -282,15 +306,6 @@ class RecurrentParameters(nn.Module):
         self.flatten_parameters()
         return self
 
-    @property
-    def all_weights(self) -> list[list[Tensor]]:
-        """The parameters of each layer and direction, as torch.nn lists them."""
-        return [
-            [getattr(self, name + suffix) for name in self._names]
-            for layer in range(self.num_layers)
-            for suffix in self._suffixes(layer)
-        ]
-
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "state_tuple"}
 
@@ -308,3 +323,12 @@ class RecurrentParameters(nn.Module):
     def extra_repr(self) -> str:
         changed = [f"{k}={getattr(self, k)!r}" for k, default in self._defaults.items() if getattr(self, k) != default]
         return ", ".join([repr(self.cell), str(self.input_size), str(self.hidden_size), *changed])
+
+
+def _stands_for(name: str, own: Mapping[str, int]) -> str | None:
+    """Which of these layers' own names a parameter has, or is made from by pruning or a parametrization; else None."""
+    base = name.split(".")[1] if name.startswith("parametrizations.") else name
+    if base in own:
+        return base
+    # Such as weight_hh_l0_orig, weight_hh_l0_g and weight_hh_l0_reverse_v.
+    return max((known for known in own if base.startswith(f"{known}_")), key=len, default=None)

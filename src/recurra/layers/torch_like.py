@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,9 @@ from .. import cells
 from .recurrent import Recurrent
 
 __all__ = ["GRU", "LSTM", "RNN", "flip_update_gate"]
+
+# With whatever pruning or weight normalisation appends to the name.
+_WEIGHT = re.compile(r"(?P<kind>(weight|bias)_(ih|hh))_l\d+(_reverse)?(?P<more>_\w+)?$")
 
 
 class RNN(Recurrent):
@@ -91,14 +95,19 @@ def flip_update_gate(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         A new state dict.
 
     Raises:
-        ValueError: if weights are parametrized, so that negating them would do something else.
+        ValueError: if weights are pruned or parametrized, so that negating them would do something else, or are not a
+            GRU's.
     """
     converted = {}
     if any("parametrizations." in name for name in state_dict):
         raise ValueError("remove the parametrizations first: their weights are not gate rows that could be negated")
     for name, value in state_dict.items():
-        base = name.rpartition(".")[2]
-        if base.startswith(("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")):
+        weight = _WEIGHT.match(name.rpartition(".")[2])
+        if weight is not None:
+            if weight["more"]:
+                raise ValueError(f"{name} is pruned or parametrized; make it a plain weight first")
+            if len(value) % 3 or (weight["kind"] == "weight_hh" and len(value) != 3 * value.shape[1]):
+                raise ValueError(f"{name} is not of a GRU: its rows {len(value)} are not those of three gates")
             r, z, n = value.chunk(3)
             value = value.new_empty(value.shape)
             for part, old in zip(value.chunk(3), (r, -z, n), strict=True):
