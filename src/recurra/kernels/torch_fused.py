@@ -60,7 +60,6 @@ def run(call: LayerCall) -> LayerResult:
         [tensor for direction in call.weights for tensor in direction.values()],
         bias=call.bias,
         bidirectional=len(call.weights) == 2,
-        training=torch.is_grad_enabled(),
         lengths=call.lengths,
     )
     return LayerResult((output,), final)
@@ -91,7 +90,7 @@ def run_stack(
         bidirectional: whether D is 2.
         num_layers: how many layers.
         dropout: ordinary dropout between the layers.
-        training: whether dropout drops, and whether cuDNN keeps what its backward pass needs.
+        training: whether dropout drops.
         lengths: (B,), steps that count in each row of a padded input. Moved to the CPU, where torch packs.
         batch_sizes: as in a PackedSequence.
 
@@ -107,6 +106,10 @@ def run_stack(
     contiguous = [state.contiguous() for state in states]
     hx = contiguous if len(states) > 1 else contiguous[0]
     function = getattr(torch._VF, kind_of(cell) or "")
+    if input.is_cuda and not dropout and torch.is_grad_enabled() and not torch.jit.is_tracing():
+        # cuDNN keeps what its backward pass needs in training alone, which without dropout changes nothing else. A
+        # trace records this flag for ever, whether it was made with gradients or not.
+        training = True
     options = (bias, num_layers, dropout, training, bidirectional)
     with warnings.catch_warnings():
         if input.is_cuda and not all(weight.is_leaf for weight in weights):
@@ -122,17 +125,20 @@ def run_stack(
 def _run_lengths(
     cell: Cell, input: Tensor, states: Sequence[Tensor], weights: list[Tensor], lengths: Tensor, **options: object
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    if input.shape[1] == 0:
+    # A trace is also run on other numbers than those it was made with, so it may not depend on them.
+    tracing = torch.jit.is_tracing()
+    if not tracing and input.shape[1] == 0:
         return run_stack(cell, input, states, weights, **options)  # type: ignore[arg-type]
     on_cpu = lengths.detach().to("cpu", torch.int64)
+    if not tracing:
+        check_range(on_cpu, input.shape[0])
     # torch packs no empty rows: they are given one step of zeros, whose results are then put back.
-    check_range(on_cpu, input.shape[0])
     empty = on_cpu == 0
-    any_empty = bool(empty.any())
+    any_empty = tracing or bool(empty.any())
     if any_empty:
         rows = empty.to(input.device)[:, None]
         input = torch.where(rows, input.new_zeros(()), input)
-    packed = pack_padded_sequence(input, on_cpu.clamp(min=1), enforce_sorted=False)
+    packed = pack_padded_sequence(input, on_cpu + empty, enforce_sorted=False)
     order, inverse = packed.sorted_indices, packed.unsorted_indices
     assert order is not None and inverse is not None
     sorted_states = [state.index_select(1, order) for state in states]

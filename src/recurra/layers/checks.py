@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,19 +87,26 @@ def check_hidden(states: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) ->
             raise RuntimeError(f"a state in hx must have the shape {shape}, not {tuple(state.shape)}")
 
 
-def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Tensor:
+def check_lengths(lengths: Tensor | np.ndarray | Sequence[int], batch: int, steps: int) -> Tensor:
     """Lengths as a tensor, their values checked where that costs no wait for a device.
 
     Raises:
         ValueError: if there is not one length a row, or one is negative or longer than the input.
     """
-    checked = (
-        lengths if isinstance(lengths, Tensor) else torch.tensor(lengths or [], dtype=None if lengths else torch.int64)
-    )
+    checked = lengths if isinstance(lengths, Tensor) else _as_tensor(lengths)
     if checked.is_floating_point() or checked.dtype == torch.bool:
         raise ValueError(f"lengths must be integers, not {checked.dtype}")
     if checked.shape != (batch,):
         raise ValueError(f"lengths must have the shape ({batch},), one a row, not {tuple(checked.shape)}")
-    if checked.device.type == "cpu" and not torch.compiler.is_compiling():
+    if checked.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
         check_range(checked, steps)
     return checked
+
+
+def _as_tensor(lengths: np.ndarray | Sequence[int]) -> Tensor:
+    """On the CPU, whatever the default device is: the values are looked at."""
+    if isinstance(lengths, np.ndarray):
+        # torch has no big-endian and few unsigned integers.
+        return torch.from_numpy(lengths.astype(np.int64) if lengths.dtype.kind in "iu" else lengths)
+    values = list(lengths)
+    return torch.tensor(values, dtype=None if values else torch.int64, device="cpu")

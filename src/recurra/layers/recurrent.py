@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,7 +14,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from ..kernels import LayerCall, cpu_engine, run_layer, torch_fused
 from ..kernels.dispatch import allows, note
 from ..kernels.surroundings import transformed, watched
+from ..kernels.traced import run_traced
 from .checks import check_hidden, check_input, check_lengths
+from .doors import JaggedRows, LeftPadding, as_one_node, proxy_in
 from .parameters import RecurrentParameters
 from .regularize import keep_mask, locked_mask
 from .states import LayerStates, join_layers, split_layers
@@ -67,34 +70,49 @@ class Recurrent(RecurrentParameters):
         input: Tensor | PackedSequence,
         hx: Any = None,
         *,
-        lengths: Tensor | Sequence[int] | None = None,
+        lengths: Tensor | np.ndarray | Sequence[int] | None = None,
+        padding: Literal["right", "left"] = "right",
         return_all_states: bool = False,
     ) -> Any:
         """Run over whole sequences.
 
         Args:
-            input: (T, B, I), or (B, T, I) if `batch_first`, or (T, I) for one sequence, or a PackedSequence.
+            input: (T, B, I), or (B, T, I) if `batch_first`, or (T, I) for one sequence, or a PackedSequence, or a
+                nested tensor of the layout torch.jagged, (B, j, I) whatever `batch_first` says.
             hx: states before the first step. A cell with the one state h: (L*D, B, P), without B if the input has
                 none. A cell with more: a tuple of one such tensor a state (h, c: (L*D, B, P), (L*D, B, H)). With a size
                 for each layer: in each tensor's place a list of L tensors (D, B, H_l). None: zeros, or what was learnt.
-            lengths: (B,) integers, on any device: how many steps of each row count. Outputs beyond are zero, final
-                states are those after the last step that counts; zero is allowed. torch's kernels need them on the CPU
-                and wait for those that lie on another device; the reference does not.
+            lengths: (B,) integers in a tensor on any device, a NumPy array or a sequence: how many steps of each row
+                count. Outputs beyond are zero, final states are those after the last step that counts; zero is
+                allowed. torch's kernels need them on the CPU and wait for those that lie on another device; the
+                reference does not.
+            padding: with `lengths`, where the padding of each row lies: after its steps ("right") or before them
+                ("left"). The outputs lie where the input lies; all numbers are the same for both.
             return_all_states: also return every state of every step.
 
         Returns:
             output: as the input, with D*P features (P if the directions are merged by sum or mean).
             hx: states after the last step, shaped as the argument.
             all_states: only if asked for: for each layer a named tuple with each state of the cell, (T, B, D*H), before
-                residual connections and dropout.
+                residual connections and dropout; batch first, nested or without B as the output is.
 
         Raises:
             RuntimeError, ValueError: for a wrong shape, dtype or length, as torch.nn does.
         """
-        if isinstance(input, PackedSequence):
+        proxy = proxy_in(input, hx, lengths)
+        if proxy is not None:
+            given = {"hx": hx, "lengths": lengths, "padding": padding, "return_all_states": return_all_states}
+            return as_one_node(self, proxy, input, given)
+        if padding not in ("right", "left"):
+            raise ValueError(f"padding must be 'right' or 'left', not {padding!r}")
+        if padding == "left" and lengths is None:
+            raise ValueError("padding='left' needs lengths, which say how many steps of each row count")
+        if isinstance(input, PackedSequence) or input.is_nested:
             if lengths is not None:
-                raise ValueError("a PackedSequence brings its own lengths; give lengths=None")
-            return self._forward_packed(input, hx, return_all_states)
+                raise ValueError(f"a {type(input).__name__} brings its own lengths; give lengths=None")
+            if isinstance(input, PackedSequence):
+                return self._forward_packed(input, hx, return_all_states)
+            return self._forward_nested(input, hx, return_all_states)
         if input.dim() not in (2, 3):
             raise ValueError(f"the input must have 2 or 3 dimensions, not {input.dim()}")
         batched = input.dim() == 3
@@ -108,17 +126,39 @@ class Recurrent(RecurrentParameters):
         steps, batch = input.shape[:2]
         states = self.layer_states(hx, batch, input, batched)
         checked = None if lengths is None else check_lengths(lengths, batch, steps)
+        left = LeftPadding(checked, steps, input.device) if padding == "left" and checked is not None else None
+        if left is not None:
+            input = left.to_right(input)
         output, final, all_states = self._run(input, states, checked, return_all_states)
-        if not batched:
-            output = output.squeeze(1)
-            all_states = [tuple(value.squeeze(1) for value in layer) for layer in all_states]
-        elif self.batch_first:
-            output = output.transpose(0, 1)
-            all_states = [tuple(value.transpose(0, 1) for value in layer) for layer in all_states]
+
+        def shown(value: Tensor) -> Tensor:
+            if left is not None:
+                value = left.to_left(value)
+            return value.squeeze(1) if not batched else value.transpose(0, 1) if self.batch_first else value
+
+        return self._results(shown(output), final, all_states, return_all_states, shown, batched)
+
+    def _results(
+        self,
+        output: Any,
+        final: LayerStates,
+        all_states: list[tuple[Tensor, ...]],
+        return_all_states: bool,
+        shown: Callable[[Tensor], Tensor],
+        batched: bool = True,
+    ) -> Any:
+        """What `forward` returns, each state of every step as it is shown."""
         joined = join_layers(final, self.uniform, batched)
-        if return_all_states:
-            return output, joined, [self.state_tuple(*layer) for layer in all_states]
-        return output, joined
+        if not return_all_states:
+            return output, joined
+        return output, joined, [self.state_tuple(*map(shown, layer)) for layer in all_states]
+
+    def _forward_nested(self, nested: Tensor, hx: Any, return_all_states: bool) -> Any:
+        rows = JaggedRows(nested)
+        check_input(rows.padded, self.input_size, self.weight_dtype)
+        states = self.layer_states(hx, rows.padded.shape[1], rows.padded)
+        output, final, all_states = self._run(rows.padded, states, rows.lengths, return_all_states)
+        return self._results(rows.nested(output), final, all_states, return_all_states, rows.nested)
 
     def layer_states(self, hx: Any, batch: int, like: Tensor, batched: bool = True) -> LayerStates:
         """The states that `forward` starts from, checked: those in hx, or the initial ones."""
@@ -147,10 +187,7 @@ class Recurrent(RecurrentParameters):
         if order is not None:
             output, lengths = output.index_select(1, order), lengths[order.cpu()]
         repacked = packed._replace(data=pack_padded_sequence(output, lengths).data)
-        joined = join_layers(final, self.uniform, True)
-        if return_all_states:
-            return repacked, joined, [self.state_tuple(*layer) for layer in all_states]
-        return repacked, joined
+        return self._results(repacked, final, all_states, return_all_states, lambda state: state)
 
     def _locked(self, value: Tensor, p: float, batch_sizes: Tensor | None) -> Tensor:
         """Locked dropout of (T, B, F), or of packed (N, F)."""
@@ -194,10 +231,13 @@ class Recurrent(RecurrentParameters):
             bidirectional=self.bidirectional,
             num_layers=self.num_layers,
             dropout=self.dropout,
-            training=self.training or (not self.dropout and torch.is_grad_enabled()),
+            training=self.training,
             lengths=lengths,
             batch_sizes=batch_sizes,
         )
+        if self.num_layers == 1:
+            # Not split, for autograd lets nobody change in place what split returns.
+            return output, [final]
         return output, list(zip(*[state.split(self.num_directions) for state in final], strict=True))
 
     def _run(
@@ -214,12 +254,16 @@ class Recurrent(RecurrentParameters):
         if self._one_call(input, all_states) and input.shape[0] > 0:
             output, final = self._run_stack(input, states, lengths, batch_sizes)
             return output, final, []
+        run = run_traced if torch.jit.is_tracing() else run_layer
         final, kept = [], []
         for layer in range(self.num_layers):
-            result = run_layer(self._layer_call(layer, input, states[layer], lengths, all_states, batch_sizes))
+            result = run(self._layer_call(layer, input, states[layer], lengths, all_states, batch_sizes))
             final.append(result.final)
             kept.append(result.outputs)
             input = self._after_layer(layer, input, result.outputs[0], batch_sizes)
+        if all_states and input is kept[-1][0]:
+            # Whoever changes the output in place leaves the states as they were.
+            kept[-1] = (input.clone(), *kept[-1][1:])
         return input, final, kept
 
     def _layer_call(
