@@ -14,7 +14,6 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from ..kernels import LayerCall, cpu_engine, run_layer, torch_fused
 from ..kernels.dispatch import allows, note
 from ..kernels.surroundings import transformed, watched
-from ..kernels.traced import run_traced
 from .checks import check_hidden, check_input, check_lengths
 from .doors import JaggedRows, LeftPadding, as_one_node, proxy_in
 from .parameters import RecurrentParameters
@@ -231,7 +230,8 @@ class Recurrent(RecurrentParameters):
             bidirectional=self.bidirectional,
             num_layers=self.num_layers,
             dropout=self.dropout,
-            training=self.training,
+            # cuDNN's way back wants to be told; without dropout nothing else depends on it.
+            training=self.training or (input.is_cuda and not self.dropout and torch.is_grad_enabled()),
             lengths=lengths,
             batch_sizes=batch_sizes,
         )
@@ -254,10 +254,9 @@ class Recurrent(RecurrentParameters):
         if self._one_call(input, all_states) and input.shape[0] > 0:
             output, final = self._run_stack(input, states, lengths, batch_sizes)
             return output, final, []
-        run = run_traced if torch.jit.is_tracing() else run_layer
         final, kept = [], []
         for layer in range(self.num_layers):
-            result = run(self._layer_call(layer, input, states[layer], lengths, all_states, batch_sizes))
+            result = run_layer(self._layer_call(layer, input, states[layer], lengths, all_states, batch_sizes))
             final.append(result.final)
             kept.append(result.outputs)
             input = self._after_layer(layer, input, result.outputs[0], batch_sizes)
