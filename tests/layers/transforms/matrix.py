@@ -1,0 +1,160 @@
+"""The cells of the matrix, which of them may refuse and why, and the verdict on one."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from . import autograd, functional, modes, tracing
+from .problem import CELLS, ENTRIES, Problem
+
+__all__ = ["CASES", "Case", "judge", "reason_to_refuse"]
+
+WAYS: dict[str, Callable[[Problem], None]] = {**autograd.WAYS, **functional.WAYS, **tracing.WAYS, **modes.WAYS}
+
+# Ways that take a second or more a cell, and not every cell of the matrix.
+EXPENSIVE = [
+    *(way for way in tracing.WAYS if way.startswith(("compile", "export", "make_fx_fake", "make_fx_symbolic"))),
+    "autocast_compiled",
+]
+
+# Ways that take a backward for each of a hundred numbers.
+MANY_ROWS = ("func_jacrev", "func_jacfwd", "func_hessian", "jacobian_vectorized", "jacobian_vectorized_forward")
+
+# Ways in which a fault may end the process: they run in a process of their own.
+ENDING = (
+    *("hooks_*", "two_threads", "some_need_gradients", "wrapper_*", "fake_*", "meta_*", "default_device_meta"),
+    *("dispatch_mode", "flop_counter", "make_fx_real*", "jit_*", "is_grads_batched", "vmap_of_autograd_grad"),
+)
+
+# Ways that are about a backward pass, which a stream does not have.
+BACKWARD = (
+    *("some_need_gradients", "*checkpoint*", "hooks_*", "retain_graph", "double_backward", "two_threads"),
+    *("is_grads_batched", "vmap_of_autograd_grad", "gradcheck_batched", "autocast_recomputed"),
+)
+
+GRAPHS = ("compile_*", "autocast_compiled", "export*", "make_fx_*")
+TRANSFORMS = ("func_*", "dual_numbers", "vmap_*", "jacobian_*", "gradcheck_forward")
+
+# Ways and entry points that may refuse, with the reason. All others must give the right numbers.
+MAY_REFUSE: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
+    (GRAPHS, ("packed",), "how many rows each step of a packed batch has is data, and a graph holds no data"),
+    (("fake_*",), ("packed",), "how many rows each step of a packed batch has is data, and fake tensors have none"),
+    (
+        (
+            "func_jvp*",
+            "func_jacfwd",
+            "func_hessian",
+            "dual_numbers",
+            "jacobian_vectorized_forward",
+            "gradcheck_forward",
+        ),
+        ("packed",),
+        "torch's own packing has no rule for forward mode",
+    ),
+    (GRAPHS, ("stream",), "a stream holds its state and copies of the weights where a graph cannot see them"),
+    (("jit_*",), ("stream",), "a stream holds its state and copies of the weights where a graph cannot see them"),
+    (TRANSFORMS, ("stream",), "a stream has no gradients, and its state has no dimension for vmap"),
+    (("fake_*", "meta_*"), ("stream",), "a stream computes at once, and there is nothing to compute with"),
+    (("wrapper_*",), ENTRIES, "a tensor without memory of its own cannot reach a kernel"),
+    (("fake_inputs", "fake_weights"), ENTRIES, "numbers and tensors without numbers do not mix"),
+    (("hooks_other_dtype",), ENTRIES, "backward may want the type that forward saved"),
+]
+
+# Errors in which torch's compilers say that they cannot follow.
+OF_COMPILERS = (torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode, DataDependentOutputException)
+BROKEN = (torch._dynamo.exc.InternalTorchDynamoError,)
+FORBIDDEN = re.compile(r"internal (error|assert)|data pointer|storage|not allocated|file an issue", re.IGNORECASE)
+ABOUT_LAYERS = re.compile(r"\b(layers?|streams?|PackedSequence|lengths|cells?|weights?|input|states?|recurra)\b")
+
+
+@dataclass(frozen=True)
+class Case:
+    way: str
+    entry: str
+    cell: str
+
+    def __str__(self) -> str:
+        return f"{self.way}-{self.entry}-{self.cell}"
+
+    @property
+    def layers(self) -> int:
+        return 1 if self.way in (*EXPENSIVE, *MANY_ROWS) else 2
+
+    @property
+    def expensive(self) -> bool:
+        return self.way in EXPENSIVE and self.way != "compile_training"
+
+    @property
+    def isolated(self) -> bool:
+        return self.matches(ENDING)
+
+    @property
+    def slow(self) -> bool:
+        """The long tail: of an expensive way two entry points, which turn with the way, are kept in the core."""
+        if not self.expensive:
+            return False
+        turn = EXPENSIVE.index(self.way)
+        return self.entry not in ("forward", ENTRIES[1 + turn % 4]) or self.way.startswith(
+            ("export", "make_fx_sym", "compile_inductor")
+        )
+
+    def matches(self, patterns: tuple[str, ...]) -> bool:
+        return any(fnmatchcase(self.way, pattern) for pattern in patterns)
+
+
+def cases() -> list[Case]:
+    found = []
+    for way in WAYS:
+        for place, entry in enumerate(ENTRIES):
+            for turn, cell in enumerate(CELLS):
+                case = Case(way, entry, cell)
+                if entry == "stream" and case.matches(BACKWARD):
+                    continue
+                if way == "compile_inductor":
+                    if (entry, cell) not in {("forward", "lstm"), ("lengths", "gru_cho"), ("all_states", "own")}:
+                        continue
+                # One cell for each entry point, all of them in turn.
+                elif case.expensive and (place + EXPENSIVE.index(way)) % len(CELLS) != turn:
+                    continue
+                found.append(case)
+    return found
+
+
+CASES = cases()
+
+
+def reason_to_refuse(case: Case) -> str | None:
+    for ways, entries, reason in MAY_REFUSE:
+        if case.entry in entries and case.matches(ways):
+            return reason
+    return None
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error says in a sentence about the layer, or in the compiler's own words, that this cannot be done."""
+    text = str(error)
+    if isinstance(error, BROKEN) or FORBIDDEN.search(text):
+        return False
+    if isinstance(error, OF_COMPILERS):
+        return True
+    kinds = (RuntimeError, ValueError, TypeError, NotImplementedError)
+    return isinstance(error, kinds) and len(text.split()) >= 5 and ABOUT_LAYERS.search(text) is not None
+
+
+def judge(case: Case) -> str:
+    """ "right", "refused", or what is wrong."""
+    try:
+        WAYS[case.way](Problem(case.cell, case.entry, case.layers))
+    except Exception as error:
+        if reason_to_refuse(case) is not None and is_refusal(error):
+            return "refused"
+        return "".join(traceback.format_exception(error)[-3:])
+    return "right"
