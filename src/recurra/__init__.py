@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .operators import register_with_torch
+
 __version__ = "0.1.0"
 
 __all__ = ["GRU", "LSTM", "RNN", "Cell", "Recurrent", "State", "__version__", "backend", "cells", "load"]
@@ -42,3 +44,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+register_with_torch()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..kernels.call import check_range
 
-__all__ = ["check_hidden", "check_input", "check_lengths", "check_options", "hidden_sizes"]
+__all__ = ["check_hidden", "check_input", "check_lengths", "check_options", "check_resets", "hidden_sizes"]
 
 
 def check_options(
@@ -110,3 +110,24 @@ def _as_tensor(lengths: np.ndarray | Sequence[int]) -> Tensor:
         return torch.from_numpy(lengths.astype(np.int64) if lengths.dtype.kind in "iu" else lengths)
     values = list(lengths)
     return torch.tensor(values, dtype=None if values else torch.int64, device="cpu")
+
+
+def check_resets(resets: Any, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Resets as a tensor on the input's device.
+
+    Args:
+        resets: booleans, as `Recurrent.forward` takes them.
+        shape: of the input, without its features.
+        device: of the input.
+
+    Raises:
+        ValueError: if they are no booleans, or there is not one for each step of each row.
+    """
+    checked = resets if isinstance(resets, Tensor) else torch.as_tensor(resets, device=device)
+    if checked.dtype != torch.bool:
+        raise ValueError(f"resets must be booleans, not {checked.dtype}")
+    if tuple(checked.shape) != shape:
+        raise ValueError(
+            f"resets must have the shape {shape}, one for each step of each row, not {tuple(checked.shape)}"
+        )
+    return checked.to(device)

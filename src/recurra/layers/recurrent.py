@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from ..kernels import LayerCall, cpu_engine, run_layer, torch_fused
 from ..kernels.dispatch import allows, note
 from ..kernels.surroundings import transformed, watched
-from .checks import check_hidden, check_input, check_lengths
+from .checks import check_hidden, check_input, check_lengths, check_resets
 from .doors import JaggedRows, LeftPadding, as_one_node, proxy_in
 from .parameters import RecurrentParameters
 from .regularize import keep_mask, locked_mask
@@ -71,6 +72,7 @@ class Recurrent(RecurrentParameters):
         *,
         lengths: Tensor | np.ndarray | Sequence[int] | None = None,
         padding: Literal["right", "left"] = "right",
+        resets: Tensor | np.ndarray | None = None,
         return_all_states: bool = False,
     ) -> Any:
         """Run over whole sequences.
@@ -87,6 +89,11 @@ class Recurrent(RecurrentParameters):
                 reference does not.
             padding: with `lengths`, where the padding of each row lies: after its steps ("right") or before them
                 ("left"). The outputs lie where the input lies; all numbers are the same for both.
+            resets: booleans, one for each step of each row: (T, B), or as the input is, (B, T) or (T,). Where True, a
+                new sequence begins with that step: the states of every layer return to what they are without hx, zeros
+                or what was learnt, and no gradient goes back beyond. The same as a call for each piece, in one call:
+                for episodes that end (`done`) and for many documents in one stream. The backward direction returns
+                where it leaves a piece. Only for padded input.
             return_all_states: also return every state of every step.
 
         Returns:
@@ -98,10 +105,10 @@ class Recurrent(RecurrentParameters):
         Raises:
             RuntimeError, ValueError: for a wrong shape, dtype or length, as torch.nn does.
         """
-        proxy = proxy_in(input, hx, lengths)
+        proxy = proxy_in(input, hx, lengths, resets)
         if proxy is not None:
-            given = {"hx": hx, "lengths": lengths, "padding": padding, "return_all_states": return_all_states}
-            return as_one_node(self, proxy, input, given)
+            given = {"hx": hx, "lengths": lengths, "padding": padding, "resets": resets}
+            return as_one_node(self, proxy, input, {**given, "return_all_states": return_all_states})
         if padding not in ("right", "left"):
             raise ValueError(f"padding must be 'right' or 'left', not {padding!r}")
         if padding == "left" and lengths is None:
@@ -109,18 +116,24 @@ class Recurrent(RecurrentParameters):
         if isinstance(input, PackedSequence) or input.is_nested:
             if lengths is not None:
                 raise ValueError(f"a {type(input).__name__} brings its own lengths; give lengths=None")
+            if resets is not None:
+                raise ValueError("resets are for padded input; pad the sequences and give their lengths")
             if isinstance(input, PackedSequence):
                 return self._forward_packed(input, hx, return_all_states)
             return self._forward_nested(input, hx, return_all_states)
         if input.dim() not in (2, 3):
             raise ValueError(f"the input must have 2 or 3 dimensions, not {input.dim()}")
         batched = input.dim() == 3
+        if resets is not None:
+            resets = check_resets(resets, tuple(input.shape[:-1]), input.device)
         if not batched:
             if lengths is not None:
                 raise ValueError("lengths are for batched input; cut a single sequence instead")
             input = input.unsqueeze(1)
+            resets = None if resets is None else resets.unsqueeze(1)
         elif self.batch_first:
             input = input.transpose(0, 1)
+            resets = None if resets is None else resets.transpose(0, 1)
         check_input(input, self.input_size, self.weight_dtype)
         steps, batch = input.shape[:2]
         states = self.layer_states(hx, batch, input, batched)
@@ -128,7 +141,8 @@ class Recurrent(RecurrentParameters):
         left = LeftPadding(checked, steps, input.device) if padding == "left" and checked is not None else None
         if left is not None:
             input = left.to_right(input)
-        output, final, all_states = self._run(input, states, checked, return_all_states)
+            resets = None if resets is None else left.to_right(resets)
+        output, final, all_states = self._run(input, states, checked, return_all_states, resets=resets)
 
         def shown(value: Tensor) -> Tensor:
             if left is not None:
@@ -247,16 +261,21 @@ class Recurrent(RecurrentParameters):
         lengths: Tensor | None,
         all_states: bool,
         batch_sizes: Tensor | None = None,
+        resets: Tensor | None = None,
     ) -> tuple[Tensor, LayerStates, list[tuple[Tensor, ...]]]:
         """Padded input, time first, or packed input with its batch_sizes, through all layers."""
         if self.input_dropout and self.training:
             input = self._locked(input, self.input_dropout, batch_sizes)
-        if self._one_call(input, all_states) and input.shape[0] > 0:
+        if resets is None and self._one_call(input, all_states) and input.shape[0] > 0:
             output, final = self._run_stack(input, states, lengths, batch_sizes)
             return output, final, []
         final, kept = [], []
+        restart = None if resets is None else self.initial_states(1, input)
         for layer in range(self.num_layers):
-            result = run_layer(self._layer_call(layer, input, states[layer], lengths, all_states, batch_sizes))
+            call = self._layer_call(layer, input, states[layer], lengths, all_states, batch_sizes)
+            if restart is not None:
+                call = replace(call, resets=resets, restart=restart[layer])
+            result = run_layer(call)
             final.append(result.final)
             kept.append(result.outputs)
             input = self._after_layer(layer, input, result.outputs[0], batch_sizes)
