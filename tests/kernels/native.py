@@ -19,10 +19,23 @@ from recurra.kernels.cpu.generator.emit import fingerprint, table_source
 from recurra.kernels.cpu.generator.plan import Plan, plan
 from recurra.kernels.cpu.own import _INSTRUCTIONS
 
-__all__ = ["BARRIER", "CXX", "ENGINE", "INSTRUCTIONS", "SIZES", "layers", "program", "results", "works"]
+__all__ = [
+    "BARRIER",
+    "CXX",
+    "ENGINE",
+    "FAILURES",
+    "FLAGS",
+    "INSTRUCTIONS",
+    "SIZES",
+    "layers",
+    "program",
+    "results",
+    "works",
+]
 
 ENGINE = Path(__file__).parents[2] / "src" / "recurra" / "kernels" / "cpu" / "csrc"
 BARRIER = Path(__file__).parent / "csrc" / "barrier.cpp"
+FAILURES = Path(__file__).parent / "csrc" / "failures.cpp"
 SIZES = Path(__file__).parent / "csrc" / "sizes.cpp"
 LAYERS = Path(__file__).parent / "csrc" / "layers.cpp"
 
@@ -50,15 +63,22 @@ def program(folder: Path, sources: Iterable[Path], command: Sequence[str], inclu
     return made
 
 
-def layers(folder: Path, command: Sequence[str]) -> Path:
-    """Compile csrc/layers.cpp, the whole engine and the cells of NAMES to a program within a folder."""
+def layers(folder: Path, command: Sequence[str], beside: Sequence[str] = ()) -> Path:
+    """Compile csrc/layers.cpp, the whole engine and the cells of NAMES to a program within a folder.
+
+    `beside`: instruction sets for which the engine is compiled too, as in the module, and linked before the other.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     plans = [plan(CELLS[name]) for name in NAMES]
     (folder / "cells.inc").write_text(table_source(plans))
     (folder / "plans.inc").write_text(
         "".join(f"{_described(name, p)},\n" for name, p in zip(NAMES, plans, strict=True))
     )
-    return program(folder, [ENGINE / "isa.cpp", LAYERS], command)
+    objects = [folder / f"{isa}.o" for isa in beside]
+    for isa, made in zip(beside, objects, strict=True):
+        flags = [*FLAGS, *INSTRUCTIONS[isa], f"-I{folder}", f"-I{ENGINE}"]
+        subprocess.run([*command, *flags, "-c", str(ENGINE / "isa.cpp"), "-o", str(made)], check=True)
+    return program(folder, [*objects, ENGINE / "isa.cpp", LAYERS], command)
 
 
 def _described(name: str, the_plan: Plan) -> str:
@@ -72,7 +92,8 @@ def _described(name: str, the_plan: Plan) -> str:
     sizes = f"{len(cell.states)}, {the_plan.slots}, {the_plan.kept}, {the_plan.phases}, {len(cell.vectors)}"
     phases = ", ".join(map(str, the_plan.operand_phase))
     numbers = f"{len(cell.gates)}, {len(cell.matrices)}, {json.dumps(trace(cell).h_only_in_products)}"
-    return f'{{"{name}", "{fingerprint(the_plan)}", {numbers}, {{nullptr, {sizes}, {{{phases}}}, {{{products}}}}}}}'
+    lists = f"{{{{{phases}}}, {len(the_plan.operand_phase)}}}, {{{{{products}}}, {len(the_plan.products)}}}"
+    return f'{{"{name}", "{fingerprint(the_plan)}", {numbers}, {{nullptr, {sizes}, {lists}}}}}'
 
 
 def results(output: bytes) -> dict[str, np.ndarray]:

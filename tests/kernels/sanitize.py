@@ -13,7 +13,7 @@ from pathlib import Path
 
 from recurra.kernels.cpu import compiled
 
-from .native import BARRIER, layers, program, works
+from .native import BARRIER, FAILURES, layers, program, works
 
 ROOT = Path(__file__).parents[2]
 # An environment of its own, so that the one at hand keeps its engine.
@@ -74,7 +74,10 @@ def main() -> None:
         command = [*shlex.split(COMPILER), *THREAD]
         options = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
         # For vectors of 16 bytes, the largest whose loads and stores every compiler's sanitizer sees.
-        for made in (program(Path(folder), [BARRIER], command), layers(Path(folder) / "layers", command)):
+        for source in (BARRIER, FAILURES, None):
+            made = (
+                layers(Path(folder) / "layers", command) if source is None else program(Path(folder), [source], command)
+            )
             subprocess.run([str(made), "2", "3", "4"], env=options, stdout=subprocess.DEVNULL, check=True)
     python = install()
     environment = {

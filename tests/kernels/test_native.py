@@ -1,4 +1,4 @@
-"""The engine's barrier orders what threads write before it and read after it."""
+"""The engine's barrier orders what threads write before it and read after it, and lets them go if one fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .native import BARRIER, CXX, ENGINE, program, works
+from .native import BARRIER, CXX, ENGINE, FAILURES, program, works
 
 THREAD_SANITIZER = ("-O1", "-g", "-fsanitize=thread")
 
@@ -25,6 +25,14 @@ def meet(folder: Path, *threads: int) -> subprocess.CompletedProcess[str]:
     made = program(folder, [BARRIER], [*shlex.split(str(CXX)), *THREAD_SANITIZER], include=[folder])
     options = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1"}
     return subprocess.run([str(made), *map(str, threads)], env=options, capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize("flags", [THREAD_SANITIZER, ("-O1", "-fopenmp")], ids=["threads", "openmp"])
+def test_a_failure_of_one_thread_reaches_the_caller(flags: tuple[str, ...], tmp_path: Path) -> None:
+    made = program(tmp_path, [FAILURES], [*shlex.split(str(CXX)), *flags])
+    options = {**os.environ, "TSAN_OPTIONS": "halt_on_error=1", "OMP_DYNAMIC": "false", "OMP_THREAD_LIMIT": "8"}
+    ended = subprocess.run([str(made), "1", "2", "3", "4"], env=options, capture_output=True, text=True, timeout=100)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_the_barrier_orders_memory(tmp_path: Path) -> None:

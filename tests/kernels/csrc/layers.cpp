@@ -10,7 +10,9 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "cell.hpp"
 #include "isa.hpp"
@@ -19,6 +21,8 @@
 namespace recurra {
 
 int allowed_threads(int asked) { return asked; }
+std::size_t most_kept_bytes() { return std::size_t(64) << 20; }
+Stepping::~Stepping() = default;
 
 namespace RECURRA_ISA {
 extern const Isa kIsa;
@@ -173,17 +177,15 @@ template <class T> class Run {
 
   void forward(const std::string& kind, bool keep) {
     const std::ptrdiff_t padded = padded_units(layer_.hidden);
-    layer_.final.clear();
-    layer_.states.clear();
+    layer_.final.count = layer_.states.count = layer_.operands.count = layer_.candidates.count = 0;
     for (int s = 0; s < plan_.states; ++s) {
       layer_.final.push_back(fresh(layer_.batch * layer_.width(s)));
       const bool wanted = keep || s == 0;
       layer_.states.push_back(sequence(wanted ? rows(every(layer_.width(s))) : nullptr, layer_.width(s)));
     }
-    layer_.operands.assign(plan_.operand_phase.size(), nullptr);
+    for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q) layer_.operands.push_back(keep ? fresh(total_ * padded) : nullptr);
     if (keep) {
       layer_.kept = fresh(kept_size());
-      for (void*& operand : layer_.operands) operand = fresh(total_ * padded);
       if (layer_.projected > 0) layer_.unprojected = fresh(total_ * padded);
       for (int s = 0; case_.zoneout > 0.0 && s < plan_.states; ++s) layer_.candidates.push_back(fresh(total_ * padded));
     }
@@ -197,8 +199,7 @@ template <class T> class Run {
   void backward(const std::string& kind) {
     const std::ptrdiff_t hidden = layer_.hidden, gates = cell_.gates * hidden;
     const Random before = random_;
-    for (std::vector<void*>* given : {&layer_.d_final, &layer_.d_initial, &layer_.d_weights, &layer_.d_vectors}) given->clear();
-    layer_.d_states.clear();
+    layer_.d_states.count = layer_.d_final.count = layer_.d_initial.count = layer_.d_weights.count = layer_.d_vectors.count = 0;
     for (int s = 0; s < plan_.states; ++s) {
       layer_.d_states.push_back(sequence(drawn(every(layer_.width(s))), layer_.width(s)));
       layer_.d_final.push_back(drawn(layer_.batch * layer_.width(s)));
@@ -226,7 +227,7 @@ template <class T> class Run {
   }
 
   void stream() {
-    const std::unique_ptr<Stepping> stepping = RECURRA_ISA::kIsa.stream(layer_, sizeof(T) == 8);
+    const std::unique_ptr<Stepping> stepping(RECURRA_ISA::kIsa.stream(layer_, sizeof(T) == 8));
     const std::ptrdiff_t width = layer_.batch * layer_.width(0);
     T* outputs = fresh(every(layer_.width(0)));
     for (std::ptrdiff_t t = 0; t < layer_.steps; ++t)
@@ -258,7 +259,7 @@ template <class T> class Run {
   Results& results_;
   std::string prefix_;
   CellPlan plan_;
-  Layer layer_;
+  Layer layer_{};
   Random random_;
   std::ptrdiff_t total_ = 0;
   std::vector<std::int64_t> active_, order_;

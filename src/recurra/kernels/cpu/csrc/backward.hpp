@@ -28,7 +28,7 @@ template <class T> class Backward {
   }
 
   bool run(int threads) {
-    threads_ = std::max(1, std::min(threads, blocks_));
+    threads_ = max(1, min(threads, blocks_));
     plan_memory();
     if (layer_.saved != nullptr) prefer_large_pages(layer_.kept, clock_.total() * row_ * sizeof(T));
     return run_team(threads_, [&](int thread, Barrier& barrier) { work(thread, barrier); });
@@ -37,11 +37,12 @@ template <class T> class Backward {
  private:
   static constexpr int W = kWidth<T>;
   static constexpr int kTogether = 4;
+  static constexpr Source kRecurrent[] = {kState, kOperand};
 
   // The projection as a layer of its own, of one product and no recurrence, for the gradients of its weights.
   struct Projection {
-    CellPlan plan;
-    Layer layer;
+    CellPlan plan{};
+    Layer layer{};
 
     Projection(const Layer& whole, std::ptrdiff_t padded) {
       plan.slots = plan.kept = plan.phases = 1;
@@ -56,8 +57,8 @@ template <class T> class Backward {
       layer.tiles = whole.tiles;
       layer.input = {whole.unprojected, 0, padded, true};
       layer.kept = whole.d_projected;
-      layer.weights = {whole.weight_hr};
-      layer.d_weights = {whole.d_weight_hr};
+      layer.weights.push_back(whole.weight_hr);
+      layer.d_weights.push_back(whole.d_weight_hr);
     }
     Projection(const Projection&) = delete;
   };
@@ -66,23 +67,23 @@ template <class T> class Backward {
   struct Target {
     Source source;
     int index;
-    std::vector<int> products;
-    std::vector<std::vector<Strip<T>>> strips;  // of each product
+    List<int> products;
+    List<List<Strip<T>>> strips;  // of each product
   };
   struct Group {
     int begin, blocks, tail;
-    std::vector<Target> targets;
-    std::vector<Strip<T>> projection;
+    List<Target> targets;
+    List<Strip<T>> projection;
   };
   struct Local {
     Share share, projected_share;
     unsigned passes = 0;  // over the groups
-    std::vector<Group> groups;
+    List<Group> groups;
     // Of the units of a projected h, which are not those of the cell.
-    std::vector<Group> projected;
-    std::vector<const T*> rows;
-    std::vector<T*> old_rows[kMaxStates], new_rows[kMaxStates];
-    std::vector<const T*> d_rows[kMaxStates];
+    List<Group> projected;
+    List<const T*> rows;
+    List<T*> old_rows[kMaxStates], new_rows[kMaxStates];
+    List<const T*> d_rows[kMaxStates];
   };
 
   void plan_memory() {
@@ -92,7 +93,7 @@ template <class T> class Backward {
         panels += depth(width_, layer_.hidden) * (to_projected(product) ? projected_blocks_ : blocks_) * W;
     panels_ = workspace_.count<T>(panels);
     if (layer_.projected > 0) {
-      projection_panels_ = workspace_.count<T>(std::max(layer_.projected, depth(width_, layer_.projected)) * blocks_ * W);
+      projection_panels_ = workspace_.count<T>(max(layer_.projected, depth(width_, layer_.projected)) * blocks_ * W);
       if (tiled_) projected_halves_ = workspace_.count<std::uint16_t>(Halves::size(layer_.batch, layer_.projected));
       d_carried_ = workspace_.count<T>(layer_.batch * projected_padded_);
       projection_gradients_.plan_memory(threads_);
@@ -139,12 +140,12 @@ template <class T> class Backward {
     return layer_.projected > 0 && product.source == kState && product.index == 0;
   }
 
-  static std::vector<Group> groups_of(Share share, std::ptrdiff_t units) {
-    std::vector<Group> groups;
+  static List<Group> groups_of(Share share, std::ptrdiff_t units) {
+    List<Group> groups;
     for (int b = share.begin; b < share.end; b += kTogether) {
-      Group group{b, std::min(kTogether, share.end - b), W, {}, {}};
+      Group group{b, min(kTogether, share.end - b), W, {}, {}};
       if (b + group.blocks == blocks_of(units, W)) group.tail = lanes(units, b + group.blocks - 1, W);
-      groups.push_back(std::move(group));
+      groups.push_back(static_cast<Group&&>(group));
     }
     return groups;
   }
@@ -158,7 +159,7 @@ template <class T> class Backward {
     local.groups = groups_of(share, layer_.hidden);
     local.projected = groups_of(local.projected_share, layer_.projected);
     // Source by source, so that the panels of one phase follow one another in memory from group to group.
-    for (const Source source : {kState, kOperand})
+    for (const Source source : kRecurrent)
       if (source == kOperand || layer_.steps > 1 || initial_wanted()) {
         for (Group& group : local.projected) panel = pack(group, source, true, panel);
         for (Group& group : local.groups) panel = pack(group, source, false, panel);
@@ -198,7 +199,7 @@ template <class T> class Backward {
     const int terms = static_cast<int>(layer_.projected);
     T* panel = workspace_.at<T>(projection_panels_) + depth(width_, terms) * local.share.begin * W;
     for (Group& group : local.groups) {
-      std::vector<Column<T>> columns;
+      List<Column<T>> columns;
       for (int block = group.begin; block < group.begin + group.blocks; ++block) {
         const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
         columns.push_back(column_of<T>(layer_, layer_.weight_hr, unit, lanes(layer_.hidden, block, W), unit));
@@ -224,19 +225,19 @@ template <class T> class Backward {
       }
       const int terms = static_cast<int>(layer_.hidden);
       const std::ptrdiff_t width = terms_of(layer_, product);
-      std::vector<Column<T>> columns;
+      List<Column<T>> columns;
       for (int block = group.begin; block < group.begin + group.blocks; ++block) {
         const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
         columns.push_back(column_of<T>(layer_, layer_.weights[product.matrix], product.gate * layer_.hidden * width + unit,
                                        lanes(width, block, W), unit));
       }
-      std::vector<Strip<T>> strips;
+      List<Strip<T>> strips;
       panel = cut(columns, terms, width_, panel, strips);
       std::size_t column = 0;
       for (const Strip<T>& strip : strips)
         for (int v = 0; v < strip.vectors; ++v) pack_columns(strip, v, columns[column++], terms, width);
       target->products.push_back(static_cast<int>(p));
-      target->strips.push_back(std::move(strips));
+      target->strips.push_back(static_cast<List<Strip<T>>&&>(strips));
     }
     return panel;
   }
@@ -245,7 +246,7 @@ template <class T> class Backward {
   int last_phase(int slot) const {
     int last = -1;
     for (const Product& product : plan_.products)
-      if (product.slot == slot && product.source != kInput) last = std::max(last, product.phase);
+      if (product.slot == slot && product.source != kInput) last = max(last, product.phase);
     return last;
   }
 
@@ -294,7 +295,7 @@ template <class T> class Backward {
                 const T* next) {
     for (std::size_t i = 0; i < target.products.size(); ++i) {
       const int slot = plan_.products[target.products[i]].slot;
-      const std::vector<Strip<T>>& strips = target.strips[i];
+      const List<Strip<T>>& strips = target.strips[i];
       if (tiled_) {
         multiply<T>(strips.data(), static_cast<int>(strips.size()), static_cast<int>(layer_.hidden), slot_halves(slot, j), n,
                     to, row, add || i > 0 ? to : nullptr, row, i + 1 == target.products.size() ? next : nullptr);
@@ -438,7 +439,7 @@ template <class T> class Backward {
   // With zoneout the gradient of a new state goes in part to its candidate and in part straight to the old state.
   void divide(const Local& local, const Group& group, std::ptrdiff_t t, int n) {
     const std::ptrdiff_t begin = std::ptrdiff_t(group.begin) * W;
-    const std::ptrdiff_t end = std::min<std::ptrdiff_t>(layer_.hidden, begin + std::ptrdiff_t(group.blocks) * W);
+    const std::ptrdiff_t end = min<std::ptrdiff_t>(layer_.hidden, begin + std::ptrdiff_t(group.blocks) * W);
     for (int s = 0; s < plan_.states; ++s)
       for (int r = 0; r < n; ++r) {
         const unsigned char* mask = zoneout_.mask(clock_, s, t, r);
@@ -456,7 +457,7 @@ template <class T> class Backward {
 
   void rejoin(const Group& group, int n) {
     const std::ptrdiff_t begin = std::ptrdiff_t(group.begin) * W;
-    const std::ptrdiff_t end = std::min<std::ptrdiff_t>(layer_.hidden, begin + std::ptrdiff_t(group.blocks) * W);
+    const std::ptrdiff_t end = min<std::ptrdiff_t>(layer_.hidden, begin + std::ptrdiff_t(group.blocks) * W);
     for (int s = 0; s < plan_.states; ++s)
       for (int r = 0; r < n; ++r)
         for (std::ptrdiff_t unit = begin; unit < end; ++unit)

@@ -4,7 +4,9 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -27,6 +29,20 @@ namespace recurra {
 static bool forked = false;
 
 int allowed_threads(int asked) { return forked ? 1 : asked; }
+
+std::size_t most_kept_bytes() {
+  static const std::size_t bytes = [] {
+    const char* said = std::getenv("RECURRA_KEEP_MIB");
+    const std::string text = said ? said : "";
+    if (text.empty()) return std::size_t(64) << 20;
+    if (text.size() > 9 || text.find_first_not_of("0123456789") != std::string::npos)
+      throw std::invalid_argument("RECURRA_KEEP_MIB=" + text + ": it must be a whole number of MiB, 0 to keep none");
+    return static_cast<std::size_t>(std::stoul(text)) << 20;
+  }();
+  return bytes;
+}
+
+Stepping::~Stepping() = default;
 
 #define RECURRA_DECLARE(isa) \
   namespace isa { extern const Isa kIsa; }
@@ -83,18 +99,22 @@ using Addresses = std::vector<Address>;
 
 template <class T = void> T* pointer(Address address) { return reinterpret_cast<T*>(address); }
 
-std::vector<void*> pointers(const Addresses& addresses) {
-  std::vector<void*> found;
+template <class T, int kMost> void check_count(const Few<T, kMost>&, std::size_t count) {
+  if (count > kMost) throw std::invalid_argument("a cell of this size is not provided for");
+}
+
+template <int kMost> void pointers(Few<void*, kMost>& found, const Addresses& addresses) {
+  check_count(found, addresses.size());
   for (const Address address : addresses) found.push_back(pointer(address));
-  return found;
 }
 
 Sequence sequence(const Addresses& three, bool packed, std::size_t at = 0) {
   return {pointer(three.at(at)), three.at(at + 1), three.at(at + 2), packed};
 }
 
-std::vector<Sequence> sequences(const Addresses& threes, bool packed) {
-  std::vector<Sequence> found;
+Few<Sequence, kMaxStates> sequences(const Addresses& threes, bool packed) {
+  Few<Sequence, kMaxStates> found;
+  check_count(found, threes.size() / 3);
   for (std::size_t at = 0; at < threes.size(); at += 3) found.push_back(sequence(threes, packed, at));
   return found;
 }
@@ -112,9 +132,10 @@ class Cell {
   Cell(const std::string& isa, const std::string& fingerprint, int states, int slots, int kept, int phases, int vectors,
        const std::vector<int>& operand_phase, const std::vector<std::vector<int>>& products, Address entry)
       : isa_(isa_named(isa)), tiles_(isa == kTiles) {
-    if (states > kMaxStates || kept > kMaxSlots || vectors > kMaxVectors || phases > kMaxPhases ||
-        static_cast<int>(operand_phase.size()) > kMaxOperands)
+    if (states > kMaxStates || slots > kept || kept > kMaxSlots || vectors > kMaxVectors || phases > kMaxPhases)
       throw std::invalid_argument("a cell of this size is not provided for");
+    check_count(plan_.operand_phase, operand_phase.size());
+    check_count(plan_.products, products.size());
     plan_.entry = entry != 0 ? pointer<const CellEntry>(entry) : isa_.find(fingerprint.c_str());
     // An error of its own: only what is absent, not what does not fit, is worth compiling.
     if (plan_.entry == nullptr) throw nb::key_error("no compiled arithmetic of this cell");
@@ -123,9 +144,12 @@ class Cell {
     plan_.kept = kept;
     plan_.phases = phases;
     plan_.vectors = vectors;
-    plan_.operand_phase = operand_phase;
+    for (const int phase : operand_phase) plan_.operand_phase.push_back(phase);
     for (const std::vector<int>& p : products) plan_.products.push_back({p.at(0), p.at(1), p.at(2), p.at(3), p.at(4), p.at(5)});
-    for (const Product& product : plan_.products) gates_ = std::max<std::ptrdiff_t>(gates_, product.gate + 1);
+    for (const Product& product : plan_.products) {
+      gates_ = std::max<std::ptrdiff_t>(gates_, product.gate + 1);
+      if (product.matrix >= kMaxMatrices) throw std::invalid_argument("a cell of this size is not provided for");
+    }
   }
 
   void forward(bool is_double, const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed, bool round_weights, bool bfloat16_weights,
@@ -135,7 +159,7 @@ class Cell {
                const Addresses& candidates, const Addresses& projection) const {
     Layer layer = layer_of(sizes, reverse, threads, active, order, packed, round_weights, bfloat16_weights, input, weights, biases, vectors, initial, states,
                            kept, operands, mask, zoneout, zoneout_masks, candidates, projection);
-    layer.final = pointers(final);
+    pointers(layer.final, final);
     nb::gil_scoped_release released;
     isa_.forward(layer, is_double);
   }
@@ -150,13 +174,13 @@ class Cell {
     Layer layer = layer_of(sizes, reverse, threads, active, order, packed, round_weights, bfloat16_weights, input, weights, biases, vectors, initial, states,
                            kept, operands, mask, zoneout, zoneout_masks, candidates, projection);
     layer.d_states = sequences(d_states, packed);
-    layer.d_final = pointers(d_final);
+    pointers(layer.d_final, d_final);
     layer.d_input = sequence(d_input, packed);
-    layer.d_weights = pointers(d_weights);
+    pointers(layer.d_weights, d_weights);
     layer.d_bias_ih = pointer(d_biases.at(0));
     layer.d_bias_hh = pointer(d_biases.at(1));
-    layer.d_vectors = pointers(d_vectors);
-    layer.d_initial = pointers(d_initial);
+    pointers(layer.d_vectors, d_vectors);
+    pointers(layer.d_initial, d_initial);
     layer.d_weight_hr = pointer(d_projection.at(0));
     layer.d_projected = pointer(d_projection.at(1));
     layer.saved = pointer(saved);
@@ -169,7 +193,7 @@ class Cell {
                  const Addresses& input, const Addresses& weights, const Addresses& biases, const Addresses& vectors,
                  const Addresses& initial, const Addresses& states, Address kept, const Addresses& operands, Address mask, double zoneout,
                  const Addresses& zoneout_masks, const Addresses& candidates, const Addresses& projection) const {
-    Layer layer;
+    Layer layer{};
     layer.plan = &plan_;
     layer.steps = sizes.at(0);
     layer.batch = sizes.at(1);
@@ -189,18 +213,18 @@ class Cell {
     layer.active = pointer<const std::int64_t>(active);
     layer.order = pointer<const std::int64_t>(order);
     layer.input = sequence(input, packed);
-    layer.weights = pointers(weights);
+    pointers(layer.weights, weights);
     layer.bias_ih = pointer(biases.at(0));
     layer.bias_hh = pointer(biases.at(1));
-    layer.vectors = pointers(vectors);
-    layer.initial = pointers(initial);
+    pointers(layer.vectors, vectors);
+    pointers(layer.initial, initial);
     layer.states = sequences(states, packed);
     layer.kept = pointer(kept);
-    layer.operands = pointers(operands);
+    pointers(layer.operands, operands);
     layer.mask = pointer(mask);
     layer.zoneout = zoneout;
     layer.zoneout_masks = sequences(zoneout_masks, packed);
-    layer.candidates = pointers(candidates);
+    pointers(layer.candidates, candidates);
     layer.weight_hr = pointer(projection.at(0));
     layer.unprojected = pointer(projection.at(1));
     return layer;
@@ -223,7 +247,7 @@ class Stream {
     const Layer layer = cell.layer_of(all, false, threads, 0, 0, false, round_weights, bfloat16_weights, none, weights, biases, vectors, initial, states, 0,
                                       operands, 0, zoneout, {}, {}, {projection, 0});
     for (int s = 0; s < cell.plan_.states; ++s) bytes_.push_back(layer.batch * layer.width(s) * (is_double ? 8 : 4));
-    stepping_ = cell.isa_.stream(layer, is_double);
+    stepping_.reset(cell.isa_.stream(layer, is_double));
   }
 
   void step(Address input, Address output) { stepping_->step(pointer(input), pointer(output)); }

@@ -4,6 +4,7 @@
 namespace recurra {
 
 constexpr int kMaxStates = 8, kMaxSlots = 24, kMaxVectors = 8, kMaxOperands = 4, kMaxPhases = 4;
+constexpr int kMaxMatrices = 64, kMaxProducts = 96;
 
 // A cell's arithmetic for one type of number: a function for each phase of the step, in order, and for the way back.
 struct CellFunctions {

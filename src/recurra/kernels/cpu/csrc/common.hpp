@@ -1,10 +1,7 @@
 // What the way forward and the way back share: the layout of a layer's rows in memory and time.
 #pragma once
 
-#include <vector>
-
 #include "layer.hpp"
-#include "sizes.hpp"
 #include "team.hpp"
 #include "tile.hpp"
 #include "tiles.hpp"
@@ -47,7 +44,7 @@ class Clock {
 
  private:
   const Layer& layer_;
-  std::vector<std::ptrdiff_t> offsets_;
+  List<std::ptrdiff_t> offsets_;
 };
 
 // Whether the mask of recurrent dropout acts on what a product multiplies.
@@ -83,7 +80,7 @@ inline int terms_of(const Layer& layer, const Product& product) {
 inline int blocks_of(std::ptrdiff_t size, int width) { return static_cast<int>((size + width - 1) / width); }
 
 inline int lanes(std::ptrdiff_t size, int block, int width) {
-  return static_cast<int>(std::min<std::ptrdiff_t>(width, size - std::ptrdiff_t(block) * width));
+  return static_cast<int>(min<std::ptrdiff_t>(width, size - std::ptrdiff_t(block) * width));
 }
 
 // A product with few rows waits for its weights and not for arithmetic.
@@ -141,7 +138,7 @@ template <class T> const T* no_mask(int) { return nullptr; }
 
 // Cuts columns into strips; the panels lie one after another from `panel`.
 template <class T>
-T* cut(const std::vector<Column<T>>& columns, int terms, Width width, T* panel, std::vector<Strip<T>>& strips) {
+T* cut(const List<Column<T>>& columns, int terms, Width width, T* panel, List<Strip<T>>& strips) {
   const int count = static_cast<int>(columns.size());
   const int pieces = (count + kTileVectors - 1) / kTileVectors;
   for (int piece = 0; piece < pieces; ++piece) {

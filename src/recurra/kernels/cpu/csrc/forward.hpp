@@ -29,9 +29,9 @@ template <class T> class Forward {
         padded_(padded_units(layer.hidden)),
         projected_padded_(padded_units(layer.projected)),
         row_(plan_.kept * padded_) {
-    ahead_ = keep ? layer.batch : std::max<std::ptrdiff_t>(kAhead, layer.batch);
+    ahead_ = keep ? layer.batch : max<std::ptrdiff_t>(kAhead, layer.batch);
     panels_ = workspace_.count<T>(packed_terms() * blocks_ * W);
-    block_ = workspace_.count<T>(std::size_t(std::max(1, layer.threads)) * kBlockSize);
+    block_ = workspace_.count<T>(std::size_t(max(1, layer.threads)) * kBlockSize);
     bias_ = workspace_.count<T>(plan_.slots * padded_);
     vectors_ = workspace_.count<T>(plan_.vectors * padded_);
     slots_ = layer.kept ? 0 : workspace_.count<T>(ahead_ * row_);
@@ -42,7 +42,7 @@ template <class T> class Forward {
         alternating_[s] = workspace_.count<T>(2 * layer.batch * layer.width(s));
     if (layer.mask != nullptr) masked_ = workspace_.count<T>(2 * layer.batch * padded_);
     if (layer.projected > 0) {
-      projection_ = workspace_.count<T>(std::max(layer.hidden, depth(width_, layer.hidden)) * projected_blocks_ * W);
+      projection_ = workspace_.count<T>(max(layer.hidden, depth(width_, layer.hidden)) * projected_blocks_ * W);
       projected_ = workspace_.count<T>(layer.batch * projected_padded_);
       if (layer.unprojected == nullptr) unprojected_ = workspace_.count<T>(layer.batch * padded_);
     }
@@ -52,17 +52,26 @@ template <class T> class Forward {
   }
 
   bool run(int threads) {
-    threads = std::max(1, std::min(threads, blocks_));
+    threads = max(1, min(threads, blocks_));
     if (prepared_ && threads == 1) {
       // One thread takes over what several have packed, for the weights may be gone.
       Local& first = locals_[0];
+      std::size_t groups = 0, strips = 0;
+      for (const Local& local : locals_) {
+        groups += local.groups.size();
+        strips += local.projection.size();
+      }
+      first.groups.reserve(groups);
+      first.projection.reserve(strips);
       for (std::size_t other = 1; other < locals_.size(); ++other) {
-        for (Group& group : locals_[other].groups) first.groups.push_back(std::move(group));
+        for (Group& group : locals_[other].groups) first.groups.push_back(static_cast<Group&&>(group));
         for (const Strip<T>& strip : locals_[other].projection) first.projection.push_back(strip);
       }
       locals_.resize(1);
-    } else if (static_cast<int>(locals_.size()) != threads) {
-      locals_.assign(threads, {});
+    } else if (!prepared_ || static_cast<int>(locals_.size()) != threads) {
+      // Also after a call that failed halfway.
+      locals_.clear();
+      locals_.resize(threads);
       prepared_ = false;
     }
     const bool done = run_team(threads, [&](int thread, Barrier& barrier) {
@@ -77,6 +86,7 @@ template <class T> class Forward {
 
  private:
   static constexpr int W = kWidth<T>;
+  static constexpr Source kSources[] = {kInput, kState, kOperand};
   static constexpr std::size_t kBlockSize = std::size_t(kBlock) * kTileVectors * W;
 
   // Products of one phase on one source, for one group of units.
@@ -84,23 +94,23 @@ template <class T> class Forward {
     Source source;
     int index, phase, terms;
     bool masked;
-    std::vector<Column<T>> columns;
-    std::vector<Strip<T>> strips;
+    List<Column<T>> columns;
+    List<Strip<T>> strips;
   };
   struct Group {
     int begin, blocks, tail;
-    std::vector<Segment> segments;
+    List<Segment> segments;
   };
   // What one thread works with.
   struct Local {
     Share share, projected;
     unsigned passes = 0;  // over the groups
-    std::vector<Group> groups;
-    std::vector<Strip<T>> projection;
-    std::vector<const T*> rows;
+    List<Group> groups;
+    List<Strip<T>> projection;
+    List<const T*> rows;
     Halves input;
-    std::vector<T*> unprojected;
-    std::vector<T*> old_rows[kMaxStates], new_rows[kMaxStates];
+    List<T*> unprojected;
+    List<T*> old_rows[kMaxStates], new_rows[kMaxStates];
   };
 
   // Whether a state's old value is still read when its new one is written, so that it cannot be renewed in its place.
@@ -119,7 +129,7 @@ template <class T> class Forward {
     for (std::size_t q = 0; q < plan_.operand_phase.size(); ++q)
       operand_halves_[q] = workspace_.count<std::uint16_t>(Halves::size(layer_.batch, layer_.hidden));
     if (layer_.projected > 0) unprojected_halves_ = workspace_.count<std::uint16_t>(Halves::size(layer_.batch, layer_.hidden));
-    input_halves_ = workspace_.count<std::uint16_t>(std::max(1, layer_.threads) * Halves::size(ahead_, layer_.input_size));
+    input_halves_ = workspace_.count<std::uint16_t>(max(1, layer_.threads) * Halves::size(ahead_, layer_.input_size));
   }
 
   Halves halves(std::size_t at, std::ptrdiff_t rows, std::ptrdiff_t terms, std::ptrdiff_t nth = 0) const {
@@ -131,7 +141,7 @@ template <class T> class Forward {
   Halves unprojected_halves() const { return halves(unprojected_halves_, layer_.batch, layer_.hidden); }
 
   // Some units of a state after step j, for the products of the next.
-  void narrow_state(int s, std::ptrdiff_t j, const std::vector<T*>& rows, int begin, int end, int n) const {
+  void narrow_state(int s, std::ptrdiff_t j, const List<T*>& rows, int begin, int end, int n) const {
     if (!tiled_ || !multiplied(kState, s)) return;
     const bool mask = s == 0 && layer_.mask != nullptr;
     narrow_units<T>(state_halves(s, j), [&](int r) { return rows[r]; }, begin, end, layer_.width(s), n,
@@ -192,12 +202,12 @@ template <class T> class Forward {
     T* panel = workspace_.at<T>(panels_) + packed_terms() * share.begin * W;
     const int together = plan_.slots % kTileVectors == 0 ? 1 : 4;
     for (int b = share.begin; b < share.end; b += together) {
-      Group group{b, std::min(together, share.end - b), W, {}};
+      Group group{b, min(together, share.end - b), W, {}};
       if (b + group.blocks == blocks_) group.tail = lanes(layer_.hidden, blocks_ - 1, W);
-      local.groups.push_back(std::move(group));
+      local.groups.push_back(static_cast<Group&&>(group));
     }
     // Source by source, so that the panels of one phase follow one another in memory from group to group.
-    for (const Source source : {kInput, kState, kOperand})
+    for (const Source source : kSources)
       for (Group& group : local.groups) panel = pack(group, source, panel, workspace_.at<T>(block_) + thread * kBlockSize);
     if (layer_.projected > 0) pack_projection(local);
     for (int block = share.begin; block < share.end; ++block) {
@@ -224,7 +234,7 @@ template <class T> class Forward {
       if (done) continue;
       const int terms = terms_of(layer_, first);
       Segment segment{static_cast<Source>(first.source), first.index, first.phase, terms, masked(layer_, first), {}, {}};
-      std::vector<Column<T>>& columns = segment.columns;
+      List<Column<T>>& columns = segment.columns;
       for (const Product& product : plan_.products) {
         if (product.source != first.source || product.index != first.index || product.phase != first.phase) continue;
         for (int block = group.begin; block < group.begin + group.blocks; ++block) {
@@ -245,14 +255,14 @@ template <class T> class Forward {
         column += strip.vectors;
       }
       if (!once(first)) panel = after;
-      group.segments.push_back(std::move(segment));
+      group.segments.push_back(static_cast<Segment&&>(segment));
     }
     return panel;
   }
 
   void pack_projection(Local& local) {
     const int terms = static_cast<int>(layer_.hidden);
-    std::vector<Column<T>> columns;
+    List<Column<T>> columns;
     for (int block = local.projected.begin; block < local.projected.end; ++block) {
       const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
       columns.push_back(column_of<T>(layer_, layer_.weight_hr, unit * terms, lanes(layer_.projected, block, W), unit));
@@ -269,14 +279,14 @@ template <class T> class Forward {
   void copy(const Local& local, int s, T* to, const T* from) const {
     const Share share = share_of_state(local, s);
     const std::ptrdiff_t unit = std::ptrdiff_t(share.begin) * W;
-    const std::ptrdiff_t end = std::min<std::ptrdiff_t>(layer_.width(s), std::ptrdiff_t(share.end) * W);
+    const std::ptrdiff_t end = min<std::ptrdiff_t>(layer_.width(s), std::ptrdiff_t(share.end) * W);
     if (end > unit) std::memcpy(to + unit, from + unit, sizeof(T) * (end - unit));
   }
 
   // Row addresses of the states before the first step.
   void start(Local& local) {
     const int batch = static_cast<int>(layer_.batch);
-    local.rows.resize(std::max<std::ptrdiff_t>(ahead_, batch));
+    local.rows.resize(max<std::ptrdiff_t>(ahead_, batch));
     if (layer_.projected > 0) local.unprojected.resize(batch);
     for (int s = 0; s < plan_.states; ++s) {
       local.old_rows[s].resize(batch);
@@ -470,7 +480,7 @@ template <class T> class Forward {
   // Put back what zoneout keeps of the old states.
   void zone_out(const Local& local, const Group& group, std::ptrdiff_t t, int n) const {
     const std::ptrdiff_t begin = std::ptrdiff_t(group.begin) * W;
-    const std::ptrdiff_t end = std::min<std::ptrdiff_t>(layer_.hidden, begin + std::ptrdiff_t(group.blocks) * W);
+    const std::ptrdiff_t end = min<std::ptrdiff_t>(layer_.hidden, begin + std::ptrdiff_t(group.blocks) * W);
     for (int s = 0; s < plan_.states; ++s)
       for (int r = 0; r < n; ++r) {
         const unsigned char* mask = zoneout_.mask(clock_, s, t, r);
@@ -515,7 +525,7 @@ template <class T> class Forward {
   const std::ptrdiff_t padded_, projected_padded_, row_;
   std::ptrdiff_t ahead_;
   Workspace workspace_;
-  std::vector<Local> locals_;
+  List<Local> locals_;
   bool prepared_ = false;
   std::size_t panels_, block_, bias_, vectors_, slots_, operands_[kMaxOperands] = {}, alternating_[kMaxStates] = {}, masked_ = 0;
   std::size_t projection_ = 0, projected_ = 0, unprojected_ = 0;

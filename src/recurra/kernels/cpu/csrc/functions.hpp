@@ -87,22 +87,24 @@ template <class T> RECURRA_INLINE Vec<T> vtanh(Vec<T> x) {
   const Reduced<T> e = reduce<T>(bounded + bounded);
   const Vec<T> scale = power_of_two<T>(e.power);
   const Vec<T> less_one = madd(e.p, scale, scale - splat(T(1)));
-  return less_one / (less_one + splat(T(2)));
+  const Vec<T> y = less_one / (less_one + splat(T(2)));
+  // The sign is that of x; the sums above lose that of zero.
+  return (Vec<T>)((Bits<T>)y | ((Bits<T>)x & (Bits<T>)splat(T(-0.0))));
 }
 
 template <class T> RECURRA_INLINE Vec<T> vrelu(Vec<T> x) { return vmax<T>(x, T(0)); }
 
 template <class T> RECURRA_INLINE Vec<T> vclamp(Vec<T> x, T low, T high) { return vmin<T>(vmax<T>(x, low), high); }
 
-// d where the clamped value lay within its bounds, else 0; as torch has it, the bounds themselves are within.
+// d where the clamped value lay within its bounds, else 0; as torch has it, the bounds themselves are within and NaN is not.
 template <class T> RECURRA_INLINE Vec<T> within(Vec<T> d, Vec<T> x, T low, T high) {
-  const Vec<T> kept = x < splat(low) ? splat(T(0)) : d;
-  return x > splat(high) ? splat(T(0)) : kept;
+  const Vec<T> kept = x >= splat(low) ? d : splat(T(0));
+  return x <= splat(high) ? kept : splat(T(0));
 }
 
-// d where y is positive, else 0.
+// 0 where relu's y is 0, else d; as torch has it, also where y is NaN.
 template <class T> RECURRA_INLINE Vec<T> where_positive(Vec<T> d, Vec<T> y) {
-  return y > splat(T(0)) ? d : splat(T(0));
+  return y <= splat(T(0)) ? splat(T(0)) : d;
 }
 
 }  // namespace recurra::RECURRA_ISA

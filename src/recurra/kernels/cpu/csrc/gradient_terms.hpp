@@ -28,8 +28,10 @@ template <class T> class GradientTerms {
   }
   // Addresses of so many rows for each thread.
   void plan_rows(int many) {
-    rows_.assign(threads_, std::vector<const T*>(many));
-    masks_.assign(threads_, std::vector<const T*>(many));
+    rows_.resize(threads_);
+    masks_.resize(threads_);
+    for (List<const T*>& rows : rows_) rows.resize(many);
+    for (List<const T*>& masks : masks_) masks.resize(many);
   }
 
   // Without a row that counts every gradient is zero.
@@ -118,7 +120,7 @@ template <class T> class GradientTerms {
   const int blocks_;
   const std::ptrdiff_t padded_, row_;
   int threads_ = 1;
-  std::vector<std::vector<const T*>> rows_, masks_;  // of each thread
+  List<List<const T*>> rows_, masks_;  // of each thread
   std::size_t d_bias_ = 0;
 };
 

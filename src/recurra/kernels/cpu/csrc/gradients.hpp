@@ -33,11 +33,11 @@ template <class T> class Gradients : TiledGradients<T> {
       return;
     }
     while (sums_ > 1 && sums_ * kSum * plan_.slots * most * sizeof(T) > kPacked) --sums_;
-    per_thread_ = std::max<std::size_t>(std::size_t(kSum) * sums_ * (plan_.slots * (most + kTileRows) + kTileVectors * W),
+    per_thread_ = max<std::size_t>(std::size_t(kSum) * sums_ * (plan_.slots * (most + kTileRows) + kTileVectors * W),
                                         std::size_t(kInputRows) * input_blocks_ * W) +
                   kTileRows * kTileVectors * W;
     scratch_ = workspace_.template count<T>(per_thread_ * threads_);
-    this->plan_rows(std::max(kSum * sums_, kInputRows));
+    this->plan_rows(max(kSum * sums_, kInputRows));
   }
 
   // Before the recurrence: pack a thread's part of weight_ih and clear its sums.
@@ -57,7 +57,7 @@ template <class T> class Gradients : TiledGradients<T> {
     }
     T* scratch = workspace_.template at<T>(scratch_) + thread * per_thread_;
     const std::ptrdiff_t unit = std::ptrdiff_t(share.begin) * W;
-    const int units = static_cast<int>(std::min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
+    const int units = static_cast<int>(min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
     const std::ptrdiff_t total = clock_.total();
     T* packed = scratch;
     T* panels = packed + std::ptrdiff_t(kSum) * sums_ * plan_.slots * (units + kTileRows);
@@ -66,9 +66,9 @@ template <class T> class Gradients : TiledGradients<T> {
     int r = 0;
     if (total == 0) clear(unit, units);
     for (std::ptrdiff_t m = 0; m < total; m += kSum * sums_) {
-      const int many = static_cast<int>(std::min<std::ptrdiff_t>(kSum * sums_, total - m));
+      const int many = static_cast<int>(min<std::ptrdiff_t>(kSum * sums_, total - m));
       for (int first = 0; first < many; first += kSum) {
-        const int rows = std::min(kSum, many - first);
+        const int rows = min(kSum, many - first);
         const T* slots = static_cast<const T*>(layer_.kept) + (m + first) * row_ + unit;
         for (int s = 0; s < plan_.slots; ++s) {
           pack_tiles(slots + s * padded_, rows, units, packed + packed_at(s, first, units));
@@ -102,7 +102,7 @@ template <class T> class Gradients : TiledGradients<T> {
     std::ptrdiff_t t = 0, r = mine.begin;
     while (t < layer_.steps && r >= clock_.rows(t)) r -= clock_.rows(t++);
     for (std::ptrdiff_t m = mine.begin; m < mine.end; m += at_once) {
-      const int many = static_cast<int>(std::min<std::ptrdiff_t>(at_once, mine.end - m));
+      const int many = static_cast<int>(min<std::ptrdiff_t>(at_once, mine.end - m));
       if (tiled_) this->narrow_slots(thread, m, many);
       for (int piece = 0; piece < input_pieces(); ++piece) {
         int nth = 0;
@@ -193,7 +193,7 @@ template <class T> class Gradients : TiledGradients<T> {
       const Share strip = share_of(count, piece, pieces);
       const int vectors = strip.size();
       const std::ptrdiff_t column = std::ptrdiff_t(strip.begin) * W;
-      const int existing = static_cast<int>(std::min<std::ptrdiff_t>(width - column, vectors * W));
+      const int existing = static_cast<int>(min<std::ptrdiff_t>(width - column, vectors * W));
       pack_source(thread, like, many, column, vectors, existing, panels);
       for (std::size_t p = 0; p < plan_.products.size(); ++p) {
         const Product& product = plan_.products[p];
@@ -202,10 +202,10 @@ template <class T> class Gradients : TiledGradients<T> {
         T* to = static_cast<T*>(layer_.d_weights[product.matrix]) + (product.gate * layer_.hidden + unit) * width + column;
         for (int part = 0; part < tiles; part += kPart)
           for (int first = 0; first < many; first += kSum)
-            for (int tile = part; tile < std::min(tiles, part + kPart); ++tile) {
+            for (int tile = part; tile < min(tiles, part + kPart); ++tile) {
               const Share rows = share_of(units, tile, tiles);
               const T* from = packed + packed_at(product.slot, first, units) + std::ptrdiff_t(rows.begin) * kSum;
-              tile_gradient(rows.size(), vectors, existing, std::min(kSum, many - first), from,
+              tile_gradient(rows.size(), vectors, existing, min(kSum, many - first), from,
                             panels + std::ptrdiff_t(first) * vectors * W, to + rows.begin * width, width,
                             add || first > 0 || repeated(p), corner);
             }
@@ -221,7 +221,7 @@ template <class T> class Gradients : TiledGradients<T> {
         const int left = existing - v * W;
         const T* from = rows_[thread][i] + column + v * W;
         Vec<T> x = left >= W ? load(from) : load_first(from, left);
-        if (mask) x = x * load_first(masks_[thread][i] + column + v * W, std::min(left, W));
+        if (mask) x = x * load_first(masks_[thread][i] + column + v * W, min(left, W));
         store(panels + (std::ptrdiff_t(i) * vectors + v) * W, x);
       }
   }

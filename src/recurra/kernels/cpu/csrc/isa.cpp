@@ -30,10 +30,10 @@ template <template <class> class Way> void run(const Layer& layer, bool is_doubl
 void forward(const Layer& layer, bool is_double) { run<Forward>(layer, is_double); }
 void backward(const Layer& layer, bool is_double) { run<Backward>(layer, is_double); }
 
-std::unique_ptr<Stepping> stream(const Layer& layer, bool is_double) {
+Stepping* stream(const Layer& layer, bool is_double) {
   const CellEntry& entry = *layer.plan->entry;
-  if (is_double) return std::make_unique<Stream<double>>(layer, entry.float64);
-  return std::make_unique<Stream<float>>(layer, entry.float32);
+  if (is_double) return new Stream<double>(layer, entry.float64);
+  return new Stream<float>(layer, entry.float32);
 }
 
 #if defined(__x86_64__)
@@ -62,7 +62,7 @@ double peak() {
       next(c6), next(c7), next(c8), next(c9), next(c10), next(c11);
     }
     const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-    best = std::max(best, 2.0 * kWidth<float> * kChains * kTurns / seconds / 1e9);
+    best = max(best, 2.0 * kWidth<float> * kChains * kTurns / seconds / 1e9);
   }
   return best;
 }
@@ -71,8 +71,8 @@ double peak() {
 double reading(std::size_t bytes, int threads) {
   using Clock = std::chrono::steady_clock;
   constexpr std::size_t kAtOnce = 8;
-  const std::size_t count = std::max<std::size_t>(1, bytes / (kAtOnce * kVectorBytes)) * kAtOnce * kWidth<float>;
-  const std::size_t turns = std::max<std::size_t>(2, (std::size_t(1) << 26) / (count * sizeof(float)));
+  const std::size_t count = max<std::size_t>(1, bytes / (kAtOnce * kVectorBytes)) * kAtOnce * kWidth<float>;
+  const std::size_t turns = max<std::size_t>(2, (std::size_t(1) << 26) / (count * sizeof(float)));
   Workspace workspace;
   const std::size_t at = workspace.count<float>(count * threads);
   workspace.take(true);
@@ -91,7 +91,7 @@ double reading(std::size_t bytes, int threads) {
       for (Vec<float>& sum : sums) RECURRA_HIDE(sum);
     });
     const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-    if (done) best = std::max(best, double(turns) * threads * count * sizeof(float) / seconds / 1e9);
+    if (done) best = max(best, double(turns) * threads * count * sizeof(float) / seconds / 1e9);
   }
   return best;
 }

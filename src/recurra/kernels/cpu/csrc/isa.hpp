@@ -1,8 +1,6 @@
 // What each instruction set offers, and the one that this machine runs.
 #pragma once
 
-#include <memory>
-
 #include "layer.hpp"
 
 namespace recurra {
@@ -10,7 +8,8 @@ namespace recurra {
 // One layer that takes a step at a time, with packed weights and a state of its own.
 class Stepping {
  public:
-  virtual ~Stepping() = default;
+  // Not inline, so that no instruction set has one of its own.
+  virtual ~Stepping();
   // Input (B, I) to output (B, H).
   virtual void step(const void* input, void* output) = 0;
   // The present value of a state, (B, H).
@@ -23,7 +22,8 @@ struct Isa {
   void (*forward)(const Layer&, bool is_double);
   void (*backward)(const Layer&, bool is_double);
   // The layer's weights are read now; its states are taken from `initial`.
-  std::unique_ptr<Stepping> (*stream)(const Layer&, bool is_double);
+  // The caller deletes what it gets.
+  Stepping* (*stream)(const Layer&, bool is_double);
   double (*peak)();
   double (*reading)(std::size_t bytes, int threads);
 };

@@ -3,14 +3,17 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+
+#include "cell.hpp"
+#include "few.hpp"
 
 namespace recurra {
 
-struct CellEntry;
-
 // How many threads may run of those asked for: OpenMP's do not survive a fork, and a child that asks for them hangs.
 int allowed_threads(int asked);
+
+// How much memory a thread may keep from one call for the next.
+std::size_t most_kept_bytes();
 
 enum Source { kInput = 0, kState = 1, kOperand = 2 };
 
@@ -22,8 +25,8 @@ struct Product {
 struct CellPlan {
   const CellEntry* entry = nullptr;
   int states = 0, slots = 0, kept = 0, phases = 0, vectors = 0;
-  std::vector<int> operand_phase;
-  std::vector<Product> products;
+  Few<int, kMaxOperands> operand_phase;
+  Few<Product, kMaxProducts> products;
 };
 
 // Rows of a sequence: row r of step t lies `row` elements after row r - 1 (in memory's order of rows).
@@ -36,7 +39,7 @@ struct Sequence {
 
 // Units of a layer are held in whole vectors of the widest kind, with a stride that does not map all rows of a tile to
 // the same few sets of the first cache.
-inline std::ptrdiff_t padded_units(std::ptrdiff_t hidden) {
+RECURRA_INLINE std::ptrdiff_t padded_units(std::ptrdiff_t hidden) {
   const std::ptrdiff_t whole = (hidden + 15) / 16 * 16;
   return whole % 128 == 0 ? whole + 16 : whole;
 }
@@ -59,16 +62,16 @@ struct Layer {
   const std::int64_t* order = nullptr;
 
   Sequence input;
-  std::vector<void*> weights;  // weight_ih (G*H, I), weight_hh (G*H, H or P), the cell's own (H, H)
+  Few<void*, kMaxMatrices> weights;  // weight_ih (G*H, I), weight_hh (G*H, H or P), the cell's own (H, H)
   void* bias_ih = nullptr;     // (G*H,) or nullptr
   void* bias_hh = nullptr;
-  std::vector<void*> vectors;    // (H,)
-  std::vector<void*> initial;    // (B, H or P)
-  std::vector<void*> final;      // (B, H or P)
-  std::vector<Sequence> states;  // of every step; data nullptr where only the last is wanted
+  Few<void*, kMaxVectors> vectors;    // (H,)
+  Few<void*, kMaxStates> initial;    // (B, H or P)
+  Few<void*, kMaxStates> final;      // (B, H or P)
+  Few<Sequence, kMaxStates> states;  // of every step; data nullptr where only the last is wanted
   // For the way back, else nullptr: kept values (N, kept, padded) and operands (N, padded), N rows that count.
   void* kept = nullptr;
-  std::vector<void*> operands;
+  Few<void*, kMaxOperands> operands;
 
   // The projection, (P, H), and for the way back h before it, (N, padded).
   void* weight_hr = nullptr;
@@ -78,25 +81,25 @@ struct Layer {
   void* mask = nullptr;
   // Zoneout: where a byte is true the old state stays; (T, B, ...) bytes a state, or none and a proportion to mix by.
   double zoneout = 0.0;
-  std::vector<Sequence> zoneout_masks;
+  Few<Sequence, kMaxStates> zoneout_masks;
   // With zoneout, for the way back: each new state before old values were put back, (N, padded).
-  std::vector<void*> candidates;
+  Few<void*, kMaxStates> candidates;
 
   // The way back only. What was kept, where it is to stay as it is: `kept` is then memory to work in.
   const void* saved = nullptr;
   // Gradients of what was given out, nullptr for none; and where those of what came in go.
-  std::vector<Sequence> d_states;
-  std::vector<void*> d_final;
+  Few<Sequence, kMaxStates> d_states;
+  Few<void*, kMaxStates> d_final;
   Sequence d_input;
-  std::vector<void*> d_weights;
+  Few<void*, kMaxMatrices> d_weights;
   void* d_bias_ih = nullptr;
   void* d_bias_hh = nullptr;
-  std::vector<void*> d_vectors;
-  std::vector<void*> d_initial;
+  Few<void*, kMaxVectors> d_vectors;
+  Few<void*, kMaxStates> d_initial;
   void* d_weight_hr = nullptr;
   void* d_projected = nullptr;  // of h of each step, (N, padded P): for the way back to work in
 
-  std::ptrdiff_t width(int state) const { return state == 0 && projected > 0 ? projected : hidden; }
+  RECURRA_INLINE std::ptrdiff_t width(int state) const { return state == 0 && projected > 0 ? projected : hidden; }
 };
 
 }  // namespace recurra

@@ -1,7 +1,6 @@
 // Weights in the order in which the micro-kernel reads them: strips of a few vectors of columns, term after term.
 #pragma once
 
-#include <algorithm>
 #include <utility>
 
 #include "micro.hpp"
@@ -153,7 +152,7 @@ template <class T> void pack_rows(const Strip<T>& strip, int v, const Column<T>&
   const std::ptrdiff_t step = strip.vectors * W;
   T* to = strip.panel + v * W;
   for (int k = 0; k < terms; k += W) {
-    const int many = std::min(W, terms - k);
+    const int many = min(W, terms - k);
     Vec<T> square[W];
     if (many == W && column.width == W && !column.bfloat16) {
       const T* from = static_cast<const T*>(column.weights) + k;
@@ -180,7 +179,7 @@ template <class T> void pack_columns(const Strip<T>& strip, int v, const Column<
   const std::ptrdiff_t step = strip.vectors * kWidth<T>;
   T* to = strip.panel + v * kWidth<T>;
   for (int k = 0; k < terms; k += 2) {
-    const int many = std::min(2, terms - k);
+    const int many = min(2, terms - k);
     Vec<T> pair[2] = {};
     for (int i = 0; i < many; ++i) pair[i] = column.get((k + i) * stride, column.width);
     put(strip, to + place(strip.width, k) * step, pair, many);
@@ -198,7 +197,7 @@ void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows
   for (int s = 0; s < count; ++s) {
     const Strip<T>& strip = strips[s];
     for (int k = 0, many; k < terms; k += many) {
-      many = std::min(kBlock, terms - k);
+      many = min(kBlock, terms - k);
       const T* panel = strip.panel;
       if (strip.unpacked == nullptr) {
         panel += depth(strip.width, k) * strip.vectors * kWidth<T>;
@@ -219,7 +218,7 @@ void multiply(const Strip<T>* strips, int count, int terms, const T* const* rows
         const bool last = next != nullptr && s + 1 == count && k + many == terms;
         const char* ahead =
             reinterpret_cast<const char*>(last ? next : panel + std::ptrdiff_t(many) * strip.vectors * kWidth<T>);
-        const int step = std::min(64, (strip.vectors * kVectorBytes + tiles - 1) / tiles);
+        const int step = min(64, (strip.vectors * kVectorBytes + tiles - 1) / tiles);
         const Out<T> out{to, row, strip.columns, from, k > 0 ? row : source_row, ahead + std::ptrdiff_t(step) * many * tile, step};
         (strip.width == Width::kNarrow ? micro_narrow_for<T> : micro_for<T>)(part.size(), strip.vectors)(many, a, panel, out);
       }

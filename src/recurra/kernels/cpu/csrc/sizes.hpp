@@ -6,6 +6,9 @@
 
 namespace recurra::RECURRA_ISA {
 
+template <class T> RECURRA_INLINE constexpr T min(T a, T b) { return b < a ? b : a; }
+template <class T> RECURRA_INLINE constexpr T max(T a, T b) { return a < b ? b : a; }
+
 // Where the nth of so many parts begins, as even as they go; that after the last begins at the end.
 RECURRA_INLINE std::ptrdiff_t cut_at(std::ptrdiff_t count, std::ptrdiff_t nth, std::ptrdiff_t parts) {
   const std::ptrdiff_t product = count * nth;

@@ -16,11 +16,10 @@ template <class T> class Stream final : public Stepping {
         forward_(layer_, functions, true) {
     const int states = layer.plan->states;
     layer_.steps = 1;
-    layer_.final.resize(states);
-    layer_.states.resize(states);
+    layer_.final.count = layer_.states.count = states;
     // A step on nothing packs the weights, which the caller may change afterwards.
-    const std::vector<T> nothing(layer.batch * layer.input_size);
-    std::vector<T> output(size_);
+    const List<T> nothing(layer.batch * layer.input_size);
+    List<T> output(size_);
     step(nothing.data(), output.data());
     for (int s = 0; s < states; ++s)
       std::memcpy(buffer(s, turn_), layer.initial[s], layer.batch * layer.width(s) * sizeof(T));
@@ -47,7 +46,7 @@ template <class T> class Stream final : public Stepping {
   Layer layer_;
   const std::ptrdiff_t size_;  // of the widest state
   const std::size_t output_bytes_;
-  std::vector<T> states_;
+  List<T> states_;
   Forward<T> forward_;
   int turn_ = 0;
 };

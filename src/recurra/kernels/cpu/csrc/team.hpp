@@ -6,12 +6,15 @@
 #endif
 
 #include <atomic>
+#include <exception>
 #include <thread>
-#include <vector>
 
-#include "vec.hpp"
+#include "list.hpp"
 
 namespace recurra::RECURRA_ISA {
+
+// Thrown by a barrier at which not all will meet any more.
+struct Abandoned {};
 
 class Barrier {
  public:
@@ -27,12 +30,16 @@ class Barrier {
     }
     // A step takes microseconds, so the others are near; but a core may be shared with another process.
     for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
+      if (abandoned_.load(std::memory_order_relaxed)) throw Abandoned();
       if (spins < 20000)
         pause();
       else
         std::this_thread::yield();
     }
   }
+
+  // For a thread that will not come again: those that wait for it, or ever will, go their own ways.
+  void abandon() { abandoned_.store(true, std::memory_order_relaxed); }
 
  private:
   static void pause() {
@@ -46,9 +53,41 @@ class Barrier {
   const int threads_;
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<unsigned> generation_{0};
+  std::atomic<bool> abandoned_{false};
 };
 
-// Runs work(thread, barrier) on every thread. False, with nothing run, if OpenMP gives fewer threads than asked for.
+// What threads have thrown, of which the first is kept. No exception may leave a parallel region.
+class Failure {
+ public:
+  explicit Failure(Barrier& barrier) : barrier_(barrier) {}
+
+  template <class Work> void guard(const Work& work) {
+    try {
+      work();
+    } catch (const Abandoned&) {
+    } catch (...) {
+      note();
+    }
+  }
+  // When all threads have ended.
+  void rethrow() {
+    if (first_) std::rethrow_exception(first_);
+  }
+
+ private:
+  // To be called while an exception is handled.
+  void note() {
+    if (!noted_.exchange(true, std::memory_order_relaxed)) first_ = std::current_exception();
+    barrier_.abandon();
+  }
+
+  Barrier& barrier_;
+  std::atomic<bool> noted_{false};
+  std::exception_ptr first_;
+};
+
+// Runs work(thread, barrier) on every thread. False, with nothing run, if OpenMP gives fewer threads than asked for. What
+// a thread throws is thrown here, after the others have given up at their next barrier.
 template <class Work> bool run_team(int threads, const Work& work) {
   Barrier barrier(threads);
   if (threads == 1) {
@@ -56,11 +95,12 @@ template <class Work> bool run_team(int threads, const Work& work) {
     return true;
   }
   bool done = true;
+  Failure failure(barrier);
 #if defined(_OPENMP)
 #pragma omp parallel num_threads(threads)
   {
     if (omp_get_num_threads() == threads) {
-      work(omp_get_thread_num(), barrier);
+      failure.guard([&] { work(omp_get_thread_num(), barrier); });
     } else {
 #pragma omp single
       done = false;
@@ -68,11 +108,16 @@ template <class Work> bool run_team(int threads, const Work& work) {
   }
 #else
   // For tools that do not see how OpenMP's own threads wait for one another, such as the thread sanitizer.
-  std::vector<std::thread> others;
-  for (int thread = 1; thread < threads; ++thread) others.emplace_back([&, thread] { work(thread, barrier); });
-  work(0, barrier);
+  List<std::thread> others;
+  failure.guard([&] {
+    others.reserve(threads - 1);
+    for (int thread = 1; thread < threads; ++thread)
+      others.push_back(std::thread([&, thread] { failure.guard([&] { work(thread, barrier); }); }));
+    work(0, barrier);
+  });
   for (std::thread& other : others) other.join();
 #endif
+  failure.rethrow();
   return done;
 }
 

@@ -44,7 +44,7 @@ template <class T> class TiledGradients : protected GradientTerms<T> {
     slot_halves_ = workspace_.template count<std::uint16_t>(threads_ * plan_.slots * slots_size_);
     // Panels of what was multiplied, a corner for columns that do not fill a vector, and rows of the input's gradient.
     corner_ = std::size_t(tiled_sum_) / 2 * kTiledStrips * kTileVectors * W;
-    per_thread_ = std::max(corner_ + kTiledUnits * W, std::size_t(kTiledInputRows) * width);
+    per_thread_ = max(corner_ + kTiledUnits * W, std::size_t(kTiledInputRows) * width);
     scratch_ = workspace_.template count<T>(per_thread_ * threads_);
     this->plan_rows(tiled_sum_);
   }
@@ -68,18 +68,18 @@ template <class T> class TiledGradients : protected GradientTerms<T> {
   // As `weights`: the slots' gradients turned so that units are rows and rows of the batch are terms.
   void weights_on_tiles(int thread, Share share) {
     const std::ptrdiff_t unit = std::ptrdiff_t(share.begin) * W;
-    const int units = static_cast<int>(std::min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
+    const int units = static_cast<int>(min<std::ptrdiff_t>(layer_.hidden, std::ptrdiff_t(share.end) * W) - unit);
     const std::ptrdiff_t total = clock_.total();
     std::ptrdiff_t j = 0;
     int r = 0;
     if (total == 0) clear(unit, units);
     for (std::ptrdiff_t m = 0; m < total; m += tiled_sum_) {
-      const int many = static_cast<int>(std::min<std::ptrdiff_t>(tiled_sum_, total - m));
+      const int many = static_cast<int>(min<std::ptrdiff_t>(tiled_sum_, total - m));
       for (int s = 0; s < plan_.slots; ++s) {
         const T* slots = static_cast<const T*>(layer_.kept) + m * row_ + s * padded_ + unit;
         turn_slots(slots, many, share.end - share.begin, turned(thread, s, many));
         for (int first = 0; first < many; first += kSum)
-          add_bias(slots + first * row_, std::min(kSum, many - first), share, workspace_.template at<T>(d_bias_) + s * padded_);
+          add_bias(slots + first * row_, min(kSum, many - first), share, workspace_.template at<T>(d_bias_) + s * padded_);
       }
       std::ptrdiff_t j_end = j;
       int r_end = r;
@@ -107,7 +107,7 @@ template <class T> class TiledGradients : protected GradientTerms<T> {
     if constexpr (kTiled<T>)
       for (int block = 0; block < blocks; ++block)
         for (int i = 0; i < many; i += kTileTerms)
-          narrow_turned(to.at(block * kTile, i), slots + i * row_ + block * W, row_, std::min(kTileTerms, many - i));
+          narrow_turned(to.at(block * kTile, i), slots + i * row_ + block * W, row_, min(kTileTerms, many - i));
   }
 
   void source_on_tiles(int thread, const Product& like, bool add, int many, std::ptrdiff_t unit, int units) {
@@ -117,14 +117,14 @@ template <class T> class TiledGradients : protected GradientTerms<T> {
     constexpr std::ptrdiff_t kColumns = kTiledStrips * kTileVectors * W;
     for (std::ptrdiff_t column = 0; column < width; column += kColumns) {
       // Columns that do not fill a vector are a strip of their own.
-      const int existing = static_cast<int>(std::min(width - column, kColumns)), left = existing % W;
-      std::vector<Strip<T>> strips;
+      const int existing = static_cast<int>(min(width - column, kColumns)), left = existing % W;
+      List<Strip<T>> strips;
       T* panel = panels;
       for (int begin = 0; begin < existing;) {
-        const int vectors = std::max(1, std::min(kTileVectors, (existing - begin) / W));
+        const int vectors = max(1, min(kTileVectors, (existing - begin) / W));
         Strip<T> strip{panel, vectors, {}, nullptr, Width::kTiled};
         for (int v = 0; v < vectors; ++v) strip.columns[v] = begin + v * W;
-        pair_source(thread, like, many, column + begin, strip, std::min(W, existing - begin));
+        pair_source(thread, like, many, column + begin, strip, min(W, existing - begin));
         panel += depth(Width::kTiled, many) * vectors * W;
         strips.push_back(strip);
         begin += vectors * W;
@@ -139,7 +139,7 @@ template <class T> class TiledGradients : protected GradientTerms<T> {
         const Halves slots = turned(thread, product.slot, many);
         for (int first = 0; first < units; first += kTiledUnits) {
           const Halves rows{const_cast<std::uint16_t*>(slots.tile(first)), slots.deep};
-          const int n = std::min(kTiledUnits, units - first);
+          const int n = min(kTiledUnits, units - first);
           T* at = to + first * width;
           multiply<T>(strips.data(), whole, many, rows, n, at, width, adding ? at : nullptr, width);
           if (left == 0) continue;

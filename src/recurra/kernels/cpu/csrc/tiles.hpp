@@ -216,7 +216,7 @@ RECURRA_TILED inline void narrow_whole_rows(const Halves& to, const float* const
     }
     if (k == terms) continue;
     const std::ptrdiff_t left = terms - k;
-    const Vec<float> low = load_first(rows[r] + k, static_cast<int>(std::min<std::ptrdiff_t>(left, kTile)));
+    const Vec<float> low = load_first(rows[r] + k, static_cast<int>(min<std::ptrdiff_t>(left, kTile)));
     const Vec<float> high = left > kTile ? load_first(rows[r] + k + kTile, static_cast<int>(left - kTile)) : Vec<float>{};
     const __m512bh halves = _mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
     std::memcpy(at, &halves, sizeof halves);
@@ -231,7 +231,7 @@ RECURRA_TILED inline void multiply_tiles(const Strip<float>* strips, int count, 
   const bool unpacked = strips[0].unpacked != nullptr;
   const int most = n > kTile || unpacked ? kBlock : terms;
   for (int k = 0, many; k < terms; k += many) {
-    many = std::min(most, terms - k);
+    many = min(most, terms - k);
     const std::ptrdiff_t deep = Halves::deep_for(many);
     const tiles::Sums sums = k > 0 ? tiles::Sums{c, row * 4, c, row * 4} : tiles::Sums{c, row * 4, source, source_row * 4};
     for (int s = 0; s < count; ++s) {

@@ -5,13 +5,15 @@
 #include <cstdint>
 #include <cstring>
 
+#include "few.hpp"
+
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
 
-// Everything below is compiled once for each instruction set and must not be merged by the linker.
+// Everything below is compiled once for each instruction set and must not be merged by the linker, as few.hpp says.
 #if defined(__AVX512F__)
 #define RECURRA_ISA avx512
 #elif defined(__AVX2__)
@@ -19,8 +21,6 @@
 #else
 #define RECURRA_ISA portable
 #endif
-
-#define RECURRA_INLINE inline __attribute__((always_inline))
 
 namespace recurra::RECURRA_ISA {
 
