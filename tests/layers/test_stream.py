@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 import recurra
 from recurra.kernels import cpu_engine
@@ -27,6 +34,11 @@ STACKS: list[dict[str, Any]] = [
 
 def sequence(device: torch.device | str = "cpu") -> torch.Tensor:
     return torch.randn(T, B, I, generator=torch.Generator().manual_seed(3), dtype=torch.float64).to(device)
+
+
+def stream_on(backend: str, layer: nn.Module) -> recurra.layers.Stream:
+    with recurra.backend(backend) if backend != "default" else nullcontext():
+        return layer.stream(B)
 
 
 def copy_of(state: Any) -> Any:
@@ -222,3 +234,143 @@ def test_a_step_on_the_engine_refuses_another_dtype_and_takes_any_layout() -> No
     x = torch.randn(4, 3)
     expected, _ = layer(x.t().unsqueeze(0).contiguous())
     assert torch.equal(stream.step(x.t()), expected[0].detach())
+
+
+@pytest.mark.parametrize("backend", ["default", "reference"])
+def test_a_later_update_of_a_learnt_initial_state_does_not_reach_a_stream(backend: str) -> None:
+    layer = build("lstm", I, H, 2, learn_initial_state=True)
+    x = sequence()[0]
+    stream = stream_on(backend, layer)
+    expected = stream.step(x)
+    with torch.no_grad():
+        layer.initial_h_l0.add_(1.0)
+        layer.initial_c_l1.add_(1.0)
+    stream.reset()
+    assert torch.equal(stream.step(x), expected)
+    stream.reset([0, 1, 2])
+    assert torch.equal(stream.step(x), expected)
+
+
+def test_making_a_stream_leaves_every_training_flag() -> None:
+    class Noisy(nn.Module):
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            return weight + torch.rand_like(weight) if self.training else weight
+
+    layer = build("lstm", I, H, weight_dropout=0.5)
+    parametrize.register_parametrization(layer, "weight_hh_l0", Noisy())
+    for outer, inner in ((True, False), (False, True), (True, True)):
+        layer.train(outer)
+        noisy = layer.parametrizations["weight_hh_l0"][0]
+        noisy.training = inner
+        before = {name: module.training for name, module in layer.named_modules()}
+        stream = layer.stream(B)
+        assert {name: module.training for name, module in layer.named_modules()} == before
+        expected, _ = layer.eval()(sequence())
+        assert_close(torch.stack([stream.step(step) for step in sequence()]), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "change",
+    [
+        weight_norm,
+        spectral_norm,
+        parametrizations.weight_norm,
+        parametrizations.spectral_norm,
+        lambda layer, name: prune.l1_unstructured(layer, name, 0.5),
+    ],
+    ids=["old weight_norm", "old spectral_norm", "weight_norm", "spectral_norm", "pruning"],
+)
+def test_a_stream_takes_weights_that_are_made_from_others_as_they_are_now(change: Callable[..., Any]) -> None:
+    layer = build("lstm", I, H)
+    change(layer, "weight_hh_l0")
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(1.5)
+    stream = layer.stream(B)
+    expected, _ = layer.eval()(sequence())
+    assert_close(torch.stack([stream.step(step) for step in sequence()]), expected)
+
+
+@pytest.mark.parametrize("backend", ["default", "reference"])
+def test_what_a_stream_returns_or_is_given_is_its_own_no_more(backend: str) -> None:
+    for name in ("lstm", "gru_cho"):
+        layer = build(name, I, H, 2).eval()
+        expected, _ = layer(sequence())
+        stream = stream_on(backend, layer)
+        for step, expected_step in zip(sequence(), expected, strict=True):
+            output = stream.step(step)
+            assert_close(output, expected_step)
+            output.zero_()
+            for state in flat(stream.state):
+                state.zero_()
+            given = copy_of(stream.state)
+            stream.state = given
+            for state in flat(given):
+                state.zero_()
+
+
+class Subclass(torch.Tensor):
+    pass
+
+
+def forward_mode(step: Any, x: torch.Tensor) -> Any:
+    with forward_ad.dual_level():
+        return step(forward_ad.make_dual(x, x))
+
+
+UNDER: dict[str, Callable[[Any, torch.Tensor], Any]] = {
+    "vmap": lambda step, x: torch.vmap(step)(x.unsqueeze(0)),
+    "jvp": lambda step, x: torch.func.jvp(step, (x,), (x,)),
+    "grad": lambda step, x: torch.func.grad(lambda value: step(value).sum())(x),
+    "functionalize": lambda step, x: torch.func.functionalize(step)(x),
+    "forward mode": forward_mode,
+    "torch.jit.trace": lambda step, x: torch.jit.trace(step, x),
+    "make_fx": lambda step, x: make_fx(lambda value: step(value))(x),
+    "fake tensors": lambda step, x: step(FakeTensorMode().from_tensor(x)),
+    "a subclass": lambda step, x: step(x.as_subclass(Subclass)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("backend", ["default", "reference"])
+@pytest.mark.parametrize("way", UNDER)
+def test_a_step_refuses_what_would_have_to_follow_its_state(way: str, backend: str) -> None:
+    layer = build("lstm", I, H, 2).eval()
+    x = sequence()[0]
+    stream = stream_on(backend, layer)
+    expected = stream.step(x)
+    stream.reset()
+    with pytest.raises(RuntimeError, match="a stream takes plain tensors"):
+        UNDER[way](stream.step, x)
+    assert torch.equal(stream.step(x), expected)
+    with torch.inference_mode():
+        stream.step(nn.Parameter(x))
+
+
+def test_a_compiled_step_equals_a_step() -> None:
+    torch._dynamo.reset()
+    layer = build("lstm", I, H, 2).eval()
+    expected, _ = layer(sequence())
+    for wrap in (lambda stream: stream.step, lambda stream: lambda x: stream.step(x * 2) / 2 * 2):
+        stream = layer.stream(B)
+        compiled = torch.compile(wrap(stream), backend="aot_eager")
+        scale = 1.0 if wrap(stream) == stream.step else 0.5
+        assert_close(torch.stack([compiled(step * scale) for step in sequence()]), expected)
+
+
+def test_a_stream_on_the_reference_under_another_default_device() -> None:
+    layer = build("lstm", I, H, 2, learn_initial_state=True).eval()
+    x = sequence()
+    expected, _ = layer(x)
+    torch.set_default_device("meta")
+    try:
+        stream = stream_on("reference", layer)
+        actual = torch.stack([stream.step(step) for step in x])
+        stream.reset([0, 1, 2])
+        again = stream.step(x[0])
+        stream.state = stream.state
+    finally:
+        torch.set_default_device(None)
+    assert_close(actual, expected)
+    assert_close(again, expected[0])
