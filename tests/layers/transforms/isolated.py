@@ -1,8 +1,9 @@
-"""Cells of the matrix in a process of their own, which forks for each way; a fork that ends takes one case with it.
+"""Checks in a process of their own, which forks for each group of them; a fork that ends takes one check with it.
 
-    python -m tests.layers.transforms.isolated < CASES > VERDICTS
+    python -m tests.layers.transforms.isolated < CHECKS > VERDICTS
 
-with a line of JSON for each case: [way, entry, cell] there and {"case": ..., "verdict": ...} here.
+with a line of JSON for each check: there [way, entry, cell] of the matrix or [name] of a report, and here
+{"check": ..., "verdict": ...}.
 """
 
 from __future__ import annotations
@@ -18,44 +19,50 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .matrix import Case, judge
+from .reports import REPORTS, judge_report
 
 __all__ = ["verdicts"]
 
+Check = tuple[str, ...]
+
 ROOT = Path(__file__).parents[3]
-A_CASE_MAY_TAKE = 60  # seconds; the longest takes less than five
+A_CHECK_MAY_TAKE = 100  # seconds; the longest takes less than ten
 
 
-def verdicts(cases: Sequence[Case]) -> dict[Case, str]:
-    """What `judge` says of each, and of a case that ended its process how it ended."""
+def verdicts(checks: Sequence[Check]) -> dict[Check, str]:
+    """ "right", "refused" or what is wrong with each; of one that ended its process how it ended."""
     result = subprocess.run(
         [sys.executable, "-m", "tests.layers.transforms.isolated"],
         cwd=ROOT,
         env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        input="".join(json.dumps([case.way, case.entry, case.cell]) + "\n" for case in cases),
+        input="".join(json.dumps(check) + "\n" for check in checks),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    return {Case(*line["case"]): line["verdict"] for line in lines}
+    return {tuple(line["check"]): line["verdict"] for line in lines}
 
 
-def report(case: Case, verdict: str) -> None:
-    line = json.dumps({"case": [case.way, case.entry, case.cell], "verdict": verdict}) + "\n"
-    os.write(VERDICTS, line.encode())
+def verdict_on(check: Check) -> str:
+    return judge_report(REPORTS[check[0]]) if len(check) == 1 else judge(Case(*check))
 
 
-def run_group(cases: Sequence[Case]) -> None:
-    """Cases in a fork, and in another after each that ended it."""
-    left = list(cases)
+def run_group(checks: Sequence[Check], output: int) -> None:
+    """Checks in a fork, and in another after each that ended it."""
+
+    def report(check: Check, verdict: str) -> None:
+        os.write(output, (json.dumps({"check": check, "verdict": verdict}) + "\n").encode())
+
+    left = list(checks)
     while left:
         with tempfile.TemporaryFile("w+") as words, tempfile.TemporaryFile("w+b") as done:
             child = os.fork()
             if not child:
                 faulthandler.enable(words)
-                for case in left:
-                    faulthandler.dump_traceback_later(A_CASE_MAY_TAKE, exit=True, file=words)
-                    report(case, judge(case))
+                for check in left:
+                    faulthandler.dump_traceback_later(A_CHECK_MAY_TAKE, exit=True, file=words)
+                    report(check, verdict_on(check))
                     os.write(done.fileno(), b".")
                 # Without the interpreter's end, at which a thread that hangs would hold the process.
                 os._exit(0)
@@ -66,10 +73,15 @@ def run_group(cases: Sequence[Case]) -> None:
                 report(left.pop(0), f"the process ended with {status}: " + "".join(words.readlines()[:12]))
 
 
-if __name__ == "__main__":
-    given = [Case(*json.loads(line)) for line in sys.stdin]
+def main() -> None:
     # Nothing but verdicts goes to the real output.
-    VERDICTS = os.dup(1)
+    output = os.dup(1)
     os.dup2(2, 1)
-    for _, group in itertools.groupby(given, lambda case: case.way):
-        run_group(list(group))
+    given = [tuple(json.loads(line)) for line in sys.stdin]
+    # A way of the matrix is a group, and each report is one.
+    for _, group in itertools.groupby(given, lambda check: check[0]):
+        run_group(list(group), output)
+
+
+if __name__ == "__main__":
+    main()

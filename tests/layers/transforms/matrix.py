@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from . import autograd, functional, modes, tracing
 from .problem import CELLS, ENTRIES, Problem
 
-__all__ = ["CASES", "Case", "judge", "reason_to_refuse"]
+__all__ = ["CASES", "Case", "is_refusal", "judge", "reason_to_refuse"]
 
 WAYS: dict[str, Callable[[Problem], None]] = {**autograd.WAYS, **functional.WAYS, **tracing.WAYS, **modes.WAYS}
 
@@ -46,7 +46,7 @@ TRANSFORMS = ("func_*", "dual_numbers", "vmap_*", "jacobian_*", "gradcheck_forwa
 # Ways and entry points that may refuse, with the reason. All others must give the right numbers.
 MAY_REFUSE: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     (GRAPHS, ("packed",), "how many rows each step of a packed batch has is data, and a graph holds no data"),
-    (("fake_*",), ("packed",), "how many rows each step of a packed batch has is data, and fake tensors have none"),
+    (("fake_*", "meta_*"), ("packed",), "sizes and order of a packed batch are data, and these tensors have none"),
     (
         (
             "func_jvp*",
@@ -69,7 +69,11 @@ MAY_REFUSE: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
 ]
 
 # Errors in which torch's compilers say that they cannot follow.
-OF_COMPILERS = (torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode, DataDependentOutputException)
+OF_COMPILERS = (
+    *(torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode),
+    *(DataDependentOutputException, DynamicOutputShapeException),
+)
+OF_MAKE_FX = "It appears that you're trying to get value out of a tracing tensor"
 BROKEN = (torch._dynamo.exc.InternalTorchDynamoError,)
 FORBIDDEN = re.compile(r"internal (error|assert)|data pointer|storage|not allocated|file an issue", re.IGNORECASE)
 ABOUT_LAYERS = re.compile(r"\b(layers?|streams?|PackedSequence|lengths|cells?|weights?|input|states?|recurra)\b")
@@ -143,7 +147,7 @@ def is_refusal(error: BaseException) -> bool:
     text = str(error)
     if isinstance(error, BROKEN) or FORBIDDEN.search(text):
         return False
-    if isinstance(error, OF_COMPILERS):
+    if isinstance(error, OF_COMPILERS) or text.startswith(OF_MAKE_FX):
         return True
     kinds = (RuntimeError, ValueError, TypeError, NotImplementedError)
     return isinstance(error, kinds) and len(text.split()) >= 5 and ABOUT_LAYERS.search(text) is not None
