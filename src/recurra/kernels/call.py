@@ -25,6 +25,12 @@ def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
 
 
 @lru_cache(maxsize=256)
+def _gates(cell: Cell) -> int:
+    # Counted once, for a cell may work out its gates each time.
+    return len(cell.gates)
+
+
+@lru_cache(maxsize=256)
 def _weight_shapes(cell: Cell, input_size: int, hidden: int, width: int) -> dict[str, tuple[int, ...]]:
     """The shape of each parameter of a direction whose h has a width."""
     rows = len(cell.gates) * hidden
@@ -111,7 +117,7 @@ class LayerCall:
     @property
     def hidden(self) -> int:
         """H, also with a projection."""
-        return self.weights[0]["weight_hh"].shape[0] // len(self.cell.gates)
+        return self.weights[0]["weight_hh"].shape[0] // _gates(self.cell)
 
     def leaves(self) -> list[Tensor]:
         """Whatever can have a gradient: input, initial states, each direction's weights, and restart."""
@@ -155,10 +161,11 @@ class LayerCall:
                     raise RuntimeError(f"{name} must have shape {expected[name]} here, not {tuple(weight.shape)}")
         batch = states[0].shape[1] if packed else input.shape[1]
         shape = (directions, batch, hidden)
+        wanted = (directions, batch, width)
         for index, state in enumerate(states):
-            wanted = shape if index else (directions, batch, width)
             if state.shape != wanted:
                 raise RuntimeError(f"the state {cell.states[index]} must have shape {wanted}, not {tuple(state.shape)}")
+            wanted = shape
         if self.recurrent_mask is not None or self.zoneout_masks or self.lengths is not None or self.resets is not None:
             self._check_options(shape, width)
 

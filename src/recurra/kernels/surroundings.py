@@ -47,9 +47,10 @@ def readable(tensor: Tensor) -> bool:
     They do not for a subclass (fake, distributed), a sparse layout, a batch that is one tensor (vmap), or a storage
     that was emptied, as sharding does.
     """
-    if type(tensor) not in _PLAIN or not tensor.is_cpu or tensor.layout is not torch.strided:
+    if type(tensor) not in _PLAIN or not tensor.is_cpu:
         return False
     try:
+        # Sparse tensors and batches have no storage.
         return tensor.untyped_storage().nbytes() > 0 or tensor.numel() == 0
     except NotImplementedError:
         return False

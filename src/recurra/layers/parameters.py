@@ -256,6 +256,8 @@ class RecurrentParameters(RNNBaseParts):
             like: gives dtype and device.
         """
         layers = []
+        # One for all of a width, since nobody writes to it.
+        zeros: dict[int, Tensor] = {}
         for layer in range(self.num_layers):
             shapes = self.state_shapes(layer, batch)
             if self.learn_initial_state:
@@ -264,7 +266,10 @@ class RecurrentParameters(RNNBaseParts):
                     tuple(p.unsqueeze(1).expand(s).to(like.dtype) for p, s in zip(learnt, shapes, strict=True))
                 )
             else:
-                layers.append(tuple(like.new_zeros(shape) for shape in shapes))
+                for shape in shapes:
+                    if shape[2] not in zeros:
+                        zeros[shape[2]] = like.new_zeros(shape)
+                layers.append(tuple(zeros[shape[2]] for shape in shapes))
         return layers
 
     @property

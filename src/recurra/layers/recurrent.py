@@ -266,7 +266,9 @@ class Recurrent(RecurrentParameters):
         """Padded input, time first, or packed input with its batch_sizes, through all layers."""
         if self.input_dropout and self.training:
             input = self._locked(input, self.input_dropout, batch_sizes)
-        if resets is None and self._one_call(input, all_states) and input.shape[0] > 0:
+        # A single layer is the same call for the backend that runs it.
+        stack = self.num_layers > 1 or batch_sizes is not None or torch.jit.is_tracing()
+        if stack and resets is None and self._one_call(input, all_states) and input.shape[0] > 0:
             output, final = self._run_stack(input, states, lengths, batch_sizes)
             return output, final, []
         final, kept = [], []

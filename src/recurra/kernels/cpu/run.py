@@ -82,8 +82,9 @@ def refusal(call: LayerCall) -> str | None:
 
 def _mismatch(call: LayerCall) -> str | None:
     """Why tensors of a call cannot be handed to the engine, which reads them by address, or None when they can."""
-    if not all(readable(tensor) for tensor in _tensors(call)):
-        return "it reads plain tensors alone: no subclasses, sparse layouts or emptied storages"
+    for tensor in _tensors(call):
+        if not readable(tensor):
+            return "it reads plain tensors on the CPU alone: no subclasses, sparse layouts or emptied storages"
     return None if alike(call) else "input, states and weights differ in dtype or device"
 
 
@@ -111,7 +112,10 @@ def alike(call: LayerCall) -> bool:
     masks = [] if call.recurrent_mask is None else [call.recurrent_mask]
     narrow = autocast_dtype(call.input) is not None
     allowed = (torch.float32, torch.bfloat16) if narrow else (call.input.dtype,)
-    return all(tensor.dtype in allowed and tensor.is_cpu for tensor in (*call.leaves(), *masks))
+    for tensor in (*call.leaves(), *masks):
+        if tensor.dtype not in allowed or not tensor.is_cpu:
+            return False
+    return True
 
 
 def run(call: LayerCall) -> LayerResult:
