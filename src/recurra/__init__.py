@@ -9,14 +9,29 @@ from .operators import register_with_torch
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "LSTM", "RNN", "Cell", "Recurrent", "State", "__version__", "backend", "cells", "load"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Cell",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Recurrent",
+    "RecurrentCell",
+    "State",
+    "__version__",
+    "backend",
+    "cells",
+    "load",
+]
 
 if TYPE_CHECKING:
     from . import cells
     from .cells import Cell
     from .cells.algebra import State
     from .kernels import backend
-    from .layers import GRU, LSTM, RNN, Recurrent
+    from .layers import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RecurrentCell, RNNCell
     from .loading import load
 
 # Loaded on first use: the command line and the cells themselves must not wait for torch.
@@ -25,9 +40,13 @@ _HOMES = {
     "State": ".cells.algebra",
     "backend": ".kernels",
     "GRU": ".layers",
+    "GRUCell": ".layers",
     "LSTM": ".layers",
+    "LSTMCell": ".layers",
     "RNN": ".layers",
+    "RNNCell": ".layers",
     "Recurrent": ".layers",
+    "RecurrentCell": ".layers",
     "load": ".loading",
 }
 
