@@ -9,6 +9,7 @@ with a line of JSON for each check: there [way, entry, cell] of the matrix or [n
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import itertools
 import json
 import os
@@ -17,6 +18,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 from .matrix import Case, judge
 from .reports import REPORTS, judge_report
@@ -73,11 +78,22 @@ def run_group(checks: Sequence[Check], output: int) -> None:
                 report(left.pop(0), f"the process ended with {status}: " + "".join(words.readlines()[:12]))
 
 
+def warm_up() -> None:
+    """Load here once what torch loads at first use, which takes seconds, so that no fork has to."""
+    for name in ("torch._dynamo.variables", "torch._dispatch.python", "torch._functorch.aot_autograd"):
+        importlib.import_module(name)
+    for mode in ("real", "fake"):
+        make_fx(lambda x: (x @ x).detach().sin(), tracing_mode=mode)(torch.ones(2, 2))
+    with FlopCounterMode(display=False):
+        torch.ones(2, 2) @ torch.ones(2, 2)
+
+
 def main() -> None:
     # Nothing but verdicts goes to the real output.
     output = os.dup(1)
     os.dup2(2, 1)
     given = [tuple(json.loads(line)) for line in sys.stdin]
+    warm_up()
     # A way of the matrix is a group, and each report is one.
     for _, group in itertools.groupby(given, lambda check: check[0]):
         run_group(list(group), output)

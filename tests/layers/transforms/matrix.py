@@ -25,8 +25,8 @@ EXPENSIVE = [
     "autocast_compiled",
 ]
 
-# Ways that take a backward for each of a hundred numbers.
-MANY_ROWS = ("func_jacrev", "func_jacfwd", "func_hessian", "jacobian_vectorized", "jacobian_vectorized_forward")
+# Ways with one layer too, but with every cell: a backward for each of a hundred numbers, a node for each operation.
+LONG = ("func_jac*", "func_hessian", "jacobian_*", "gradcheck_*", "make_fx_real*")
 
 # Ways in which a fault may end the process: they run in a process of their own.
 ENDING = (
@@ -90,11 +90,13 @@ class Case:
 
     @property
     def layers(self) -> int:
-        return 1 if self.way in (*EXPENSIVE, *MANY_ROWS) else 2
+        return 1 if self.way in EXPENSIVE or self.matches(LONG) else 2
 
     @property
-    def expensive(self) -> bool:
-        return self.way in EXPENSIVE and self.way != "compile_training"
+    def in_turn(self) -> bool:
+        """Whether it is this cell's turn at this entry point: each entry point has one, and each way another."""
+        turn = ENTRIES.index(self.entry) + EXPENSIVE.index(self.way)
+        return list(CELLS)[turn % len(CELLS)] == self.cell
 
     @property
     def isolated(self) -> bool:
@@ -102,34 +104,22 @@ class Case:
 
     @property
     def slow(self) -> bool:
-        """The long tail: of an expensive way two entry points, which turn with the way, are kept in the core."""
-        if not self.expensive:
+        """The long tail: of an expensive way one entry point, which turns with the way, is kept in the core."""
+        if self.way == "compile_training":
+            return self.entry != "forward" and not self.in_turn
+        if self.way not in EXPENSIVE:
             return False
-        turn = EXPENSIVE.index(self.way)
-        return self.entry not in ("forward", ENTRIES[1 + turn % 4]) or self.way.startswith(
-            ("export", "make_fx_sym", "compile_inductor")
-        )
+        heavy = self.matches(("export*", "make_fx_symbolic*", "compile_inductor"))
+        return heavy or self.entry != ENTRIES[EXPENSIVE.index(self.way) % len(ENTRIES)]
 
     def matches(self, patterns: tuple[str, ...]) -> bool:
         return any(fnmatchcase(self.way, pattern) for pattern in patterns)
 
 
 def cases() -> list[Case]:
-    found = []
-    for way in WAYS:
-        for place, entry in enumerate(ENTRIES):
-            for turn, cell in enumerate(CELLS):
-                case = Case(way, entry, cell)
-                if entry == "stream" and case.matches(BACKWARD):
-                    continue
-                if way == "compile_inductor":
-                    if (entry, cell) not in {("forward", "lstm"), ("lengths", "gru_cho"), ("all_states", "own")}:
-                        continue
-                # One cell for each entry point, all of them in turn.
-                elif case.expensive and (place + EXPENSIVE.index(way)) % len(CELLS) != turn:
-                    continue
-                found.append(case)
-    return found
+    found = [Case(way, entry, cell) for way in WAYS for entry in ENTRIES for cell in CELLS]
+    found = [case for case in found if not (case.entry == "stream" and case.matches(BACKWARD))]
+    return [case for case in found if case.way not in EXPENSIVE or case.way == "compile_training" or case.in_turn]
 
 
 CASES = cases()

@@ -60,23 +60,23 @@ def overlapping_rows() -> None:
 
 
 def overlapping(name: str) -> Callable[[], None]:
-    """x (T, B, I) = (4, 3, 3) in memory where places overlap, are negated or are conjugated, in every form of input."""
+    """Every form of input, with more units than steps, in memory where places overlap, are negated or conjugated."""
 
     def check() -> None:
         line = noise(40)
-        negative = torch.view_as_complex(noise(4, 3, 3, 2)).conj().imag
+        negative = torch.view_as_complex(noise(4, 3, 6, 2)).conj().imag
         assert negative.is_neg()
         xs = {
-            "windows": line[:14].as_strided((4, 3, 3), (3, 1, 1)),
-            "same row": noise(4, 1, 3).expand(4, 3, 3),
-            "same step": noise(1, 3, 3).expand(4, 3, 3),
-            "same unit": noise(4, 3, 1).expand(4, 3, 3),
-            "one number": noise(1, 1, 1).expand(4, 3, 3),
+            "windows": line.as_strided((4, 3, 6), (2, 1, 1)),
+            "same row": noise(4, 1, 6).expand(4, 3, 6),
+            "same step": noise(1, 3, 6).expand(4, 3, 6),
+            "same unit": noise(4, 3, 1).expand(4, 3, 6),
+            "one number": noise(1, 1, 1).expand(4, 3, 6),
             "negative bit": negative,
-            "of a complex number": torch.view_as_complex(noise(4, 3, 3, 2)).conj().real,
+            "of a complex number": torch.view_as_complex(noise(4, 3, 6, 2)).conj().real,
         }
         for first in (False, True):
-            layer = build(name, 3, 4, 1, batch_first=first)
+            layer = build(name, 6, 4, 1, batch_first=first)
             states = 2 if name == "lstm" else 1
 
             def given(h: Tensor, count: int = states) -> Any:
@@ -98,10 +98,10 @@ def overlapping(name: str) -> Callable[[], None]:
                     like_contiguous(layer, flat, x, hx)
                     like_contiguous(layer, cut, x, hx)
             one = noise(1, 1).expand(1, 4)
-            for x in (line[:6].as_strided((4, 3), (1, 1)), noise(1, 3).expand(4, 3), noise(4, 1).expand(4, 3)):
+            for x in (line.as_strided((4, 6), (1, 1)), noise(1, 6).expand(4, 6), noise(4, 1).expand(4, 6)):
                 like_contiguous(layer, lambda x, h, layer=layer: layer(x, given(h)), x, one)
                 like_contiguous(layer, flat, x.unsqueeze(1), one.unsqueeze(1))
-            for data in (line[:11].as_strided((9, 3), (1, 1)), noise(1, 3).expand(9, 3), noise(9, 1).expand(9, 3)):
+            for data in (line.as_strided((9, 6), (1, 1)), noise(1, 6).expand(9, 6), noise(9, 1).expand(9, 6)):
                 like_contiguous(layer, lambda x, h, run=packed: run(x, h), data, noise(1, 1, 4).expand(1, 3, 4))
 
     check.__name__ = f"overlapping_memory_{name}"
