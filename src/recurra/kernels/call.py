@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..cells import Cell
 
-__all__ = ["LayerCall", "LayerResult", "autocast_dtype", "check_range", "weight_names"]
+__all__ = ["LayerCall", "LayerResult", "autocast_dtype", "check_dtypes", "check_range", "weight_names"]
 
 
 def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
@@ -57,6 +57,14 @@ def autocast_dtype(like: Tensor) -> torch.dtype | None:
     if like.dtype != torch.float64 and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return None
+
+
+def check_dtypes(*tensors: Tensor) -> None:
+    """Raise RuntimeError if tensors that meet in products differ in dtype and autocast does not help."""
+    dtypes = {tensor.dtype for tensor in tensors}
+    if len(dtypes) > 1 and autocast_dtype(tensors[0]) is None:
+        names = " and ".join(sorted(str(dtype) for dtype in dtypes))
+        raise RuntimeError(f"the input, states and weights of a layer must have one dtype, not {names}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..cells import Cell
 from ..cells.algebra import Gate, State
 from ..cells.trace import trace
-from .call import LayerCall, LayerResult, autocast_dtype
+from .call import LayerCall, LayerResult, autocast_dtype, check_dtypes
 
 __all__ = ["Stepper", "gates_on_h", "refusal", "run"]
 
@@ -116,6 +116,7 @@ def _tensor(value: Any) -> Tensor:
 
 def run(call: LayerCall) -> LayerResult:
     """Run a layer step by step."""
+    check_dtypes(*call.leaves())
     input = call.input
     counts: Tensor | None = None
     if call.lengths is not None:

@@ -112,10 +112,7 @@ def alike(call: LayerCall) -> bool:
     masks = [] if call.recurrent_mask is None else [call.recurrent_mask]
     narrow = autocast_dtype(call.input) is not None
     allowed = (torch.float32, torch.bfloat16) if narrow else (call.input.dtype,)
-    for tensor in (*call.leaves(), *masks):
-        if tensor.dtype not in allowed or not tensor.is_cpu:
-            return False
-    return True
+    return all(tensor.dtype in allowed and tensor.is_cpu for tensor in (*call.leaves(), *masks))
 
 
 def run(call: LayerCall) -> LayerResult:
