@@ -46,6 +46,7 @@ struct Case {
   std::ptrdiff_t steps, batch, input, hidden, projected = 0;
   bool reverse = false, lengths = false, mask = false, zoneout_masks = false, narrow = false;
   double zoneout = 0.0;
+  bool resets = false;
 };
 
 // Sizes that are no whole vectors of any width, sums longer than a block of them, and each way of regularising.
@@ -63,6 +64,12 @@ const Case kCases[] = {
     {"projected with lengths", 5, 7, 9, 37, 41, true, true},
     {"weights in bfloat16", 3, 14, 9, 37, 0, false, false, false, false, true},
     {"weights in bfloat16, few rows", 3, 4, 9, 37, 20, false, false, false, false, true},
+    {"documents", 7, 13, 9, 37, 0, false, false, false, false, false, 0.0, true},
+    {"documents backwards with lengths", 7, 5, 9, 37, 0, true, true, false, false, false, 0.0, true},
+    {"documents, masked", 7, 5, 9, 37, 0, false, true, true, false, false, 0.0, true},
+    {"documents, zoneout by masks", 7, 5, 9, 37, 0, true, false, false, true, false, 0.25, true},
+    {"documents, projected", 7, 7, 9, 70, 20, true, true, false, false, false, 0.0, true},
+    {"documents, weights in bfloat16", 7, 14, 9, 37, 0, false, true, false, false, true, 0.0, true},
 };
 
 // Numbers within -1 and 1 that every machine draws alike.
@@ -111,8 +118,9 @@ template <class T> class Run {
     layer_.saved = nullptr;
     backward("");
     for (const char* name : {"d input", "d weight 0", "d weight 1", "d bias_hh", "d initial 0"}) alike("again: ", name);
+    if (case_.resets) alike("again: ", "d restart 0");
     for (const char* name : {"state 0", "final 0"}) alike("inference: ", name);
-    if (!case_.reverse && !case_.lengths && !case_.mask && case_.zoneout == 0.0) stream();
+    if (!case_.reverse && !case_.lengths && !case_.mask && case_.zoneout == 0.0 && !case_.resets) stream();
   }
 
  private:
@@ -163,6 +171,7 @@ template <class T> class Run {
     for (int v = 0; v < plan_.vectors; ++v) layer_.vectors.push_back(drawn(hidden, scale));
     for (int s = 0; s < plan_.states; ++s) layer_.initial.push_back(drawn(layer_.batch * layer_.width(s)));
     if (layer_.projected > 0) layer_.weight_hr = drawn(layer_.projected * hidden, scale);
+    if (case_.resets) resets();
     if (case_.mask) {
       T* mask = fresh(layer_.batch * hidden);
       for (std::ptrdiff_t i = 0; i < layer_.batch * hidden; ++i) mask[i] = random_.next() > 0.0 ? T(2) : T(0);
@@ -173,6 +182,14 @@ template <class T> class Run {
       for (char& byte : memory_.back()) byte = random_.next() > 0.5;
       layer_.zoneout_masks.push_back({memory_.back().data(), layer_.batch * hidden, hidden});
     }
+  }
+
+  // Documents of two or three steps on average.
+  void resets() {
+    memory_.emplace_back(every(1));
+    for (char& byte : memory_.back()) byte = random_.next() > 0.2;
+    layer_.resets = {memory_.back().data(), layer_.batch, 1};
+    for (int s = 0; s < plan_.states; ++s) layer_.restart.push_back(drawn(layer_.width(s)));
   }
 
   void forward(const std::string& kind, bool keep) {
@@ -200,10 +217,12 @@ template <class T> class Run {
     const std::ptrdiff_t hidden = layer_.hidden, gates = cell_.gates * hidden;
     const Random before = random_;
     layer_.d_states.count = layer_.d_final.count = layer_.d_initial.count = layer_.d_weights.count = layer_.d_vectors.count = 0;
+    layer_.d_restart.count = 0;
     for (int s = 0; s < plan_.states; ++s) {
       layer_.d_states.push_back(sequence(drawn(every(layer_.width(s))), layer_.width(s)));
       layer_.d_final.push_back(drawn(layer_.batch * layer_.width(s)));
       layer_.d_initial.push_back(fresh(layer_.batch * layer_.width(s)));
+      if (case_.resets) layer_.d_restart.push_back(fresh(layer_.width(s)));
     }
     layer_.d_input = sequence(rows(every(layer_.input_size)), layer_.input_size);
     for (const std::ptrdiff_t size : sizes_) layer_.d_weights.push_back(fresh(size));
@@ -223,6 +242,8 @@ template <class T> class Run {
     for (int v = 0; v < plan_.vectors; ++v) result(kind + "d vector " + std::to_string(v), layer_.d_vectors[v], hidden);
     for (int s = 0; s < plan_.states; ++s)
       result(kind + "d initial " + std::to_string(s), layer_.d_initial[s], layer_.batch * layer_.width(s));
+    for (int s = 0; case_.resets && s < plan_.states; ++s)
+      result(kind + "d restart " + std::to_string(s), layer_.d_restart[s], layer_.width(s));
     if (layer_.projected > 0) result(kind + "d weight_hr", layer_.d_weight_hr, layer_.projected * hidden);
   }
 

@@ -98,6 +98,8 @@ template <class T> class Backward {
       d_carried_ = workspace_.count<T>(layer_.batch * projected_padded_);
       projection_gradients_.plan_memory(threads_);
     }
+    for (int s = 0; clock_.resets() && s < plan_.states; ++s)
+      d_restart_[s] = workspace_.count<T>(projected(s) ? projected_padded_ : padded_);
     vectors_ = workspace_.count<T>(plan_.vectors * padded_);
     d_vectors_ = workspace_.count<T>(plan_.vectors * padded_);
     for (int s = 0; s < plan_.states; ++s) {
@@ -130,11 +132,17 @@ template <class T> class Backward {
 
   // ---- the recurrence
 
+  // Whether anyone wants a gradient of what the first step starts from.
   bool initial_wanted() const {
     for (const void* d : layer_.d_initial)
       if (d != nullptr) return true;
+    for (const void* d : layer_.d_restart)
+      if (d != nullptr && clock_.resets()) return true;
     return false;
   }
+
+  // Whether a state is h after the projection, whose units are not those of the cell.
+  bool projected(int s) const { return s == 0 && layer_.projected > 0; }
 
   bool to_projected(const Product& product) const {
     return layer_.projected > 0 && product.source == kState && product.index == 0;
@@ -179,10 +187,15 @@ template <class T> class Backward {
         store(workspace_.at<T>(vectors_) + v * padded_ + unit, load_first(static_cast<T*>(layer_.vectors[v]) + unit, width));
         store(workspace_.at<T>(d_vectors_) + v * padded_ + unit, Vec<T>{});
       }
-      for (int s = layer_.projected > 0 ? 1 : 0; s < plan_.states; ++s) take_final(s, block, workspace_.at<T>(d_states_[s]), padded_);
+      for (int s = layer_.projected > 0 ? 1 : 0; s < plan_.states; ++s) {
+        take_final(s, block, workspace_.at<T>(d_states_[s]), padded_);
+        if (clock_.resets()) store(workspace_.at<T>(d_restart_[s]) + unit, Vec<T>{});
+      }
     }
-    for (int block = local.projected_share.begin; block < local.projected_share.end; ++block)
+    for (int block = local.projected_share.begin; block < local.projected_share.end; ++block) {
       take_final(0, block, workspace_.at<T>(d_carried_), projected_padded_);
+      if (clock_.resets()) store(workspace_.at<T>(d_restart_[0]) + std::ptrdiff_t(block) * W, Vec<T>{});
+    }
   }
 
   // The gradient of a last state, for one vector of its units.
@@ -352,7 +365,10 @@ template <class T> class Backward {
           const Group& group = local.groups[turns[nth]];
           const Group& next = local.groups[turns.after(nth)];
           if (phase == plan_.phases - 1) {
-            if (j + 1 < layer_.steps) to_states(local, group, j + 1, &next);
+            if (j + 1 < layer_.steps) {
+              to_states(local, group, j + 1, &next);
+              divert(group, j + 1, false);
+            }
             if (layer_.projected > 0) from_projection(local, group, t, n);
             if (zoneout_.on()) divide(local, group, t, n);
             if (layer_.saved != nullptr) fetch(group, t, n);
@@ -376,11 +392,17 @@ template <class T> class Backward {
     }
     for (const Group& group : local.groups) {
       if (layer_.steps > 0 && initial_wanted()) to_states(local, group, 0);
-      for (int s = layer_.projected > 0 ? 1 : 0; s < plan_.states; ++s) give_initial(group, s, workspace_.at<T>(d_states_[s]), padded_);
+      divert(group, 0, false);
+      for (int s = layer_.projected > 0 ? 1 : 0; s < plan_.states; ++s) {
+        give_initial(group, s, workspace_.at<T>(d_states_[s]), padded_);
+        give_restart(group, s);
+      }
     }
     for (const Group& group : local.projected) {
       if (layer_.steps > 0 && initial_wanted()) to_states(local, group, 0);
+      divert(group, 0, true);
       give_initial(group, 0, workspace_.at<T>(d_carried_), projected_padded_);
+      give_restart(group, 0);
     }
     for (int block = local.share.begin; block < local.share.end; ++block)
       for (int v = 0; v < plan_.vectors; ++v)
@@ -401,13 +423,45 @@ template <class T> class Backward {
       }
   }
 
+  void give_restart(const Group& group, int s) const {
+    if (!clock_.resets() || layer_.d_restart.empty() || layer_.d_restart[s] == nullptr) return;
+    for (int block = group.begin; block < group.begin + group.blocks; ++block) {
+      const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+      store_first(static_cast<T*>(layer_.d_restart[s]) + unit, load(workspace_.at<T>(d_restart_[s]) + unit),
+                  lanes(layer_.width(s), block, W));
+    }
+  }
+
+  // Gradients of what step j started from, of rows that it did not take from the step before: of the state to restart
+  // from. One thread adds up all rows of a unit, so that the order is always the same.
+  void divert(const Group& group, std::ptrdiff_t j, bool of_projected) const {
+    if (!clock_.resets() || layer_.steps == 0) return;
+    const int n = clock_.rows(clock_.time(j));
+    for (int s = of_projected || layer_.projected == 0 ? 0 : 1; s < (of_projected ? 1 : plan_.states); ++s) {
+      T* const from = workspace_.at<T>(of_projected ? d_carried_ : d_states_[s]);
+      const std::ptrdiff_t row = of_projected ? projected_padded_ : padded_;
+      for (int r = 0; r < n; ++r) {
+        if (!clock_.reset(j, r)) continue;
+        for (int block = group.begin; block < group.begin + group.blocks; ++block) {
+          const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
+          T* const total = workspace_.at<T>(d_restart_[s]) + unit;
+          store(total, load(total) + load(from + r * row + unit));
+          store(from + r * row + unit, Vec<T>{});
+        }
+      }
+    }
+  }
+
   // The whole gradient of the projected h of the j-th step, of this thread's units.
   void to_projection(Local& local, std::ptrdiff_t j, int n) {
     const std::ptrdiff_t t = clock_.time(j);
     T* carried = workspace_.at<T>(d_carried_);
     T* to = static_cast<T*>(layer_.d_projected) + clock_.before(t) * projected_padded_;
     for (const Group& group : local.projected) {
-      if (j + 1 < layer_.steps) to_states(local, group, j + 1);
+      if (j + 1 < layer_.steps) {
+        to_states(local, group, j + 1);
+        divert(group, j + 1, true);
+      }
       for (int r = 0; r < n; ++r)
         for (int block = group.begin; block < group.begin + group.blocks; ++block) {
           const std::ptrdiff_t unit = std::ptrdiff_t(block) * W;
@@ -492,6 +546,7 @@ template <class T> class Backward {
   std::size_t panels_ = 0, vectors_ = 0, d_vectors_ = 0, unmasked_ = 0, projection_panels_ = 0, d_carried_ = 0;
   int last_phase_[kMaxSlots] = {};
   std::size_t slot_halves_[kMaxSlots] = {}, projected_halves_ = 0;
+  std::size_t d_restart_[kMaxStates] = {};  // one row each
   std::size_t d_states_[kMaxStates] = {}, d_kept_[kMaxStates] = {}, d_operands_[kMaxOperands] = {};
 };
 

@@ -156,10 +156,11 @@ class Cell {
                const Addresses& input, const Addresses& weights, const Addresses& biases,
                const Addresses& vectors, const Addresses& initial, const Addresses& final, const Addresses& states,
                Address kept, const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
-               const Addresses& candidates, const Addresses& projection) const {
+               const Addresses& candidates, const Addresses& projection, const Addresses& resets, const Addresses& restart) const {
     Layer layer = layer_of(sizes, reverse, threads, active, order, packed, round_weights, bfloat16_weights, input, weights, biases, vectors, initial, states,
                            kept, operands, mask, zoneout, zoneout_masks, candidates, projection);
     pointers(layer.final, final);
+    set_resets(layer, resets, restart, packed);
     nb::gil_scoped_release released;
     isa_.forward(layer, is_double);
   }
@@ -170,9 +171,14 @@ class Cell {
                 const Addresses& operands, Address mask, double zoneout, const Addresses& zoneout_masks,
                 const Addresses& candidates, const Addresses& projection, const Addresses& d_states, const Addresses& d_final, const Addresses& d_input,
                 const Addresses& d_weights, const Addresses& d_biases, const Addresses& d_vectors,
-                const Addresses& d_initial, const Addresses& d_projection, Address saved) const {
+                const Addresses& d_initial, const Addresses& d_projection, Address saved, const Addresses& resets,
+                const Addresses& restart, const Addresses& d_restart) const {
     Layer layer = layer_of(sizes, reverse, threads, active, order, packed, round_weights, bfloat16_weights, input, weights, biases, vectors, initial, states,
                            kept, operands, mask, zoneout, zoneout_masks, candidates, projection);
+    set_resets(layer, resets, restart, packed);
+    if (!d_restart.empty() && d_restart.size() != layer.initial.size())
+      throw std::invalid_argument("d_restart takes an address for each state, 0 for a gradient that is not wanted");
+    pointers(layer.d_restart, d_restart);
     layer.d_states = sequences(d_states, packed);
     pointers(layer.d_final, d_final);
     layer.d_input = sequence(d_input, packed);
@@ -189,6 +195,15 @@ class Cell {
   }
 
  private:
+  static void set_resets(Layer& layer, const Addresses& resets, const Addresses& restart, bool packed) {
+    layer.resets = sequence(resets, packed);
+    if (layer.resets.data == nullptr) return;
+    pointers(layer.restart, restart);
+    bool whole = layer.restart.size() == layer.initial.size();
+    for (const void* row : layer.restart) whole = whole && row != nullptr;
+    if (!whole) throw std::invalid_argument("resets need the address of a row to restart from for each state");
+  }
+
   Layer layer_of(const std::vector<std::ptrdiff_t>& sizes, bool reverse, int threads, Address active, Address order, bool packed, bool round_weights, bool bfloat16_weights,
                  const Addresses& input, const Addresses& weights, const Addresses& biases, const Addresses& vectors,
                  const Addresses& initial, const Addresses& states, Address kept, const Addresses& operands, Address mask, double zoneout,
@@ -285,11 +300,13 @@ NB_MODULE(_engine, module) {
            "products"_a, "entry"_a = 0)
       .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a, "round_weights"_a, "bfloat16_weights"_a,
            "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "final"_a, "states"_a, "kept"_a,
-           "operands"_a, "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "projection"_a)
+           "operands"_a, "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "projection"_a,
+           "resets"_a = recurra::Addresses{0, 0, 0}, "restart"_a = recurra::Addresses())
       .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a, "round_weights"_a, "bfloat16_weights"_a,
            "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "states"_a, "kept"_a, "operands"_a,
            "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "projection"_a, "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a,
-           "d_biases"_a, "d_vectors"_a, "d_initial"_a, "d_projection"_a, "saved"_a);
+           "d_biases"_a, "d_vectors"_a, "d_initial"_a, "d_projection"_a, "saved"_a, "resets"_a = recurra::Addresses{0, 0, 0},
+           "restart"_a = recurra::Addresses(), "d_restart"_a = recurra::Addresses());
   nb::class_<recurra::Stream>(module, "Stream")
       .def(nb::init<const recurra::Cell&, bool, const std::vector<std::ptrdiff_t>&, int, const recurra::Addresses&,
                     const recurra::Addresses&, const recurra::Addresses&, const recurra::Addresses&, double, recurra::Address, bool, bool>(),

@@ -36,8 +36,18 @@ class Clock {
     return static_cast<T*>(values) + place(r) * layer_.width(state);
   }
 
+  bool resets() const { return layer_.resets.data != nullptr; }
+  // Whether the j-th step of a row starts from the state to restart from.
+  bool reset(std::ptrdiff_t j, int r) const {
+    if (!resets() || j >= layer_.steps) return false;
+    // A document begins at this step or, when time runs backwards, at the step before.
+    const std::ptrdiff_t t = layer_.reverse ? time(j) + 1 : time(j);
+    return t < layer_.steps && r < rows(t) && *at<unsigned char>(layer_.resets, t, r) != 0;
+  }
+
   // The state that the j-th step starts from.
   template <class T> T* old_state(int s, std::ptrdiff_t j, int r) const {
+    if (reset(j, r)) return static_cast<T*>(layer_.restart[s]);
     if (j > 0 && r < rows(time(j - 1))) return at<T>(layer_.states[s], time(j - 1), r);
     return at<T>(layer_.initial[s], s, r);
   }

@@ -110,7 +110,8 @@ template <class T> class Forward {
     List<const T*> rows;
     Halves input;
     List<T*> unprojected;
-    List<T*> old_rows[kMaxStates], new_rows[kMaxStates];
+    // Of the states that a step starts from and makes, and that the next will start from, which differ by resets.
+    List<T*> old_rows[kMaxStates], new_rows[kMaxStates], next_rows[kMaxStates];
   };
 
   // Whether a state's old value is still read when its new one is written, so that it cannot be renewed in its place.
@@ -291,6 +292,7 @@ template <class T> class Forward {
     for (int s = 0; s < plan_.states; ++s) {
       local.old_rows[s].resize(batch);
       local.new_rows[s].resize(batch);
+      if (clock_.resets()) local.next_rows[s].resize(batch);
       for (int r = 0; r < batch; ++r) {
         local.old_rows[s][r] = clock_.template at<T>(layer_.initial[s], s, r);
         if (layer_.states[s].data != nullptr) continue;
@@ -303,6 +305,8 @@ template <class T> class Forward {
           local.old_rows[s][r] = local.new_rows[s][r] = place;
         }
       }
+      for (int r = 0; clock_.resets() && r < batch; ++r)
+        if (clock_.reset(0, r)) local.old_rows[s][r] = static_cast<T*>(layer_.restart[s]);
     }
   }
 
@@ -357,6 +361,10 @@ template <class T> class Forward {
     for (int s = 0; s < plan_.states; ++s)
       if (layer_.states[s].data != nullptr)
         for (int r = 0; r < n; ++r) local.new_rows[s][r] = clock_.template at<T>(layer_.states[s], t, r);
+    for (int s = 0; clock_.resets() && s < plan_.states; ++s)
+      for (int r = 0; r < n; ++r)
+        local.next_rows[s][r] = clock_.reset(j + 1, r) ? static_cast<T*>(layer_.restart[s]) : local.new_rows[s][r];
+    List<T*>* const next_rows = clock_.resets() ? local.next_rows : local.new_rows;
     Tile<T> tile{};
     tile.rows = n;
     tile.slot = padded_;
@@ -414,26 +422,26 @@ template <class T> class Forward {
           narrow_units<T>(unprojected_halves(), [&](int r) { return local.unprojected[r]; }, group.begin, end, layer_.hidden, n,
                           no_mask<T>);
         for (int s = layer_.projected > 0 ? 1 : 0; s < plan_.states; ++s)
-          narrow_state(s, j, local.new_rows[s], group.begin, end, n);
-        if (layer_.mask != nullptr && !tiled_) mask_rows(group, local.new_rows[0].data(), nullptr, masked_rows(j), n);
+          narrow_state(s, j, next_rows[s], group.begin, end, n);
+        if (layer_.mask != nullptr && !tiled_) mask_rows(group, next_rows[0].data(), nullptr, masked_rows(j), n);
       }
       barrier.wait();
     }
     if (layer_.projected > 0) {
       project(local, n);
-      narrow_state(0, j, local.new_rows[0], local.projected.begin, local.projected.end, n);
+      narrow_state(0, j, next_rows[0], local.projected.begin, local.projected.end, n);
       barrier.wait();
     }
     for (int s = 0; s < plan_.states; ++s) {
-      if (layer_.states[s].data == nullptr && !alternates(s)) continue;
+      const bool turns = layer_.states[s].data == nullptr && alternates(s);
+      if (layer_.states[s].data == nullptr && !turns && !clock_.resets()) continue;
       for (int r = 0; r < n; ++r) {
-        T* spare = local.old_rows[s][r];
-        local.old_rows[s][r] = local.new_rows[s][r];
-        // Two buffers take turns; the first time the initial state steps aside for the second.
-        if (layer_.states[s].data == nullptr) {
+        T* const written = local.new_rows[s][r];
+        local.old_rows[s][r] = next_rows[s][r];
+        // Two buffers take turns.
+        if (turns) {
           T* first = workspace_.at<T>(alternating_[s]) + r * layer_.width(s);
-          T* second = first + layer_.batch * layer_.width(s);
-          local.new_rows[s][r] = spare == first || spare == second ? spare : second;
+          local.new_rows[s][r] = written == first ? first + layer_.batch * layer_.width(s) : first;
         }
       }
     }

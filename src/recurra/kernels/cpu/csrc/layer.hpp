@@ -85,6 +85,11 @@ struct Layer {
   // With zoneout, for the way back: each new state before old values were put back, (N, padded).
   Few<void*, kMaxStates> candidates;
 
+  // Where a byte, of (T, B), is true a document begins: the state between step t - 1 and step t of that row is not passed
+  // on, in neither direction, and what comes next starts from `restart`, one row of each state.
+  Sequence resets;
+  Few<void*, kMaxStates> restart;
+
   // The way back only. What was kept, where it is to stay as it is: `kept` is then memory to work in.
   const void* saved = nullptr;
   // Gradients of what was given out, nullptr for none; and where those of what came in go.
@@ -96,6 +101,7 @@ struct Layer {
   void* d_bias_hh = nullptr;
   Few<void*, kMaxVectors> d_vectors;
   Few<void*, kMaxStates> d_initial;
+  Few<void*, kMaxStates> d_restart;  // one row each, the sum over all resets
   void* d_weight_hr = nullptr;
   void* d_projected = nullptr;  // of h of each step, (N, padded P): for the way back to work in
 
