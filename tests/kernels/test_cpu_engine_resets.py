@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
@@ -24,34 +23,37 @@ T, B, H = 7, 5, 19
 LENGTHS = [7, 7, 5, 2, 0]
 
 
-class Documents(LayerRun):
+class Documents:
     """A run whose rows restart; `resets` is of (T, B) or packed, `restart` of (D, width) for each state."""
 
-    def __init__(self, call: LayerCall, resets: Tensor | None, restart: Sequence[Tensor], **options: Any) -> None:
+    def __init__(
+        self,
+        call: LayerCall,
+        resets: Tensor | None,
+        restart: Sequence[Tensor],
+        *,
+        threads: int = 1,
+        round_weights: bool = False,
+        keep: bool = True,
+    ) -> None:
         cell = compiled.compiled(call.cell)
         assert cell is not None
-        options = {"threads": 1, "round_weights": False, "keep": True, **options}
-        super().__init__(call, cell, Rows.of(call), **options)
-        self.resets = resets
-        self.restart = restart
-        self.d_restart: list[Tensor] = []
+        if resets is not None:
+            call = replace(call, resets=resets, restart=tuple(state[:, None] for state in restart))
+        call.check()
+        self.run = LayerRun(call, cell, Rows.of(call), threads, round_weights=round_weights)
+        self.keep = keep
 
-    def _arguments(self, direction: int) -> dict[str, Any]:
-        arguments = super()._arguments(direction)
-        if self.resets is not None:
-            step, row = self.resets.stride() if self.resets.dim() == 2 else (0, self.resets.stride(0))
-            arguments["resets"] = [self.resets.data_ptr(), step, row]
-            arguments["restart"] = [state[direction].data_ptr() for state in self.restart]
-            if self.d_restart:
-                arguments["d_restart"] = [d[direction].data_ptr() for d in self.d_restart]
-        return arguments
+    def forward(self) -> list[Tensor]:
+        return self.run.forward(keep=self.keep)
 
     def way_back(self, d_states: Sequence[Tensor], d_final: Sequence[Tensor]) -> list[Tensor]:
         """Gradients of input, initial states and weights, then those of the states to restart from."""
-        if self.resets is not None:
-            self.d_restart = [torch.full_like(state, float("nan")) for state in self.restart]
-        needs = [True] * (1 + len(self.initial) + sum(map(len, self.weights)))
-        return [*self.backward(list(d_states), list(d_final), needs), *self.d_restart]
+        run = self.run
+        assert run.kept is not None
+        found = run.backward(run.states, run.kept, d_states, d_final, [True] * len(run.call.leaves()), spend=True)
+        count = len(found) - len(run.restart)
+        return [*found[:count], *(d[:, 0] for d in found[count:])]
 
 
 def draw(*shape: int, seed: int) -> Tensor:
@@ -232,5 +234,9 @@ def test_without_a_reset_nothing_changes() -> None:
 
 def test_a_state_to_restart_from_is_needed() -> None:
     call, resets, restart = case("lstm", "plain", torch.float64)
+    with pytest.raises(RuntimeError, match="a value to begin anew with for each"):
+        Documents(call, resets, restart[:1])
+    run = Documents(call, resets, restart).run
+    run.restart = run.restart[:1]
     with pytest.raises(ValueError, match="a row to restart from for each state"):
-        Documents(call, resets, restart[:1]).forward()
+        run.forward()

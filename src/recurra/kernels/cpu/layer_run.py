@@ -96,6 +96,8 @@ class LayerRun:
         self.weights = [{key: whole(weight) for key, weight in d.items()} for d in call.weights]
         self.mask = None if call.recurrent_mask is None else whole(call.recurrent_mask)
         self.zoneout_masks = [_dense(masks) for masks in call.zoneout_masks]
+        self.resets = None if call.resets is None else whole(call.resets)
+        self.restart = [whole(state) for state in call.restart]
         self.states: list[Tensor] = []
         self.kept: Tensor | None = None
 
@@ -129,6 +131,7 @@ class LayerRun:
         places = [n for state, width in zip(states, widths, strict=False) for n in _sequence(state, direction * width)]
         places += [0, 0, 0] * (len(widths) - len(states))
         values, candidates, operands, unprojected = self._kept_places(direction, kept)
+        cut = {} if self.resets is None else self._resets(self.resets, direction)
         return {
             "is_double": self.input.dtype == torch.float64,
             "sizes": [self.rows.steps, self.rows.batch, self.input.shape[-1], self.hidden, self.projected],
@@ -152,7 +155,14 @@ class LayerRun:
             "zoneout_masks": [n for masks in self.zoneout_masks for n in _sequence(masks, direction * self.hidden)],
             "candidates": candidates,
             "projection": [_address(weights.get("weight_hr")), unprojected],
+            **cut,
         }
+
+    def _resets(self, resets: Tensor, direction: int) -> dict[str, Any]:
+        """Where a row begins anew, and from which states."""
+        step, row = resets.stride() if resets.dim() == 2 else (0, resets.stride(0))
+        restart = [_part(state, direction) for state in self.restart]
+        return {"resets": [resets.data_ptr(), step, row], "restart": restart}
 
     def _kept_places(self, direction: int, kept: Tensor | None) -> tuple[int, list[int], list[int], int]:
         """Where one direction's kept values, candidates, operands and unprojected h lie; 0 for what is not kept."""
@@ -242,6 +252,7 @@ class LayerRun:
             }
             for by_name in self.weights
         ]
+        d_restart = [torch.zeros_like(state) if next(needed) else None for state in self.restart]
         d_projected = None
         if self.projected:
             d_projected = like.new_empty((self.rows.total, padded_units(self.projected)))
@@ -251,6 +262,8 @@ class LayerRun:
         for direction, found in enumerate(d_weights):
             arguments = self._arguments(direction, states, kept)
             arguments["saved"] = 0
+            if self.resets is not None:
+                arguments["d_restart"] = [_part(d, direction) for d in d_restart]
             if work is not None:
                 arguments |= {"saved": arguments["kept"], "kept": work.data_ptr()}
             # The second direction's part is added to the first's.
@@ -271,7 +284,7 @@ class LayerRun:
             if direction == 1 and d_input is not None:
                 assert part is not None
                 d_input += part
-        return [d_input, *d_initial, *(d for by_name in d_weights for d in by_name.values())]
+        return [d_input, *d_initial, *(d for by_name in d_weights for d in by_name.values()), *d_restart]
 
     def _check_gradients(self, d_states: Sequence[Tensor | None], d_final: Sequence[Tensor | None]) -> None:
         """Raise RuntimeError if a gradient has not the shape of what it is the gradient of."""

@@ -71,8 +71,6 @@ def refusal(call: LayerCall) -> str | None:
     reason = available(call.cell, call.input)
     if reason is not None:
         return reason
-    if call.resets is not None:
-        return "it has no resets"
     masked = call.recurrent_mask is not None
     reason = refused_options(call.cell, call.projection, masked, bool(call.zoneout))
     if reason is not None:
