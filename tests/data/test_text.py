@@ -8,6 +8,8 @@ import itertools
 import os
 import random
 import re
+import subprocess
+import sys
 import threading
 import unicodedata
 from pathlib import Path
@@ -170,3 +172,22 @@ def test_missing_paths_name_the_nearest(tmp_path):
             expand_paths([wrong])
     with pytest.raises(DataError, match="No text was named"):
         expand_paths([])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_leaves_the_copy_of_standard_input() -> None:
+    script = (
+        "import os, sys\n"
+        "from recurra.data.text import spool_standard_input\n"
+        "path = spool_standard_input()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n    sys.exit()\n"
+        "os.waitpid(child, 0)\n"
+        "print(path.read_text(), path)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], input="some words", capture_output=True, text=True, check=True
+    )
+    text, _, path = ended.stdout.strip().rpartition(" ")
+    assert text == "some words"
+    assert not Path(path).exists()

@@ -104,10 +104,16 @@ def spool_standard_input() -> Path:
     return _spool(source, "standard input")
 
 
+def _remove(path: Path, process: int) -> None:
+    # A child that the process forked ends like it, and must leave the copy to it.
+    if os.getpid() == process:
+        path.unlink(missing_ok=True)
+
+
 def _spool(source: IO[bytes], name: str) -> Path:
     descriptor, copied = tempfile.mkstemp(prefix="recurra-")
     path = Path(copied)
-    atexit.register(path.unlink, missing_ok=True)
+    atexit.register(_remove, path, os.getpid())
     _spooled[path] = name
     try:
         with open(descriptor, "wb") as copy:

@@ -49,7 +49,7 @@ class Processes:
                     f"training.device: {started} processes cannot train together on {device.type}; start one process."
                 )
             atexit.unregister(_leave)
-            atexit.register(_leave)
+            atexit.register(_leave, os.getpid())
             self.device = cast(torch.device, self._accelerator.device)
             self.rank: int = self._accelerator.process_index
             self.world_size: int = self._accelerator.num_processes
@@ -100,9 +100,9 @@ class Processes:
             self._accelerator.wait_for_everyone()
 
 
-def _leave() -> None:
-    """End this process's part in the group before the interpreter goes."""
-    if torch.distributed.is_initialized():
+def _leave(process: int) -> None:
+    """End a process's part in the group before its interpreter goes; not for a child that it forked."""
+    if os.getpid() == process and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
         # A thread of gloo's that has yet to free the tensors of the last message needs the interpreter for it and
         # aborts the process if it comes too late. It cannot be joined, for the reducer in C++ keeps the group up.
