@@ -16,6 +16,7 @@ from ..kernels.dispatch import allows, note
 from ..kernels.ops import register
 from ..kernels.reference import Stepper
 from ..kernels.reference import name as reference
+from .doors import as_one_node, proxy_in
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RecurrentCell"]
 
@@ -114,6 +115,9 @@ class RecurrentCell(nn.Module):
             RuntimeError: for another wrong shape or dtype, as torch.nn does; and inside of `recurra.backend` with a
                 backend that cannot run it: steps run on "torch" for the cells that torch.nn has, and on "reference".
         """
+        proxy = proxy_in(input, hx)
+        if proxy is not None:
+            return as_one_node(self, proxy, input, {"hx": hx})
         kind = type(self).__name__
         if input.dim() not in (1, 2):
             raise ValueError(f"{kind}: Expected input to be 1D or 2D, got {input.dim()}D instead")
