@@ -135,7 +135,7 @@ def test_a_compiled_layer_runs_the_same_backends(without_engine):
 
 
 def test_operator_schema_fake_and_autograd_hold():
-    from recurra.kernels.ops import key_of
+    from recurra.kernels.known_cells import key_of
 
     for name, states in (("lstm_peephole", 2), ("gru_cho", 1)):
         layer = recurra.Recurrent(name, I, H, bidirectional=True)

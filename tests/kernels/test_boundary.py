@@ -18,7 +18,8 @@ from recurra.cells.algebra import State, relu, tanh
 from recurra.kernels import record_backends, reference
 from recurra.kernels.call import LayerCall
 from recurra.kernels.cpu import run as engine
-from recurra.kernels.flat_call import flatten, key_of
+from recurra.kernels.flat_call import flatten
+from recurra.kernels.known_cells import key_of
 from recurra.kernels.stepping import stepping
 from recurra.kernels.surroundings import readable, whole
 

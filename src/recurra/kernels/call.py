@@ -87,6 +87,7 @@ class LayerCall:
         resets: (T, B) booleans, True where a row begins anew with this step, or None. The second direction, which comes
             to the step before it last, begins anew there.
         restart: with resets the value of each state with which a row begins anew, (D, 1, H); else empty.
+        key: by which known_cells.py knows the cell, or empty; torch.compile cannot work it out.
     """
 
     cell: Cell
@@ -101,6 +102,7 @@ class LayerCall:
     batch_sizes: Tensor | None = None
     resets: Tensor | None = None
     restart: tuple[Tensor, ...] = ()
+    key: str = ""
 
     def to(self, dtype: torch.dtype) -> LayerCall:
         """The same call in another dtype."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from torch import Tensor
 from torch.utils import _pytree
 
-from ..cells import CELLS, Cell
-from ..cells.trace import trace
 from .call import LayerCall, weight_names
-from .reference import gates_on_h
+from .known_cells import cell_of, key_of
 
-__all__ = ["SCHEMA", "cell_of", "flatten", "gradients_of", "key_of", "register", "save", "saved", "unflatten"]
+__all__ = ["SCHEMA", "flatten", "gradients_of", "save", "saved", "unflatten"]
 
 # The arguments of a call in the order of `flatten` and `unflatten`.
 SCHEMA = (
@@ -22,61 +19,11 @@ SCHEMA = (
     "Tensor[] restart"
 )
 
-# Operators take strings, not cells.
-_CELLS: dict[str, Cell] = {}
-_KEYS: dict[Cell, str] = {}
-
-
-def key_of(cell: Cell) -> str:
-    """The string by which the operators know a cell: its class, its options and a digest of its equations.
-
-    It is the same in every process, and another one for a class of the same name with other equations, such as a class
-    that a notebook defines twice.
-    """
-    key = _KEYS.get(cell)
-    if key is None:
-        digest = hashlib.sha256(repr(_equations(cell)).encode()).hexdigest()[:16]
-        key = _KEYS[cell] = f"{type(cell).__module__}.{type(cell).__qualname__}:{cell!r}:{digest}"
-    return key
-
-
-def _equations(cell: Cell) -> list[Any]:
-    """What a cell computes, in plain values."""
-    step = trace(cell)
-    nodes = step.nodes()
-    places = {node.order: place for place, node in enumerate(nodes)}
-    made = [(node.op, [places[argument.order] for argument in node.args], node.name, node.values) for node in nodes]
-    new = [(state, places[node.order]) for state, node in step.outputs.items()]
-    return [list(cell.gates), list(cell.vectors), list(cell.matrices), made, new]
-
-
-def register(cell: Cell) -> str:
-    """Make a cell known to the operators, and return its key."""
-    key = key_of(cell)
-    _CELLS[key] = cell
-    gates_on_h(cell)
-    return key
-
-
-for _cell in CELLS.values():
-    register(_cell)
-
-
-def cell_of(key: str) -> Cell:
-    """The cell of a key.
-
-    Raises:
-        RuntimeError: if it was never registered here.
-    """
-    if key not in _CELLS:
-        raise RuntimeError(f"{key} is not registered here; construct a recurra.Recurrent with this cell first.")
-    return _CELLS[key]
-
 
 def flatten(call: LayerCall) -> tuple[Any, ...]:
     """A padded call as arguments of an operator, in the order of `SCHEMA`."""
     return (
-        key_of(call.cell),
+        call.key or key_of(call.cell),
         call.input,
         list(call.states),
         [tensor for direction in call.weights for tensor in direction.values()],
@@ -118,6 +65,7 @@ def unflatten(*arguments: Any) -> LayerCall:
         None,
         resets,
         tuple(restart),
+        key,
     )
 
 

@@ -15,13 +15,13 @@ from torch.utils.flop_counter import register_flop_formula
 from . import reference, training_op
 from .call import LayerCall, LayerResult, autocast_dtype
 from .dispatch import run_eagerly
-from .flat_call import SCHEMA, flatten, gradients_of, key_of, register, save, saved, unflatten
+from .flat_call import SCHEMA, flatten, gradients_of, save, saved, unflatten
 from .flops import flops, flops_backward
 from .recompute import gradients_by_running_again, run_inside
 from .surroundings import transformed, watched
 from .torch_fused import widens_autocast
 
-__all__ = ["key_of", "register", "run_layer"]
+__all__ = ["run_layer"]
 
 
 def run_layer(call: LayerCall) -> LayerResult:

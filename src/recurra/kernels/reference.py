@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from ..cells import Cell
 from ..cells.algebra import Gate, State
-from ..cells.trace import trace
 from .call import LayerCall, LayerResult, autocast_dtype, check_dtypes
+from .known_cells import gates_on_h, register
 
-__all__ = ["Stepper", "gates_on_h", "refusal", "run"]
+__all__ = ["Stepper", "refusal", "run"]
 
 name = "reference"
 
@@ -32,30 +32,19 @@ class _Matrix:
         return F.linear(_tensor(value), self._weight)
 
 
-_GATES_ON_H: dict[Cell, tuple[str, ...]] = {}
-
-
-def gates_on_h(cell: Cell) -> tuple[str, ...]:
-    """The gates whose recurrent product is taken on h.
-
-    Found once a cell, when a layer is made: torch.compile can look it up, but cannot follow a trace.
-    """
-    found = _GATES_ON_H.get(cell)
-    if found is None:
-        found = _GATES_ON_H[cell] = trace(cell).gates_on_h
-    return found
-
-
 class Stepper:
     """One direction of one layer, ready to take steps.
 
     Args:
         cell: the equations.
         weights: that direction's parameters by name.
+        key: by which known_cells.py knows the cell.
         recurrent_mask: (B, H or P), multiplies whatever enters the product with `weight_hh`, or None.
     """
 
-    def __init__(self, cell: Cell, weights: Mapping[str, Tensor], recurrent_mask: Tensor | None = None) -> None:
+    def __init__(
+        self, cell: Cell, weights: Mapping[str, Tensor], key: str, recurrent_mask: Tensor | None = None
+    ) -> None:
         self._cell = cell
         self._mask = recurrent_mask
         self._weights = weights
@@ -67,7 +56,7 @@ class Stepper:
             bias_rows = dict(zip(cell.gates, bias.chunk(count), strict=True))
         self._rows = {gate: (rows[gate], bias_rows[gate]) for gate in cell.gates}
         # The gates whose product is on h share one product; the others are left out of it.
-        self._on_h = gates_on_h(cell)
+        self._on_h = gates_on_h(key)
         if self._on_h == tuple(cell.gates):
             self._joint = (weights["weight_hh"], bias)
         elif self._on_h:
@@ -141,7 +130,7 @@ def _run_direction(
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
     cell = call.cell
     mask = None if call.recurrent_mask is None else call.recurrent_mask[direction]
-    stepper = Stepper(cell, call.weights[direction], mask)
+    stepper = Stepper(cell, call.weights[direction], call.key or register(cell), mask)
     states = tuple(state[direction] for state in call.states)
     wanted = len(cell.states) if call.all_states else 1
     length = input.shape[0]

@@ -13,6 +13,7 @@ from .call import LayerCall
 from .cpu import run as cpu_engine
 from .cpu.stream import EngineStepping
 from .dispatch import allows, note
+from .known_cells import register
 from .reference import Stepper
 
 __all__ = ["Stepping", "stepping"]
@@ -33,7 +34,7 @@ class Stepping(Protocol):
 
 class _ReferenceStepping:
     def __init__(self, cell: Cell, weights: Mapping[str, Tensor], states: tuple[Tensor, ...], zoneout: float) -> None:
-        self._stepper = Stepper(cell, {name: weight.clone() for name, weight in weights.items()})
+        self._stepper = Stepper(cell, {name: weight.clone() for name, weight in weights.items()}, register(cell))
         self._zoneout = zoneout
         self.states = states
 

@@ -13,7 +13,7 @@ from ..cells import CELLS, Cell
 from .call import LayerCall, LayerResult, check_dtypes, check_range
 from .surroundings import transformed
 
-__all__ = ["flatten", "kind_of", "refusal", "run", "run_stack", "widens_autocast"]
+__all__ = ["flatten", "kind_of", "packs", "refusal", "run", "run_stack", "widens_autocast"]
 
 name = "torch"
 
@@ -38,11 +38,18 @@ def refusal(call: LayerCall) -> str | None:
         return "torch's kernels never return to an initial state"
     if call.input.shape[0] == 0:
         return "torch needs at least one step"
+    if call.lengths is not None and not packs(call.input):
+        return "torch packs plain tensors alone"
     if call.projection and call.input.device.type == "mps":
         return "torch has no projection on MPS"
     if transformed():
         return "torch's kernels have no batching or forward-mode rule"
     return None
+
+
+def packs(input: Tensor) -> bool:
+    """Whether torch can pack rows of an input by their lengths: it reads them, and so needs tensors with memory."""
+    return type(input) in (Tensor, torch.nn.Parameter) and input.device.type != "meta"
 
 
 def widens_autocast(call: LayerCall) -> bool:

@@ -19,7 +19,8 @@ from .cpu import run as engine
 from .cpu.generator.plan import Plan, plan
 from .cpu.layer_run import kept_shape
 from .dispatch import engine_runs, note
-from .flat_call import SCHEMA, cell_of, flatten, gradients_of, key_of, save, saved, unflatten
+from .flat_call import SCHEMA, flatten, gradients_of, save, saved, unflatten
+from .known_cells import cell_of, key_of
 from .recompute import gradients_by_running_again, refuse_tangents, run_inside
 from .surroundings import constant
 
@@ -39,11 +40,11 @@ def applies(call: LayerCall) -> bool:
         return False
     if not (engine.alike(call) and engine.computes(call.input)):
         return False
-    masked = call.recurrent_mask is not None
+    masked, key = call.recurrent_mask is not None, call.key or key_of(call.cell)
     # Branched on, for a probability that changed between calls is a symbol.
     if call.zoneout:
-        return _offered(key_of(call.cell), call.projection, masked, True)
-    return _offered(key_of(call.cell), call.projection, masked, False)
+        return _offered(key, call.projection, masked, True)
+    return _offered(key, call.projection, masked, False)
 
 
 @constant

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from .. import cells
 from ..cells import Cell, get
-from ..kernels import LayerCall, run_layer, torch_fused, weight_names
+from ..kernels import torch_fused, weight_names
 from ..kernels.dispatch import allows, note
-from ..kernels.ops import register
+from ..kernels.known_cells import register
 from ..kernels.reference import Stepper
 from ..kernels.reference import name as reference
+from ..kernels.surroundings import transformed
 from .doors import as_one_node, proxy_in
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RecurrentCell"]
@@ -81,7 +82,7 @@ class RecurrentCell(nn.Module):
         shapes |= {f"weight_{name}": (hidden_size, hidden_size) for name in self.cell.matrices}
         self._names = weight_names(self.cell, bool(bias), projection=False)
         self._kind = torch_fused.kind_of(self.cell)
-        register(self.cell)
+        self._key = register(self.cell)
         for name, shape in shapes.items():
             made = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if name in self._names else None
             self.register_parameter(name, made)
@@ -163,19 +164,24 @@ class RecurrentCell(nn.Module):
                 )
 
     def _step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        if torch.compiler.is_compiling():
-            return self._torch_step(input, states) if self._kind else self._operator_step(input, states)
+        compiling = torch.compiler.is_compiling()
         # torch's own steps have torch.nn's numbers to the bit, but no vmap over their weights.
-        if self._kind and allows(torch_fused.name) and not torch_fused.transformed():
-            note(torch_fused.name)
+        if self._kind and (compiling or allows(torch_fused.name)) and not transformed():
+            if not compiling:
+                note(torch_fused.name)
             return self._torch_step(input, states)
+        if compiling:
+            return self._reference_step(input, states)
         if not allows(reference):
             raise RuntimeError(
                 f"the backend that recurra.backend names cannot run a single step of {self.cell!r}; "
                 "leave its block, or name 'reference'."
             )
         note(reference)
-        stepper = Stepper(self.cell, self._weights())
+        return self._reference_step(input, states)
+
+    def _reference_step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        stepper = Stepper(self.cell, self._weights(), self._key)
         return stepper.step(stepper.input_product(input), states)
 
     def _torch_step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -184,19 +190,12 @@ class RecurrentCell(nn.Module):
         new = getattr(torch._VF, f"{self._kind}_cell")(input, hx, *weights)
         return tuple(new) if len(states) > 1 else (new,)
 
-    def _operator_step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As a layer over a sequence of one step, which torch.compile sees as one operator: it cannot follow a cell."""
-        first = tuple(state.unsqueeze(0) for state in states)
-        final = run_layer(LayerCall(self.cell, input.unsqueeze(0), first, (self._weights(),))).final
-        # Under autocast the operator's results are narrower than a step's, which have the dtype of the states.
-        return tuple(new.squeeze(0).to(old.dtype) for new, old in zip(final, states, strict=True))
-
     def _weights(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in self._names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        register(self.cell)
+        self._key = register(self.cell)
 
     def extra_repr(self) -> str:
         return f"{self.cell!r}, {self._sizes_repr()}"

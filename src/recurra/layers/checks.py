@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.call import check_range
+from ..kernels.surroundings import readable, watched
 
 __all__ = ["check_hidden", "check_input", "check_lengths", "check_options", "check_resets", "hidden_sizes"]
 
@@ -98,7 +99,7 @@ def check_lengths(lengths: Tensor | np.ndarray | Sequence[int], batch: int, step
         raise ValueError(f"lengths must be integers, not {checked.dtype}")
     if checked.shape != (batch,):
         raise ValueError(f"lengths must have the shape ({batch},), one a row, not {tuple(checked.shape)}")
-    if checked.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+    if not watched() and readable(checked):
         check_range(checked, steps)
     return checked
 

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from ..cells import Cell, get
 from ..cells.trace import trace
 from ..kernels import torch_fused, weight_names
-from ..kernels.ops import register
+from ..kernels.known_cells import register
 from .checks import check_options, hidden_sizes
 from .rnn_base import RNNBaseParts
 from .states import LayerStates, tuple_class
@@ -98,7 +98,7 @@ class RecurrentParameters(RNNBaseParts):
             raise ValueError(f"proj_size is not for {self.cell!r}, whose equations use h beside the products")
         if forget_bias is not None and (self.cell.forget_bias_gate is None or not bias):
             raise ValueError(f"forget_bias needs a forget gate with a bias, which {self.cell!r} has not here")
-        register(self.cell)
+        self._key = register(self.cell)
         # Made beforehand, for torch.compile cannot follow the making of a class.
         self.state_tuple = tuple_class(self.cell)
         self._create_parameters({"device": device, "dtype": dtype})
@@ -316,7 +316,7 @@ class RecurrentParameters(RNNBaseParts):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        register(self.cell)
+        self._key = register(self.cell)
         self.state_tuple = tuple_class(self.cell)
 
     _defaults: ClassVar[dict[str, Any]] = {

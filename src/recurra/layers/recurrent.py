@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from ..kernels import LayerCall, cpu_engine, run_layer, torch_fused
 from ..kernels.dispatch import allows, note
+from ..kernels.packing import PackedRows
 from ..kernels.surroundings import transformed, watched
 from .checks import check_hidden, check_input, check_lengths, check_resets
 from .doors import JaggedRows, LeftPadding, as_one_node, proxy_in
@@ -188,19 +189,26 @@ class Recurrent(RecurrentParameters):
             raise RuntimeError(f"a PackedSequence's data must have 2 dimensions, not {packed.data.dim()}")
         states = self.layer_states(hx, int(packed.batch_sizes[0]), packed.data)
         order, inverse = packed.sorted_indices, packed.unsorted_indices
-        if not return_all_states and (self._one_call(packed.data, False) or self._on_engine(packed.data)):
+        one_call = torch_fused.packs(packed.data) and self._one_call(packed.data, False)
+        if not return_all_states and (one_call or self._on_engine(packed.data)):
             if order is not None:
                 states = [tuple(state.index_select(1, order) for state in layer) for layer in states]
             output, final, _ = self._run(packed.data, states, None, False, packed.batch_sizes)
             if inverse is not None:
                 final = [tuple(state.index_select(1, inverse) for state in layer) for layer in final]
             return packed._replace(data=output), join_layers(final, self.uniform, True)
-        padded, lengths = pad_packed_sequence(packed)
-        output, final, all_states = self._run(padded, states, lengths, return_all_states)
+        rows = PackedRows(packed.batch_sizes, packed.data.device)
         if order is not None:
-            output, lengths = output.index_select(1, order), lengths[order.cpu()]
-        repacked = packed._replace(data=pack_padded_sequence(output, lengths).data)
-        return self._results(repacked, final, all_states, return_all_states, lambda state: state)
+            states = [tuple(state.index_select(1, order) for state in layer) for layer in states]
+        output, final, all_states = self._run(rows.padded(packed.data), states, rows.lengths, return_all_states)
+        if inverse is not None:
+            final = [tuple(state.index_select(1, inverse) for state in layer) for layer in final]
+
+        def shown(state: Tensor) -> Tensor:
+            return state if inverse is None else state.index_select(1, inverse)
+
+        repacked = packed._replace(data=rows.packed(output))
+        return self._results(repacked, final, all_states, return_all_states, shown)
 
     def _locked(self, value: Tensor, p: float, batch_sizes: Tensor | None) -> Tensor:
         """Locked dropout of (T, B, F), or of packed (N, F)."""
@@ -268,7 +276,8 @@ class Recurrent(RecurrentParameters):
             input = self._locked(input, self.input_dropout, batch_sizes)
         # A single layer is the same call for the backend that runs it.
         stack = self.num_layers > 1 or batch_sizes is not None or torch.jit.is_tracing()
-        if stack and resets is None and self._one_call(input, all_states) and input.shape[0] > 0:
+        plain = (lengths is None and batch_sizes is None) or torch_fused.packs(input)
+        if stack and plain and resets is None and self._one_call(input, all_states) and input.shape[0] > 0:
             output, final = self._run_stack(input, states, lengths, batch_sizes)
             return output, final, []
         final, kept = [], []
@@ -315,6 +324,7 @@ class Recurrent(RecurrentParameters):
             masks,
             all_states,
             batch_sizes,
+            key=self._key,
         )
 
     def _after_layer(self, layer: int, input: Tensor, output: Tensor, batch_sizes: Tensor | None) -> Tensor:

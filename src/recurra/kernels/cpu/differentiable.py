@@ -89,7 +89,7 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         saved = list(ctx.saved_tensors)
         if [tensor.dtype for tensor in saved] != ctx.dtypes:
-            raise RuntimeError("a hook gave back a saved tensor in another dtype than that in which it was saved")
+            raise RuntimeError("a hook gave back what a layer has saved in another dtype than it was saved in")
         n_leaves, n_states, n_masks = ctx.counts
         leaves, states, kept = saved[:n_leaves], saved[n_leaves : n_leaves + n_states], saved[n_leaves + n_states]
         rest = iter(saved[n_leaves + n_states + 1 :])

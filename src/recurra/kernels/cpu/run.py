@@ -82,7 +82,7 @@ def _mismatch(call: LayerCall) -> str | None:
     """Why tensors of a call cannot be handed to the engine, which reads them by address, or None when they can."""
     for tensor in _tensors(call):
         if not readable(tensor):
-            return "it reads plain tensors on the CPU alone: no subclasses, sparse layouts or emptied storages"
+            return "it reads plain tensors on the CPU alone: no subclasses, sparse layouts or emptied memory"
     return None if alike(call) else "input, states and weights differ in dtype or device"
 
 
