@@ -127,7 +127,7 @@ def test_a_weight_of_another_shape_or_dtype_is_said(way: str) -> None:
     x = torch.randn(5, 2, 3)
     layer = recurra.LSTM(3, 4)
     layer.weight_hh_l0 = torch.nn.Parameter(torch.randn(8, 4))
-    with pytest.raises(RuntimeError, match="weight_ih must have shape"):
+    with pytest.raises(RuntimeError, match="weight_hh must have shape"):
         run(layer, x)
     layer = recurra.LSTM(3, 4)
     layer.weight_hh_l0 = torch.nn.Parameter(layer.weight_hh_l0.detach().bfloat16())

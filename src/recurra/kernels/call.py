@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..cells import Cell
+from .surroundings import lacks_memory
 
-__all__ = ["LayerCall", "LayerResult", "autocast_dtype", "check_dtypes", "check_range", "weight_names"]
+__all__ = ["LayerCall", "LayerResult", "autocast_dtype", "check_operands", "check_range", "weight_names"]
 
 
 def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
@@ -59,8 +60,16 @@ def autocast_dtype(like: Tensor) -> torch.dtype | None:
     return None
 
 
-def check_dtypes(*tensors: Tensor) -> None:
-    """Raise RuntimeError if tensors that meet in products differ in dtype and autocast does not help."""
+def check_operands(*tensors: Tensor) -> None:
+    """Raise RuntimeError if tensors are no operands for torch's own functions.
+
+    They differ in dtype and autocast does not help, are not dense, or have no memory. torch says it badly, or crashes.
+    """
+    for tensor in tensors:
+        if tensor.layout is not torch.strided:
+            raise RuntimeError(f"the input, states and weights of a layer must be dense, not {tensor.layout}")
+        if type(tensor) in (Tensor, torch.nn.Parameter) and tensor.numel() and lacks_memory(tensor):
+            raise RuntimeError("the memory of a layer's input, state or weight was freed, as sharding does")
     dtypes = {tensor.dtype for tensor in tensors}
     if len(dtypes) > 1 and autocast_dtype(tensors[0]) is None:
         names = " and ".join(sorted(str(dtype) for dtype in dtypes))
@@ -164,11 +173,7 @@ class LayerCall:
             raise RuntimeError("weight_hh must have 2 dimensions and every state 3")
         hidden = self.hidden
         width = first["weight_hr"].shape[0] if "weight_hr" in first else hidden
-        expected = _weight_shapes(cell, input.shape[-1], hidden, width)
-        for direction in weights:
-            for name, weight in direction.items():
-                if weight.shape != expected[name]:
-                    raise RuntimeError(f"{name} must have shape {expected[name]} here, not {tuple(weight.shape)}")
+        self._check_weights(_weight_shapes(cell, input.shape[-1], hidden, width))
         batch = states[0].shape[1] if packed else input.shape[1]
         shape = (directions, batch, hidden)
         wanted = (directions, batch, width)
@@ -178,6 +183,21 @@ class LayerCall:
             wanted = shape
         if self.recurrent_mask is not None or self.zoneout_masks or self.lengths is not None or self.resets is not None:
             self._check_options(shape, width)
+
+    def _check_weights(self, expected: Mapping[str, tuple[int, ...]]) -> None:
+        for direction in self.weights:
+            for name, weight in direction.items():
+                if weight.shape == expected[name]:
+                    continue
+                # Where the weights do not agree among themselves, the states tell which is wrong.
+                hidden = self.states[-1].shape[2] if len(self.states) > 1 or not self.projection else self.hidden
+                others = _weight_shapes(self.cell, self.input.shape[-1], hidden, self.states[0].shape[2])
+                for other, value in direction.items():
+                    if value.shape != others[other]:
+                        raise RuntimeError(
+                            f"the layer's {other} must have shape {others[other]}, not {tuple(value.shape)}"
+                        )
+                raise RuntimeError(f"the layer's {name} must have shape {expected[name]}, not {tuple(weight.shape)}")
 
     def _check_options(self, shape: tuple[int, int, int], width: int) -> None:
         directions, batch, hidden = shape

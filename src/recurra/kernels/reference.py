@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from ..cells import Cell
 from ..cells.algebra import Gate, State
-from .call import LayerCall, LayerResult, autocast_dtype, check_dtypes
+from .call import LayerCall, LayerResult, autocast_dtype, check_operands
 from .known_cells import gates_on_h, register
+from .surroundings import transformed, watched
 
 __all__ = ["Stepper", "refusal", "run"]
 
@@ -105,7 +106,8 @@ def _tensor(value: Any) -> Tensor:
 
 def run(call: LayerCall) -> LayerResult:
     """Run a layer step by step."""
-    check_dtypes(*call.leaves())
+    if not watched() and not transformed():
+        check_operands(*call.leaves())
     input = call.input
     counts: Tensor | None = None
     if call.lengths is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..cells import Cell
-from .call import LayerCall
+from .call import LayerCall, check_operands
 from .cpu import run as cpu_engine
 from .cpu.stream import EngineStepping
 from .dispatch import allows, note
@@ -69,6 +69,7 @@ def stepping(cell: Cell, weights: Mapping[str, Tensor], states: tuple[Tensor, ..
         zoneout=zoneout,
     )
     call.check()
+    check_operands(*call.leaves())
     # A stream computes in the dtype of its weights, whatever autocast would have a layer do.
     dtypes = {str(leaf.dtype) for leaf in call.leaves()}
     if len(dtypes) > 1:

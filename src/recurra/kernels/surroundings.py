@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["constant", "readable", "transformed", "watched", "whole"]
+__all__ = ["constant", "lacks_memory", "readable", "transformed", "watched", "whole"]
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -47,13 +47,15 @@ def readable(tensor: Tensor) -> bool:
     They do not for a subclass (fake, distributed), a sparse layout, a batch that is one tensor (vmap), or a storage
     that was emptied, as sharding does.
     """
-    if type(tensor) not in _PLAIN or not tensor.is_cpu:
-        return False
+    return type(tensor) in _PLAIN and tensor.is_cpu and (not lacks_memory(tensor) or tensor.numel() == 0)
+
+
+def lacks_memory(tensor: Tensor) -> bool:
+    """Whether a tensor's storage was emptied, or it has none, as sparse tensors and batches."""
     try:
-        # Sparse tensors and batches have no storage.
-        return tensor.untyped_storage().nbytes() > 0 or tensor.numel() == 0
+        return tensor.untyped_storage().nbytes() == 0
     except NotImplementedError:
-        return False
+        return True
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..cells import CELLS, Cell
-from .call import LayerCall, LayerResult, check_dtypes, check_range
+from .call import LayerCall, LayerResult, check_operands, check_range
 from .surroundings import transformed
 
 __all__ = ["flatten", "kind_of", "packs", "refusal", "run", "run_stack", "widens_autocast"]
@@ -109,7 +109,7 @@ def run_stack(
             cell, input, states, weights, lengths, bias=bias, bidirectional=bidirectional, num_layers=num_layers,
             dropout=dropout, training=training,
         )  # fmt: skip
-    check_dtypes(input, *states, *weights)
+    check_operands(input, *states, *weights)
     # cuDNN takes no views, such as learnt initial states that were expanded.
     contiguous = [state.contiguous() for state in states]
     hx = contiguous if len(states) > 1 else contiguous[0]

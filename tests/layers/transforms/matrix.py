@@ -65,6 +65,16 @@ MAY_REFUSE: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
     (("fake_*", "meta_*"), ("stream",), "a stream computes at once, and there is nothing to compute with"),
     (("wrapper_*",), ENTRIES, "a tensor without memory of its own cannot reach a kernel"),
     (("fake_inputs", "fake_weights"), ENTRIES, "numbers and tensors without numbers do not mix"),
+    (
+        ("subclass_input", "flop_counter", "dispatch_mode"),
+        ("stream",),
+        "a stream steps where torch does not look, so that nothing could be counted or recorded",
+    ),
+    (
+        ("compile_jvp*", "compile_grad*", "compile_jac*", "compile_vmap*"),
+        ENTRIES,
+        "a transformed layer is its equations, and torch.compile cannot follow a gate that is added to a tensor",
+    ),
     (("hooks_other_dtype",), ENTRIES, "backward may want the type that forward saved"),
 ]
 
@@ -73,6 +83,7 @@ OF_COMPILERS = (
     *(torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode),
     *(DataDependentOutputException, DynamicOutputShapeException),
 )
+OF_DTENSOR = "got mixed torch.Tensor and DTensor"
 OF_MAKE_FX = "It appears that you're trying to get value out of a tracing tensor"
 BROKEN = (torch._dynamo.exc.InternalTorchDynamoError,)
 FORBIDDEN = re.compile(r"internal (error|assert)|data pointer|storage|not allocated|file an issue", re.IGNORECASE)
@@ -137,7 +148,7 @@ def is_refusal(error: BaseException) -> bool:
     text = str(error)
     if isinstance(error, BROKEN) or FORBIDDEN.search(text):
         return False
-    if isinstance(error, OF_COMPILERS) or text.startswith(OF_MAKE_FX):
+    if isinstance(error, OF_COMPILERS) or text.startswith(OF_MAKE_FX) or OF_DTENSOR in text:
         return True
     kinds = (RuntimeError, ValueError, TypeError, NotImplementedError)
     return isinstance(error, kinds) and len(text.split()) >= 5 and ABOUT_LAYERS.search(text) is not None

@@ -38,6 +38,8 @@ def schema_call(**changes: Any) -> Sequence[Tensor]:
         "all_states": False,
         "bias": True,
         "projection": False,
+        "resets": None,
+        "restart": [],
     }
     arguments |= changes
     if "cell" not in arguments:
@@ -102,6 +104,10 @@ def wrong_arguments_of_the_operator() -> None:
         {"zoneout": 2.0},
         {"bias": False},
         {"projection": True},
+        {"resets": torch.zeros(5, 2, dtype=torch.bool)},
+        {"resets": torch.zeros(5, 2), "restart": [noise(1, 1, 4), noise(1, 1, 4)]},
+        {"resets": torch.zeros(2, 5, dtype=torch.bool), "restart": [noise(1, 1, 4), noise(1, 1, 4)]},
+        {"resets": torch.zeros(5, 2, dtype=torch.bool), "restart": [noise(1, 2, 4), noise(1, 2, 4)]},
         {"cell": "no.such.module:Cell"},
         {"cell": ""},
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
 
@@ -133,7 +133,11 @@ def with_weight(replace: Callable[[Tensor], Any], stream: bool = False) -> None:
 
 @report
 def a_weight_that_is_fake() -> None:
-    with_weight(FakeTensorMode(allow_non_fake_inputs=True).from_tensor)
+    # As torch.nn's layer: what is computed with a fake weight is fake.
+    layer, x = build("lstm", 3, 4, 1), noise(4, 2, 3)
+    fake = FakeTensorMode(allow_non_fake_inputs=True).from_tensor(layer.weight_hh_l0.detach().clone())
+    output = functional_call(layer, {"weight_hh_l0": fake}, (x,))[0]
+    assert isinstance(output, FakeTensor) and output.shape == (4, 2, 4) and output.dtype == torch.float64
 
 
 @report

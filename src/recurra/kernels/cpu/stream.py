@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..call import LayerCall
-from ..surroundings import whole
+from ..surroundings import readable, whole
 from .compiled import compiled, engine
 
 __all__ = ["EngineStepping"]
@@ -61,8 +61,8 @@ class EngineStepping:
 
     def step(self, x: Tensor) -> Tensor:
         """Take one step: input (B, I) to output (B, H or P)."""
-        if x.dtype != self._dtype or not x.is_cpu:
-            raise ValueError(f"a step takes {self._dtype} on the CPU, not {x.dtype} on {x.device}")
+        if x.dtype != self._dtype or not readable(x):
+            raise ValueError(f"a step takes a plain tensor of {self._dtype} on the CPU, not {x.dtype} on {x.device}")
         if not x.is_contiguous() or x.is_neg():
             x = whole(x)
         output = torch.empty((self._batch, self._widths[0]), dtype=self._inside, device="cpu")
@@ -86,4 +86,6 @@ class EngineStepping:
             if state.shape != expected:
                 raise ValueError(f"a state must have shape {expected}, not {tuple(state.shape)}")
             kept = whole(state.to("cpu", self._inside))
+            if not readable(kept):
+                raise ValueError(f"a stream's state must be a plain tensor, not {type(state).__name__}")
             self._stream.write(index, kept.data_ptr())
