@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint types sanitize neon clean
+.PHONY: install demo test check lint types sanitize neon clean
 
 install: $(VENV)/.installed
 
@@ -22,6 +22,11 @@ demo: install
 # One thread each: the tests' tensors are small, and processes that each use all cores slow one another down.
 test: install lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# What takes longer than every change can wait for: the tests marked so, then tensors of more than 2^31 elements.
+check: test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m check
+	$(BIN)/python -m tests.kernels.huge
 
 lint: install
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ ISOLATED = [case for case in CASES if case.isolated]
 
 
 def parameters(cases: list[Case]) -> list[object]:
-    return [pytest.param(case, id=str(case), marks=[pytest.mark.slow] if case.slow else []) for case in cases]
+    return [pytest.param(case, id=str(case), marks=[pytest.mark.check] if case.slow else []) for case in cases]
 
 
 @pytest.mark.parametrize("entry", ["forward", "lengths", "packed", "stream"])

@@ -181,7 +181,8 @@ class LayerCall:
             if state.shape != wanted:
                 raise RuntimeError(f"the state {cell.states[index]} must have shape {wanted}, not {tuple(state.shape)}")
             wanted = shape
-        if self.recurrent_mask is not None or self.zoneout_masks or self.lengths is not None or self.resets is not None:
+        options = (self.recurrent_mask, self.lengths, self.resets)
+        if self.zoneout or any(option is not None for option in options):
             self._check_options(shape, width)
 
     def _check_weights(self, expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -194,9 +195,8 @@ class LayerCall:
                 others = _weight_shapes(self.cell, self.input.shape[-1], hidden, self.states[0].shape[2])
                 for other, value in direction.items():
                     if value.shape != others[other]:
-                        raise RuntimeError(
-                            f"the layer's {other} must have shape {others[other]}, not {tuple(value.shape)}"
-                        )
+                        name, weight, expected = other, value, others
+                        break
                 raise RuntimeError(f"the layer's {name} must have shape {expected[name]}, not {tuple(weight.shape)}")
 
     def _check_options(self, shape: tuple[int, int, int], width: int) -> None:
@@ -207,23 +207,28 @@ class LayerCall:
         def demand(what: str, tensor: Tensor, wanted: tuple[int, ...], boolean: bool = False) -> None:
             if tensor.shape != wanted or (boolean and tensor.dtype != torch.bool):
                 kind = "booleans of shape" if boolean else "shape"
-                raise RuntimeError(f"{what} must have {kind} {wanted}, not {tensor.dtype} of {tuple(tensor.shape)}")
+                found = f"{tensor.dtype} of {tuple(tensor.shape)}"
+                raise RuntimeError(f"the layer's {what} must have {kind} {wanted}, not {found}")
 
+        if not 0 <= self.zoneout <= 1:
+            raise RuntimeError(f"the layer's zoneout must be a probability, not {self.zoneout}")
         if self.recurrent_mask is not None:
-            demand("the mask of recurrent dropout", self.recurrent_mask, (directions, batch, width))
+            demand("mask of recurrent dropout", self.recurrent_mask, (directions, batch, width))
         if self.zoneout_masks and len(self.zoneout_masks) != len(self.states):
             raise RuntimeError(f"zoneout needs a mask for each of {len(self.states)} states")
         for masks, of in zip(self.zoneout_masks, widths, strict=False):
-            demand("every mask of zoneout", masks, (*rows, directions * of), True)
+            demand("masks of zoneout", masks, (*rows, directions * of), True)
         if self.lengths is not None:
             demand("lengths", self.lengths, (batch,))
+            if self.lengths.is_floating_point() or self.lengths.dtype == torch.bool:
+                raise RuntimeError(f"the layer's lengths must be integers, not {self.lengths.dtype}")
         if self.resets is None:
             return
         demand("resets", self.resets, rows, True)
         if len(self.restart) != len(self.states):
             raise RuntimeError(f"resets need a value to begin anew with for each of {len(self.states)} states")
         for state, of in zip(self.restart, widths, strict=True):
-            demand("every state to begin anew with", state, (directions, 1, of))
+            demand("states to begin anew with", state, (directions, 1, of))
 
 
 @dataclass(frozen=True)
