@@ -66,5 +66,6 @@ def test_what_is_compiled_for_an_instruction_set_is_named_after_it(tmp_path: Pat
     )
     code = re.findall(r"^[0-9a-f]+ ([TtWi]) (.*)$", listed.stdout, re.MULTILINE)
     assert len(code) > 100
-    # Lower case is local to the object.
-    assert [name for kind, name in code if kind in "TWi" and "recurra::avx2::" not in name] == []
+    # Lower case is local to the object; clang's call of std::terminate is the same on every machine.
+    shared = [name for kind, name in code if kind in "TWi" and name != "__clang_call_terminate"]
+    assert [name for name in shared if "recurra::avx2::" not in name] == []
