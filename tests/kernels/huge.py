@@ -54,7 +54,8 @@ def what_is_kept_for_the_way_back() -> bool:
         output, _ = layer(leaf)
         return [output.detach(), *torch.autograd.grad(output.sum(), [leaf, *layer.parameters()])]
 
-    x = draw(steps, batch, 1)
+    # Of one sign, for of terms that cancel float32 leaves nothing to compare.
+    x = draw(steps, batch, 1).abs_()
     parts = [result(rows) for rows in x.split(batch // 4, dim=1)]
     whole = result(x)
     same = all(torch.equal(whole[i], torch.cat([part[i] for part in parts], dim=1)) for i in (0, 1))
