@@ -22,6 +22,7 @@ from recurra.kernels.call import LayerCall
 from recurra.kernels.cpu import compiled
 from recurra.kernels.cpu import run as engine
 
+from ..torch_limits import needs_autocast
 from .engine_calls import (
     PROJECTABLE,
     assert_close,
@@ -172,6 +173,8 @@ def test_weights_round_as_torch_rounds_them(batch: int) -> None:
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_results_and_gradients_have_the_dtypes_of_torch_nn(kind: str, autocast: bool) -> None:
+    if autocast:
+        needs_autocast(kind)
     ours, theirs = getattr(recurra, kind)(5, 6, 2), getattr(nn, kind)(5, 6, 2)
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(3, 2, 5)

@@ -19,6 +19,7 @@ from recurra.kernels.cpu import compiled, layer_run
 from recurra.kernels.cpu import run as engine
 from recurra.kernels.flat_call import flatten
 
+from ..torch_limits import runs_under_autocast
 from .engine_calls import PROJECTABLE, gradients, leaves, make, resting, same_bits, tensors_of, with_leaves
 
 pytestmark = pytest.mark.skipif(compiled.engine() is None, reason="this installation was built without the engine")
@@ -273,18 +274,8 @@ def test_a_backend_forced_when_the_graph_runs_is_the_one_that_runs() -> None:
         compile_call(call)(leaves(call))
 
 
-def torch_has(kind: str) -> bool:
-    """Whether torch's own layer runs under autocast here: on some processors its LSTM does not."""
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            getattr(torch.nn, kind.upper())(3, 4)(torch.zeros(2, 1, 3))
-    except RuntimeError:
-        return False
-    return True
-
-
 def test_under_autocast_too_another_backend_gives_what_it_gives_eagerly() -> None:
-    for name in filter(torch_has, ("lstm", "gru")):
+    for name in filter(lambda name: runs_under_autocast(name.upper()), ("lstm", "gru")):
         call = make(name, 6, 5, 4, 21, 2, torch.float32)
         run = compile_call(call)
         with torch.autocast("cpu", torch.bfloat16):

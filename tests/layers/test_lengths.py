@@ -153,8 +153,8 @@ def test_the_engine_takes_packed_input_as_it_is(options: dict[str, Any], monkeyp
     def refuse(*_: Any) -> None:
         raise AssertionError("padded")
 
-    monkeypatch.setattr("recurra.layers.recurrent.pad_packed_sequence", refuse)
-    monkeypatch.setattr("recurra.kernels.packing.pad_packed_sequence", refuse)
+    monkeypatch.setattr("recurra.layers.recurrent.PackedRows", refuse)
+    monkeypatch.setattr("recurra.kernels.packing.PackedRows", refuse)
     with record_backends() as backends:
         output, last = layer(packed)
     assert backends == ["cpu", "cpu"]

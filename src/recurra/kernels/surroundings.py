@@ -52,6 +52,8 @@ def readable(tensor: Tensor) -> bool:
 
 def lacks_memory(tensor: Tensor) -> bool:
     """Whether a tensor's storage was emptied, or it has none, as sparse tensors and batches."""
+    if torch.compiler.is_compiling():
+        return False
     try:
         return tensor.untyped_storage().nbytes() == 0
     except NotImplementedError:

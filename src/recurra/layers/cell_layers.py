@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import cells
 from ..cells import Cell, get
-from ..kernels import torch_fused, weight_names
+from ..kernels import LayerCall, run_layer, torch_fused, weight_names
 from ..kernels.dispatch import allows, note
 from ..kernels.known_cells import register
 from ..kernels.reference import Stepper
@@ -171,7 +171,7 @@ class RecurrentCell(nn.Module):
                 note(torch_fused.name)
             return self._torch_step(input, states)
         if compiling:
-            return self._reference_step(input, states)
+            return self._reference_step(input, states) if transformed() else self._operator_step(input, states)
         if not allows(reference):
             raise RuntimeError(
                 f"the backend that recurra.backend names cannot run a single step of {self.cell!r}; "
@@ -183,6 +183,13 @@ class RecurrentCell(nn.Module):
     def _reference_step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         stepper = Stepper(self.cell, self._weights(), self._key)
         return stepper.step(stepper.input_product(input), states)
+
+    def _operator_step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As a layer over one step, one operator to torch.compile, which cannot follow a gate added to a tensor."""
+        first = tuple(state.unsqueeze(0) for state in states)
+        call = LayerCall(self.cell, input.unsqueeze(0), first, (self._weights(),), key=self._key)
+        # Under autocast the operator's results are narrower than a step's, which have the dtype of the states.
+        return tuple(new.squeeze(0).to(old.dtype) for new, old in zip(run_layer(call).final, states, strict=True))
 
     def _torch_step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hx = states if len(states) > 1 else states[0]

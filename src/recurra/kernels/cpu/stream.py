@@ -62,7 +62,7 @@ class EngineStepping:
     def step(self, x: Tensor) -> Tensor:
         """Take one step: input (B, I) to output (B, H or P)."""
         if x.dtype != self._dtype or not readable(x):
-            raise ValueError(f"a step takes a plain tensor of {self._dtype} on the CPU, not {x.dtype} on {x.device}")
+            raise ValueError(f"a step takes {self._dtype} on the CPU in a plain tensor, not {x.dtype} on {x.device}")
         if not x.is_contiguous() or x.is_neg():
             x = whole(x)
         output = torch.empty((self._batch, self._widths[0]), dtype=self._inside, device="cpu")
