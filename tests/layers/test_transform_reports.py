@@ -28,6 +28,10 @@ MAY_REFUSE = {
 }
 
 
+# Each has a process of its own, which takes a second; the same faults are tried in the tests of each part too.
+pytestmark = pytest.mark.check
+
+
 @pytest.fixture(scope="module")
 def verdict_of(request: pytest.FixtureRequest) -> Callable[[str], str]:
     chosen = [item.callspec.params["name"] for item in request.session.items if item.originalname == "test_report"]

@@ -106,7 +106,7 @@ class Case:
     @property
     def in_turn(self) -> bool:
         """Whether it is this cell's turn at this entry point: each entry point has one, and each way another."""
-        turn = ENTRIES.index(self.entry) + EXPENSIVE.index(self.way)
+        turn = ENTRIES.index(self.entry) + list(WAYS).index(self.way)
         return list(CELLS)[turn % len(CELLS)] == self.cell
 
     @property
@@ -115,7 +115,9 @@ class Case:
 
     @property
     def slow(self) -> bool:
-        """The long tail: of an expensive way one entry point, which turns with the way, is kept in the core."""
+        """The long tail: of an expensive way one entry point, and of a way in its own process one cell, are kept."""
+        if self.isolated:
+            return not self.in_turn
         if self.way == "compile_training":
             return self.entry != "forward" and not self.in_turn
         if self.way not in EXPENSIVE:
