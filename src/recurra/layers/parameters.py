@@ -246,7 +246,16 @@ class RecurrentParameters(RNNBaseParts):
         return tuple(directions)
 
     def _named_weights(self, layer: int) -> list[dict[str, Tensor]]:
-        return [{name: getattr(self, name + suffix) for name in self._names} for suffix in self._suffixes(layer)]
+        found = []
+        # Looked up where parameters are before the module is asked, whose own way is slow.
+        parameters = self._parameters
+        for suffix in self._suffixes(layer):
+            direction = {}
+            for name in self._names:
+                weight = parameters.get(name + suffix)
+                direction[name] = getattr(self, name + suffix) if weight is None else weight
+            found.append(direction)
+        return found
 
     def initial_states(self, batch: int, like: Tensor) -> LayerStates:
         """The states before the first step: for each layer one (D, B, H) for each state of the cell.

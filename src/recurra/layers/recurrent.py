@@ -106,7 +106,9 @@ class Recurrent(RecurrentParameters):
         Raises:
             RuntimeError, ValueError: for a wrong shape, dtype or length, as torch.nn does.
         """
-        proxy = proxy_in(input, hx, lengths, resets)
+        # A plain tensor alone goes straight on.
+        special = type(input) is not Tensor
+        proxy = proxy_in(input, hx, lengths, resets) if special or not (hx is lengths is resets is None) else None
         if proxy is not None:
             given = {"hx": hx, "lengths": lengths, "padding": padding, "resets": resets}
             return as_one_node(self, proxy, input, {**given, "return_all_states": return_all_states})

@@ -70,7 +70,9 @@ class _Layer(torch.autograd.Function):
         assert layer_run.kept is not None
         saved = (*leaves, *states, layer_run.kept, *call.zoneout_masks, *options)
         ctx.save_for_backward(*saved)
-        ctx.dtypes = [tensor.dtype for tensor in saved]
+        # Hooks may give back other tensors, or memory that is not this graph's own to write to.
+        ctx.hooked = _hooks_on_saved(True) is not None
+        ctx.dtypes = [tensor.dtype for tensor in saved] if ctx.hooked else None
         ctx.counts = (len(leaves), len(states), len(call.zoneout_masks))
         ctx.given = given
         ctx.names = [list(direction) for direction in call.weights]
@@ -81,14 +83,13 @@ class _Layer(torch.autograd.Function):
         ctx.lengths, ctx.batch_sizes = (
             None if counts is None else counts.clone() for counts in (call.lengths, call.batch_sizes)
         )
-        # Hooks may give back memory that is not this graph's own to write to.
-        ctx.spending = _Spending(_hooks_on_saved(True) is None)
+        ctx.spending = _Spending(not ctx.hooked)
         return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         saved = list(ctx.saved_tensors)
-        if [tensor.dtype for tensor in saved] != ctx.dtypes:
+        if ctx.hooked and [tensor.dtype for tensor in saved] != ctx.dtypes:
             raise RuntimeError("a hook gave back what a layer has saved in another dtype than it was saved in")
         n_leaves, n_states, n_masks = ctx.counts
         leaves, states, kept = saved[:n_leaves], saved[n_leaves : n_leaves + n_states], saved[n_leaves + n_states]
@@ -100,7 +101,8 @@ class _Layer(torch.autograd.Function):
         plain = not transformed() and all(readable(tensor) for tensor in (*saved, *gradients) if tensor is not None)
         if torch.is_grad_enabled() or not plain:
             return None, *_by_the_reference(ctx, call, gradients)
-        call.check()
+        if ctx.hooked:
+            call.check()
         layer_run = LayerRun(call, ctx.compiled, ctx.rows, ctx.threads, round_weights=ctx.round_weights)
         spend, lost = ctx.spending.begin()
         try:
