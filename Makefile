@@ -41,6 +41,7 @@ sanitize: install
 
 neon: install
 	$(BIN)/python -m tests.kernels.neon
+	$(BIN)/python -m tests.kernels.no_avx
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache
