@@ -86,18 +86,12 @@ def make(
 
 def leaves(call: LayerCall) -> list[Tensor]:
     """Input, initial states and every parameter."""
-    return [call.input, *call.states, *(weight for direction in call.weights for weight in direction.values())]
+    return call.leaves()
 
 
 def with_leaves(call: LayerCall, values: Sequence[Tensor]) -> LayerCall:
     """The call with other tensors, in the order of `leaves`."""
-    rest = iter(values)
-    return replace(
-        call,
-        input=next(rest),
-        states=tuple(next(rest) for _ in call.states),
-        weights=tuple({name: next(rest) for name in direction} for direction in call.weights),
-    )
+    return call.with_leaves(list(values))
 
 
 def resting(call: LayerCall) -> LayerCall:
