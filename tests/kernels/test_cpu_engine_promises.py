@@ -115,7 +115,7 @@ def test_recording_for_gradients_changes_nothing(name: str, dtype: torch.dtype, 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
-    monkeypatch.setattr(engine, "_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
     yield
     torch.set_num_threads(before)
 
@@ -129,7 +129,7 @@ def test_threads_change_nothing(name: str, dtype: torch.dtype, lengths: list[int
     found = []
     for count in (1, 2, 3, 4):
         torch.set_num_threads(count)
-        assert engine._threads(5, 130, the_cell) == count
+        assert the_cell.threads(5, 130) == count
         values = tensors_of(fused(call))
         found.append([*values, *gradients(values, leaves(call)), *tensors_of(fused(resting(call)))])
     assert all(same_bits(found[0], other) for other in found[1:])

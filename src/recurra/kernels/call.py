@@ -12,7 +12,15 @@ from torch import Tensor
 from ..cells import Cell
 from .surroundings import lacks_memory
 
-__all__ = ["LayerCall", "LayerResult", "autocast_dtype", "check_operands", "check_range", "weight_names"]
+__all__ = [
+    "LayerCall",
+    "LayerResult",
+    "autocast_dtype",
+    "check_operands",
+    "check_range",
+    "weight_names",
+    "weight_shapes",
+]
 
 
 def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
@@ -32,9 +40,9 @@ def _gates(cell: Cell) -> int:
 
 
 @lru_cache(maxsize=256)
-def _weight_shapes(cell: Cell, input_size: int, hidden: int, width: int) -> dict[str, tuple[int, ...]]:
-    """The shape of each parameter of a direction whose h has a width."""
-    rows = len(cell.gates) * hidden
+def weight_shapes(cell: Cell, input_size: int, hidden: int, projected: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter of a direction whose h has `projected` units, or `hidden` if that is 0."""
+    rows, width = _gates(cell) * hidden, projected or hidden
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, input_size), "weight_hh": (rows, width)}
     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,), "weight_hr": (width, hidden)}
     shapes |= {f"weight_{name}": (hidden,) for name in cell.vectors}
@@ -76,7 +84,8 @@ def check_operands(*tensors: Tensor) -> None:
         raise RuntimeError(f"the input, states and weights of a layer must have one dtype, not {names}")
 
 
-@dataclass(frozen=True)
+# Neither this nor the result is frozen, which would take longer to make; nobody changes them.
+@dataclass(slots=True, eq=False)
 class LayerCall:
     """One layer to run. T steps, B rows, D directions, S states; H is a state's width (P for a projected h).
 
@@ -166,23 +175,24 @@ class LayerCall:
             raise RuntimeError(f"a layer has the weights of 1 or 2 directions, not of {directions}")
         if len(states) != len(cell.states):
             raise RuntimeError(f"{cell!r} has {len(cell.states)} states, but {len(states)} were given")
-        if input.dim() != (2 if packed else 3):
-            raise RuntimeError(f"the input must have {2 if packed else 3} dimensions, not {input.dim()}")
-        first = weights[0]
-        if first["weight_hh"].dim() != 2 or states[0].dim() != 3:
+        rows, first, first_state = input.shape, weights[0], states[0].shape
+        if len(rows) != (2 if packed else 3):
+            raise RuntimeError(f"the input must have {2 if packed else 3} dimensions, not {len(rows)}")
+        gates = first["weight_hh"].shape
+        if len(gates) != 2 or len(first_state) != 3:
             raise RuntimeError("weight_hh must have 2 dimensions and every state 3")
-        hidden = self.hidden
-        width = first["weight_hr"].shape[0] if "weight_hr" in first else hidden
-        self._check_weights(_weight_shapes(cell, input.shape[-1], hidden, width))
-        batch = states[0].shape[1] if packed else input.shape[1]
+        hidden = gates[0] // _gates(cell)
+        projected = first["weight_hr"].shape[0] if "weight_hr" in first else 0
+        width = projected or hidden
+        self._check_weights(weight_shapes(cell, rows[-1], hidden, projected))
+        batch = first_state[1] if packed else rows[1]
         shape = (directions, batch, hidden)
         wanted = (directions, batch, width)
         for index, state in enumerate(states):
             if state.shape != wanted:
                 raise RuntimeError(f"the state {cell.states[index]} must have shape {wanted}, not {tuple(state.shape)}")
             wanted = shape
-        options = (self.recurrent_mask, self.lengths, self.resets)
-        if self.zoneout or any(option is not None for option in options):
+        if self.zoneout or not (self.recurrent_mask is self.lengths is self.resets is None):
             self._check_options(shape, width)
 
     def _check_weights(self, expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -192,7 +202,7 @@ class LayerCall:
                     continue
                 # Where the weights do not agree among themselves, the states tell which is wrong.
                 hidden = self.states[-1].shape[2] if len(self.states) > 1 or not self.projection else self.hidden
-                others = _weight_shapes(self.cell, self.input.shape[-1], hidden, self.states[0].shape[2])
+                others = weight_shapes(self.cell, self.input.shape[-1], hidden, self.states[0].shape[2])
                 for other, value in direction.items():
                     if value.shape != others[other]:
                         name, weight, expected = other, value, others
@@ -231,7 +241,7 @@ class LayerCall:
             demand("states to begin anew with", state, (directions, 1, of))
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class LayerResult:
     """What a layer gives.
 

@@ -72,6 +72,11 @@ def run_eagerly(call: LayerCall) -> LayerResult:
     Raises:
         RuntimeError: if a forced backend refuses it.
     """
+    if allows(cpu_engine.name):
+        result = cpu_engine.run_at_once(call)
+        if result is not None:
+            note(cpu_engine.name)
+            return result
     for name, module in BACKENDS.items():
         if not allows(name):
             continue

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["constant", "lacks_memory", "readable", "transformed", "watched", "whole"]
+__all__ = ["PLAIN_TYPES", "constant", "lacks_memory", "readable", "transformed", "watched", "whole"]
 
-_PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+"""Types of tensors whose numbers are their own, unlike those of subclasses."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -47,7 +48,12 @@ def readable(tensor: Tensor) -> bool:
     They do not for a subclass (fake, distributed), a sparse layout, a batch that is one tensor (vmap), or a storage
     that was emptied, as sharding does.
     """
-    return type(tensor) in _PLAIN and tensor.is_cpu and (not lacks_memory(tensor) or tensor.numel() == 0)
+    if type(tensor) not in PLAIN_TYPES or not tensor.is_cpu:
+        return False
+    try:
+        return tensor.untyped_storage().nbytes() > 0 or tensor.numel() == 0
+    except NotImplementedError:
+        return False
 
 
 def lacks_memory(tensor: Tensor) -> bool:

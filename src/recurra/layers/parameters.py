@@ -264,21 +264,23 @@ class RecurrentParameters(RNNBaseParts):
             batch: B.
             like: gives dtype and device.
         """
-        layers = []
-        # One for all of a width, since nobody writes to it.
-        zeros: dict[int, Tensor] = {}
-        for layer in range(self.num_layers):
-            shapes = self.state_shapes(layer, batch)
-            if self.learn_initial_state:
+        layers: LayerStates = []
+        if self.learn_initial_state:
+            for layer in range(self.num_layers):
                 learnt = [getattr(self, f"initial_{name}_l{layer}") for name in self.cell.states]
+                shapes = self.state_shapes(layer, batch)
                 layers.append(
                     tuple(p.unsqueeze(1).expand(s).to(like.dtype) for p, s in zip(learnt, shapes, strict=True))
                 )
-            else:
-                for shape in shapes:
-                    if shape[2] not in zeros:
-                        zeros[shape[2]] = like.new_zeros(shape)
-                layers.append(tuple(zeros[shape[2]] for shape in shapes))
+            return layers
+        # One for all of a width, since nobody writes to it.
+        zeros: dict[int, Tensor] = {}
+        for size in self.hidden_sizes:
+            width = self.proj_size or size
+            for needed in (width, size):
+                if needed not in zeros:
+                    zeros[needed] = like.new_zeros((self.num_directions, batch, needed))
+            layers.append((zeros[width], *[zeros[size]] * (len(self.cell.states) - 1)))
         return layers
 
     @property

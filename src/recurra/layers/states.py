@@ -51,6 +51,8 @@ def split_layers(hx: Any, states: int, layers: int, directions: int, uniform: bo
 
 def join_layers(layers: LayerStates, uniform: bool, batched: bool) -> Any:
     """From one tuple a layer to hx."""
+    if len(layers) == 1 and uniform and batched:
+        return layers[0][0] if len(layers[0]) == 1 else tuple(layers[0])
     parts: list[Any] = []
     for pieces in zip(*layers, strict=True):
         shown = [piece if batched else piece.squeeze(1) for piece in pieces]

@@ -8,12 +8,17 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from ...cells import Cell
 from . import own
 from .generator.emit import fingerprint
 from .generator.plan import Plan, plan
 
-__all__ = ["CompiledCell", "compiled", "engine", "instruction_set"]
+__all__ = ["WORTH_A_THREAD", "CompiledCell", "compiled", "engine", "instruction_set"]
+
+# Below so many multiplications a step another thread costs more than it takes over.
+WORTH_A_THREAD = 6000
 
 _SOURCES = {"input": 0, "state": 1, "operand": 2}
 
@@ -85,6 +90,11 @@ class CompiledCell:
         self.used |= {f"bias_{matrix}" for matrix in ("ih", "hh") if whole[matrix]}
         if any(product.matrix == "ih" for product in the_plan.products):
             self.used.add("input")
+
+    def threads(self, batch: int, hidden: int) -> int:
+        """How many threads a layer is worth."""
+        work = batch * hidden * hidden * len(self.plan.products)
+        return 1 if work < 2 * WORTH_A_THREAD else min(torch.get_num_threads(), work // WORTH_A_THREAD)
 
 
 @lru_cache(maxsize=256)

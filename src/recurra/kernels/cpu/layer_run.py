@@ -88,12 +88,12 @@ class LayerRun:
         self.threads = threads
         self.round_weights = round_weights
         self.input = _dense(call.input)
-        self.hidden = call.hidden
-        self.widths = [state.shape[2] for state in call.states]
-        # P, or 0 without a projection.
-        self.projected = self.widths[0] if call.projection else 0
         self.initial = [whole(state) for state in call.states]
         self.weights = [{key: whole(weight) for key, weight in d.items()} for d in call.weights]
+        self.widths = [state.shape[2] for state in call.states]
+        self.hidden = self.weights[0]["weight_hh"].shape[0] // the_cell.gates
+        # P, or 0 without a projection.
+        self.projected = self.widths[0] if call.projection else 0
         self.mask = None if call.recurrent_mask is None else whole(call.recurrent_mask)
         self.zoneout_masks = [_dense(masks) for masks in call.zoneout_masks]
         self.resets = None if call.resets is None else whole(call.resets)
@@ -112,69 +112,71 @@ class LayerRun:
         all_states, directions = self.call.all_states, len(self.weights)
         wanted = len(self.widths) if all_states or keep else 1
         make = self.input.new_empty if self.rows.order is None else self.input.new_zeros
-        rows = self.input.shape[:-1]
+        *rows, _ = self.input.shape
         states = [make((*rows, directions * width)) for width in self.widths[:wanted]]
         final = [torch.empty_like(state) for state in self.initial]
         if keep and kept is None:
             kept = self.input.new_empty(self._kept_shape())
         for direction in range(directions):
-            self.cell.run.forward(
-                final=[_part(state, direction) for state in final], **self._arguments(direction, states, kept)
-            )
+            arguments = self._arguments(direction, states, kept)
+            arguments["final"] = [_part(state, direction) for state in final]
+            self.cell.run.forward(**arguments)
         if keep:
             self.states, self.kept = states, kept
         return [*states[: wanted if all_states else 1], *final]
 
     def _arguments(self, direction: int, states: Sequence[Tensor], kept: Tensor | None) -> dict[str, Any]:
-        """What forward and backward of the engine are both given."""
-        weights, widths = self.weights[direction], self.widths
-        places = [n for state, width in zip(states, widths, strict=False) for n in _sequence(state, direction * width)]
-        places += [0, 0, 0] * (len(widths) - len(states))
-        values, candidates, operands, unprojected = self._kept_places(direction, kept)
-        cut = {} if self.resets is None else self._resets(self.resets, direction)
-        return {
-            "is_double": self.input.dtype == torch.float64,
-            "sizes": [self.rows.steps, self.rows.batch, self.input.shape[-1], self.hidden, self.projected],
+        """What forward and backward of the engine are both given; what a layer has not is left out."""
+        weights, input, rows = self.weights[direction], self.input, self.rows
+        arguments: dict[str, Any] = {
+            "is_double": input.dtype == torch.float64,
+            "sizes": [rows.steps, rows.batch, input.shape[-1], self.hidden, self.projected],
             "reverse": direction == 1,
             "threads": self.threads,
-            "active": _address(self.rows.active),
-            "order": _address(self.rows.order),
-            "packed": self.input.dim() == 2,
-            "round_weights": self.round_weights,
-            "bfloat16_weights": weights["weight_ih"].dtype == torch.bfloat16,
-            "input": _sequence(self.input),
+            "input": _sequence(input),
             "weights": [weights[name].data_ptr() for name in self.cell.matrices],
-            "biases": [_address(weights.get("bias_ih")), _address(weights.get("bias_hh"))],
             "vectors": [weights[name].data_ptr() for name in self.cell.vectors],
             "initial": [_part(state, direction) for state in self.initial],
-            "states": places,
-            "kept": values,
-            "operands": operands,
-            "mask": _part(self.mask, direction),
-            "zoneout": self.call.zoneout,
-            "zoneout_masks": [n for masks in self.zoneout_masks for n in _sequence(masks, direction * self.hidden)],
-            "candidates": candidates,
-            "projection": [_address(weights.get("weight_hr")), unprojected],
-            **cut,
+            "states": [
+                n for state, w in zip(states, self.widths, strict=False) for n in _sequence(state, direction * w)
+            ],
         }
+        if "bias_ih" in weights:
+            arguments["biases"] = [weights["bias_ih"].data_ptr(), weights["bias_hh"].data_ptr()]
+        if self.round_weights:
+            arguments["round_weights"] = True
+        if weights["weight_ih"].dtype == torch.bfloat16:
+            arguments["bfloat16_weights"] = True
+        if rows.active is not None:
+            arguments |= {"active": rows.active.data_ptr(), "order": _address(rows.order), "packed": input.dim() == 2}
+        if self.mask is not None:
+            arguments["mask"] = _part(self.mask, direction)
+        if self.call.zoneout:
+            masks = [n for masks in self.zoneout_masks for n in _sequence(masks, direction * self.hidden)]
+            arguments |= {"zoneout": self.call.zoneout, "zoneout_masks": masks}
+        if self.projected:
+            arguments["projection"] = [weights["weight_hr"].data_ptr(), 0]
+        if self.resets is not None:
+            step, row = self.resets.stride() if self.resets.dim() == 2 else (0, self.resets.stride(0))
+            restart = [_part(state, direction) for state in self.restart]
+            arguments |= {"resets": [self.resets.data_ptr(), step, row], "restart": restart}
+        if kept is not None:
+            self._add_kept(arguments, kept[direction])
+        return arguments
 
-    def _resets(self, resets: Tensor, direction: int) -> dict[str, Any]:
-        """Where a row begins anew, and from which states."""
-        step, row = resets.stride() if resets.dim() == 2 else (0, resets.stride(0))
-        restart = [_part(state, direction) for state in self.restart]
-        return {"resets": [resets.data_ptr(), step, row], "restart": restart}
-
-    def _kept_places(self, direction: int, kept: Tensor | None) -> tuple[int, list[int], list[int], int]:
-        """Where one direction's kept values, candidates, operands and unprojected h lie; 0 for what is not kept."""
+    def _add_kept(self, arguments: dict[str, Any], kept: Tensor) -> None:
+        """Where the values that one direction keeps lie, and its candidates, operands and unprojected h."""
         plan = self.cell.plan
-        if kept is None:
-            return 0, [], [0] * len(plan.operand_phase), 0
-        part = kept[direction]
-        places = [part.data_ptr() + value * part.stride(0) * part.element_size() for value in range(len(part))]
+        places = [kept.data_ptr() + value * kept.stride(0) * kept.element_size() for value in range(len(kept))]
         candidates = plan.kept + (len(self.widths) if self.call.zoneout else 0)
         operands = candidates + len(plan.operand_phase)
-        unprojected = places[operands] if self.projected else 0
-        return places[0], places[plan.kept : candidates], places[candidates:operands], unprojected
+        arguments["kept"] = places[0]
+        if candidates > plan.kept:
+            arguments["candidates"] = places[plan.kept : candidates]
+        if operands > candidates:
+            arguments["operands"] = places[candidates:operands]
+        if self.projected:
+            arguments["projection"][1] = places[operands]
 
     def _kept_shape(self) -> tuple[int, int, int, int]:
         return kept_shape(
@@ -261,7 +263,6 @@ class LayerRun:
             work = like.new_empty((self.rows.total, self.cell.plan.kept, padded_units(self.hidden)))
         for direction, found in enumerate(d_weights):
             arguments = self._arguments(direction, states, kept)
-            arguments["saved"] = 0
             if self.resets is not None:
                 arguments["d_restart"] = [_part(d, direction) for d in d_restart]
             if work is not None:
@@ -269,7 +270,6 @@ class LayerRun:
             # The second direction's part is added to the first's.
             part = d_input if direction == 0 or d_input is None else torch.zeros_like(d_input)
             sequences = [_sequence(d, direction * w) for d, w in zip(d_states, self.widths, strict=False)]
-            sequences += [[0, 0, 0]] * (count - len(d_states))
             self.cell.run.backward(
                 **arguments,
                 d_states=[number for three in sequences for number in three],

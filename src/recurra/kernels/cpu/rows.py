@@ -12,7 +12,7 @@ from ..call import LayerCall, check_range
 __all__ = ["Rows"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Rows:
     """Which rows of each step count, the longest first.
 

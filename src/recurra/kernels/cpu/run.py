@@ -12,9 +12,10 @@ from ...cells import Cell
 from ..call import LayerCall, LayerResult, autocast_dtype
 from ..surroundings import readable, transformed, watched
 from ..torch_fused import widens_autocast
-from .compiled import CompiledCell, compiled, engine
+from .compiled import compiled, engine
 from .differentiable import recorded
 from .layer_run import LayerRun
+from .plain import run_plain
 from .rows import Rows
 
 __all__ = [
@@ -28,12 +29,10 @@ __all__ = [
     "refused_options",
     "result_dtype",
     "run",
+    "run_at_once",
 ]
 
 name = "cpu"
-
-# Below so many multiplications a step another thread costs more than it takes over.
-_WORTH_A_THREAD = 6000
 
 
 def available(cell: Cell, input: Tensor) -> str | None:
@@ -69,28 +68,34 @@ def _dtype(input: Tensor) -> torch.dtype:
 def refusal(call: LayerCall) -> str | None:
     """Why the engine cannot run this layer, or None when it can."""
     reason = available(call.cell, call.input)
-    if reason is not None:
-        return reason
     masked = call.recurrent_mask is not None
-    reason = refused_options(call.cell, call.projection, masked, bool(call.zoneout))
-    if reason is not None:
-        return reason
-    return _mismatch(call)
+    if reason is None and (masked or call.zoneout):
+        reason = refused_options(call.cell, call.projection, masked, bool(call.zoneout))
+    return _mismatch(call) if reason is None else reason
 
 
 def _mismatch(call: LayerCall) -> str | None:
     """Why tensors of a call cannot be handed to the engine, which reads them by address, or None when they can."""
-    for tensor in _tensors(call):
+    numbers = _numbers(call)
+    booleans = call.zoneout_masks if call.resets is None else (*call.zoneout_masks, call.resets)
+    for tensor in (*numbers, *booleans):
         if not readable(tensor):
             return "it reads plain tensors on the CPU alone: no subclasses, sparse layouts or emptied memory"
-    return None if alike(call) else "input, states and weights differ in dtype or device"
+    allowed = _dtypes(call)
+    for tensor in numbers:
+        if tensor.dtype not in allowed:
+            return "input, states and weights differ in dtype"
+    return None
 
 
-def _tensors(call: LayerCall) -> list[Tensor]:
-    """All that the engine reads by address."""
-    given = [*call.leaves(), *call.zoneout_masks]
-    given += [tensor for tensor in (call.recurrent_mask, call.resets) if tensor is not None]
-    return given
+def _numbers(call: LayerCall) -> list[Tensor]:
+    """All tensors of a call that hold numbers."""
+    return call.leaves() if call.recurrent_mask is None else [*call.leaves(), call.recurrent_mask]
+
+
+def _dtypes(call: LayerCall) -> tuple[torch.dtype, ...]:
+    """Those that the tensors of a call may have."""
+    return (call.input.dtype,) if autocast_dtype(call.input) is None else (torch.float32, torch.bfloat16)
 
 
 def refused_options(cell: Cell, projection: bool, masked: bool, zoneout: bool) -> str | None:
@@ -107,10 +112,8 @@ def refused_options(cell: Cell, projection: bool, masked: bool, zoneout: bool) -
 
 def alike(call: LayerCall) -> bool:
     """Whether all tensors are on the CPU, in dtypes that may meet; works on those of a compiler too."""
-    masks = [] if call.recurrent_mask is None else [call.recurrent_mask]
-    narrow = autocast_dtype(call.input) is not None
-    allowed = (torch.float32, torch.bfloat16) if narrow else (call.input.dtype,)
-    return all(tensor.dtype in allowed and tensor.is_cpu for tensor in (*call.leaves(), *masks))
+    allowed = _dtypes(call)
+    return all(tensor.dtype in allowed and tensor.is_cpu for tensor in _numbers(call))
 
 
 def run(call: LayerCall) -> LayerResult:
@@ -124,6 +127,14 @@ def run(call: LayerCall) -> LayerResult:
     result = _run(wide(call), True)
     dtype = result_dtype(call, narrow=True)
     return LayerResult(tuple(value.to(dtype) for value in result.outputs), tuple(v.to(dtype) for v in result.final))
+
+
+def run_at_once(call: LayerCall) -> LayerResult | None:
+    """The same result by a shorter way, on which most calls of inference go; None, with nothing run, for others."""
+    if engine() is None or transformed() or watched() or autocast_dtype(call.input) is not None:
+        return None
+    the_cell = compiled(call.cell)
+    return None if the_cell is None else run_plain(call, the_cell)
 
 
 def result_dtype(call: LayerCall, narrow: bool) -> torch.dtype:
@@ -180,9 +191,5 @@ def _ready(call: LayerCall, round_weights: bool) -> LayerRun:
     assert the_cell is not None
     call.check()
     rows = Rows.of(call)
-    return LayerRun(call, the_cell, rows, _threads(rows.batch, call.hidden, the_cell), round_weights=round_weights)
-
-
-def _threads(batch: int, hidden: int, the_cell: CompiledCell) -> int:
-    work = batch * hidden * hidden * len(the_cell.plan.products)
-    return max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD))
+    hidden = call.weights[0]["weight_hh"].shape[0] // the_cell.gates
+    return LayerRun(call, the_cell, rows, the_cell.threads(rows.batch, hidden), round_weights=round_weights)

@@ -298,15 +298,23 @@ NB_MODULE(_engine, module) {
                     const std::vector<std::vector<int>>&, recurra::Address>(),
            "isa"_a, "fingerprint"_a, "states"_a, "slots"_a, "kept"_a, "phases"_a, "vectors"_a, "operand_phase"_a,
            "products"_a, "entry"_a = 0)
-      .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a, "round_weights"_a, "bfloat16_weights"_a,
-           "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "final"_a, "states"_a, "kept"_a,
-           "operands"_a, "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "projection"_a,
-           "resets"_a = recurra::Addresses{0, 0, 0}, "restart"_a = recurra::Addresses())
-      .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a, "order"_a, "packed"_a, "round_weights"_a, "bfloat16_weights"_a,
-           "input"_a, "weights"_a, "biases"_a, "vectors"_a, "initial"_a, "states"_a, "kept"_a, "operands"_a,
-           "mask"_a, "zoneout"_a, "zoneout_masks"_a, "candidates"_a, "projection"_a, "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a,
-           "d_biases"_a, "d_vectors"_a, "d_initial"_a, "d_projection"_a, "saved"_a, "resets"_a = recurra::Addresses{0, 0, 0},
-           "restart"_a = recurra::Addresses(), "d_restart"_a = recurra::Addresses());
+      // What a layer does not have may be left out.
+      .def("forward", &recurra::Cell::forward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a = 0,
+           "order"_a = 0, "packed"_a = false, "round_weights"_a = false, "bfloat16_weights"_a = false, "input"_a,
+           "weights"_a, "biases"_a = recurra::Addresses{0, 0}, "vectors"_a, "initial"_a, "final"_a, "states"_a,
+           "kept"_a = 0, "operands"_a = recurra::Addresses(), "mask"_a = 0, "zoneout"_a = 0.0,
+           "zoneout_masks"_a = recurra::Addresses(), "candidates"_a = recurra::Addresses(),
+           "projection"_a = recurra::Addresses{0, 0}, "resets"_a = recurra::Addresses{0, 0, 0},
+           "restart"_a = recurra::Addresses())
+      .def("backward", &recurra::Cell::backward, "is_double"_a, "sizes"_a, "reverse"_a, "threads"_a, "active"_a = 0,
+           "order"_a = 0, "packed"_a = false, "round_weights"_a = false, "bfloat16_weights"_a = false, "input"_a,
+           "weights"_a, "biases"_a = recurra::Addresses{0, 0}, "vectors"_a, "initial"_a, "states"_a, "kept"_a,
+           "operands"_a = recurra::Addresses(), "mask"_a = 0, "zoneout"_a = 0.0,
+           "zoneout_masks"_a = recurra::Addresses(), "candidates"_a = recurra::Addresses(),
+           "projection"_a = recurra::Addresses{0, 0}, "d_states"_a, "d_final"_a, "d_input"_a, "d_weights"_a,
+           "d_biases"_a, "d_vectors"_a, "d_initial"_a, "d_projection"_a, "saved"_a = 0,
+           "resets"_a = recurra::Addresses{0, 0, 0}, "restart"_a = recurra::Addresses(),
+           "d_restart"_a = recurra::Addresses());
   nb::class_<recurra::Stream>(module, "Stream")
       .def(nb::init<const recurra::Cell&, bool, const std::vector<std::ptrdiff_t>&, int, const recurra::Addresses&,
                     const recurra::Addresses&, const recurra::Addresses&, const recurra::Addresses&, double, recurra::Address, bool, bool>(),
