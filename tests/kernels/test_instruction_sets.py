@@ -53,6 +53,7 @@ def test_only_their_own_functions_use_wide_registers() -> None:
 
 
 @needs["nm"]
+@pytest.mark.check
 @pytest.mark.skipif(CXX is None, reason="this machine has no C++ compiler")
 def test_what_is_compiled_for_an_instruction_set_is_named_after_it(tmp_path: Path) -> None:
     # Of two functions of one name the linker keeps that of the object before; the test above sees the module only as

@@ -242,7 +242,8 @@ def test_derivatives(cell: Any) -> None:
 
     flat = [x, *states, *module.parameters()]
     assert torch.autograd.gradcheck(run, flat, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(run, flat)
+    # In random directions alone, as there are a hundred numbers.
+    assert torch.autograd.gradgradcheck(run, flat, fast_mode=True)
 
 
 @pytest.mark.parametrize("cell", ["rnn_tanh", "lstm", "gru", "gru_cho", "lstm_peephole", Mine()], ids=str)
