@@ -413,3 +413,19 @@ def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
         recurra.load(tmp_path, device="cuda")
     with pytest.raises(ConfigError, match="'gpu' is not a device"):
         recurra.load(tmp_path, device="gpu")
+
+
+def test_a_default_device_changes_nothing(predictor: LanguageModelPredictor) -> None:
+    def answers() -> list[object]:
+        return [
+            predictor.score(["the apple and pear salad", "", "a pair"]),
+            predictor.next("the apple and ", top=3),
+            predictor.next("the apple and", candidates=["pear", "pair"]),
+            predictor.generate("a pair ", length=12, n=2, seed=3),
+            predictor.generate("a pair ", length=12, options=SamplingOptions(temperature=0.0, repetition_penalty=1.5)),
+        ]
+
+    expected = answers()
+    # On which nothing could be read.
+    with torch.device("meta"):
+        assert answers() == expected

@@ -463,3 +463,22 @@ def test_bleu_counts_words_as_it_is_asked_to(tmp_path: Path) -> None:
     files = (str(tmp_path / "valid_source.txt"), str(tmp_path / "valid_target.txt"))
     assert "tok:char" in translator.evaluate(*files, beam=1)["signatures"]["bleu"]
     assert "tok:intl" in translator.evaluate(*files, beam=1, bleu_tokenizer="intl")["signatures"]["bleu"]
+
+
+def test_a_default_device_changes_nothing(prepared: tuple[Path, TranslationConfig]) -> None:
+    translator = untrained(prepared, 2)
+    sources = ["the red apple", "a dog"]
+
+    def answers() -> list[object]:
+        return [
+            translator.translate(sources, beam=1),
+            translator.translate(sources, beam=3, n_best=2, coverage_penalty=0.2, no_repeat=2),
+            translator.translate(sources, beam=2, banned=["der"], required=["Hund"]),
+            translator.translate(sources, prefix="der", sampling=SamplingOptions(), seed=4, n_best=2),
+            translator.score(sources, ["der rote Apfel", "ein Hund"]),
+        ]
+
+    expected = repr(answers())
+    # On which nothing could be read.
+    with torch.device("meta"):
+        assert repr(answers()) == expected

@@ -61,7 +61,7 @@ def collate(
     sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
     return PairBatch(
         pad(sources, source_eos, source_eos),
-        torch.tensor([len(ids) + 1 for ids in sources]),
+        torch.tensor([len(ids) + 1 for ids in sources], device="cpu"),
         pad(targets, target_eos, target_eos, first=target_eos),
         pad(targets, target_eos, IGNORED),
         sum(len(ids) + 1 for ids in targets),

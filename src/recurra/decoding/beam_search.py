@@ -107,11 +107,15 @@ def beam_search(
     going = list(range(len(constraints)))
     if not going:
         return []
-    beams, trail, rows = _first(len(going), width), Trail(), torch.arange(len(going))
+    beams, trail, rows = _first(len(going), width), Trail(), torch.arange(len(going), device="cpu")
     while going:
         # Only the live places of the beams have a row of the state.
         live = (beams.totals.flatten() > -math.inf).nonzero().squeeze(1)
-        last = beams.tokens[..., -1].flatten()[live] if beams.tokens.shape[2] else torch.full((len(live),), eos)
+        last = (
+            beams.tokens[..., -1].flatten()[live]
+            if beams.tokens.shape[2]
+            else torch.full((len(live),), eos, device="cpu")
+        )
         output = step(last, state)
         trail.add(output.weights, rows)
         row_of = _row_of(beams, live)
@@ -157,16 +161,16 @@ def beam_search(
 
 
 def _first(searches: int, width: int) -> _Beams:
-    totals = torch.full((searches, width), -math.inf, dtype=torch.float64)
+    totals = torch.full((searches, width), -math.inf, dtype=torch.float64, device="cpu")
     # All rows of a search are equal at first; one stands for them.
     totals[:, 0] = 0.0
-    return _Beams(totals, torch.empty((searches, width, 0), dtype=torch.int64))
+    return _Beams(totals, torch.empty((searches, width, 0), dtype=torch.int64, device="cpu"))
 
 
 def _row_of(beams: _Beams, live: Tensor) -> Tensor:
     """The row of the state that each place of the beams has; 0 where it has none."""
-    rows = torch.zeros(beams.totals.numel(), dtype=torch.int64)
-    rows[live] = torch.arange(len(live))
+    rows = torch.zeros(beams.totals.numel(), dtype=torch.int64, device="cpu")
+    rows[live] = torch.arange(len(live), device="cpu")
     return rows
 
 
@@ -193,11 +197,11 @@ def _candidates(
     if whole < vocabulary:
         tops = torch.cat([tops, log_probabilities[:, whole:].amax(-1, keepdim=True)], dim=1)
     blocks = tops.shape[1]
-    sums = torch.full((searches * width, blocks), -math.inf, dtype=torch.float64)
+    sums = torch.full((searches * width, blocks), -math.inf, dtype=torch.float64, device="cpu")
     sums[live] = beams.totals.flatten()[live].unsqueeze(1) + tops
     chosen = sums.view(searches, -1).topk(min(2 * width, width * blocks), dim=-1, sorted=False).indices.unsqueeze(-1)
     origins = (chosen // blocks).expand(-1, -1, _BLOCK).flatten(1)
-    tokens = (chosen % blocks * _BLOCK + torch.arange(_BLOCK)).flatten(1)
+    tokens = (chosen % blocks * _BLOCK + torch.arange(_BLOCK, device="cpu")).flatten(1)
     beyond, tokens = tokens >= vocabulary, tokens.clamp(max=vocabulary - 1)
     values = log_probabilities[row_of.view(searches, width).gather(1, origins), tokens]
     sums = (beams.totals.gather(1, origins) + values).masked_fill(beyond, -math.inf)
@@ -272,10 +276,10 @@ def _advance(
             for index, ranks in zip(kept, picked, strict=True)
         ]
 
-    new_totals = torch.tensor(taken(totals, -math.inf), dtype=torch.float64)
-    places = torch.tensor(taken(origins, 0), dtype=torch.int64)
-    words = torch.tensor(taken(tokens, 0), dtype=torch.int64)
-    old = (torch.tensor(kept).unsqueeze(1) * width + places).flatten()
+    new_totals = torch.tensor(taken(totals, -math.inf), dtype=torch.float64, device="cpu")
+    places = torch.tensor(taken(origins, 0), dtype=torch.int64, device="cpu")
+    words = torch.tensor(taken(tokens, 0), dtype=torch.int64, device="cpu")
+    old = (torch.tensor(kept, device="cpu").unsqueeze(1) * width + places).flatten()
     history = beams.tokens.flatten(0, 1)[old].unflatten(0, (len(kept), width))
     history = torch.cat([history, words.unsqueeze(-1)], dim=-1)
     rows = row_of[old[new_totals.flatten() > -math.inf]]

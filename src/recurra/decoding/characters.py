@@ -42,12 +42,12 @@ class WholeCharacters:
 
     def __init__(self, token_bytes: Sequence[bytes], end: int) -> None:
         states = len(_TRANSITIONS)
-        self.following = torch.full((states, len(token_bytes)), _REFUSED, dtype=torch.int8)
+        self.following = torch.full((states, len(token_bytes)), _REFUSED, dtype=torch.int8, device="cpu")
         for token, text in enumerate(token_bytes):
             if _is_whole(text):
                 self.following[0, token] = 0
             else:
-                self.following[:, token] = torch.tensor([_after(text, state) for state in range(states)])
+                self.following[:, token] = torch.tensor([_after(text, state) for state in range(states)], device="cpu")
         self.following[:, end] = _REFUSED
         self.following[0, end] = 0
         self._end = end

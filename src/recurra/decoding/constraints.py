@@ -40,7 +40,7 @@ class WordJoints:
     @cached_property
     def begins_mask(self) -> Tensor:
         """Bool (V,), true for `begins`."""
-        mask = torch.zeros(len(self.texts), dtype=torch.bool)
+        mask = torch.zeros(len(self.texts), dtype=torch.bool, device="cpu")
         mask[list(self.begins)] = True
         return mask
 

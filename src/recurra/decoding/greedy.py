@@ -47,10 +47,10 @@ def write_outputs(
     rows = list(range(len(constraints)))
     tokens: list[list[int]] = [[] for _ in rows]
     totals = [0.0] * len(rows)
-    trail, origins = Trail(), torch.arange(len(rows))
+    trail, origins = Trail(), torch.arange(len(rows), device="cpu")
     ends = [(0, 0)] * len(rows)
     stuck: set[int] = set()
-    last = torch.full((len(rows),), eos)
+    last = torch.full((len(rows),), eos, device="cpu")
     while rows:
         output = step(last, state)
         allowed = output.log_probabilities.cpu()
@@ -78,7 +78,7 @@ def write_outputs(
                 going.append(index)
         if not going:
             break
-        origins = torch.tensor(going)
+        origins = torch.tensor(going, device="cpu")
         if len(going) < len(rows):
             rows = [rows[index] for index in going]
             state, last = select_rows(output.state, origins), chosen[origins]

@@ -147,7 +147,7 @@ def sample_generators(seed: int, count: int) -> list[torch.Generator]:
 
     Each is seeded from the seed and its index mixed by SplitMix64, which keeps neighbouring seeds unrelated.
     """
-    return [torch.Generator().manual_seed(mix_seed(seed, index)) for index in range(count)]
+    return [torch.Generator("cpu").manual_seed(mix_seed(seed, index)) for index in range(count)]
 
 
 def sample(
@@ -172,7 +172,7 @@ def sample(
     if not generators:
         return torch.empty(0, dtype=torch.int64, device=logits.device)
     dtype = torch.float32 if logits.device.type == "mps" else torch.float64
-    uniform = torch.stack([torch.rand((), generator=each, dtype=torch.float64) for each in generators])
+    uniform = torch.stack([torch.rand((), generator=each, dtype=torch.float64, device="cpu") for each in generators])
     probability = filter_logits(logits.to(dtype), options, seen).softmax(dim=-1)
     cumulative = probability.cumsum(dim=-1)
     position = uniform.to(cumulative).unsqueeze(-1) * cumulative[:, -1:]

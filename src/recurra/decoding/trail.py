@@ -51,13 +51,13 @@ class Trail:
         for at in range(step, -1, -1):
             rows[at] = row
             row = self._origins[at, row]
-        return self._weights[torch.arange(step + 1), torch.from_numpy(rows), :length]
+        return self._weights[torch.arange(step + 1, device="cpu"), torch.from_numpy(rows), :length]
 
     def _grow(self, rows: int, like: Tensor) -> None:
         old = self._weights
         wide = rows if old is None else max(rows, old.shape[1])
         steps = _FIRST if old is None else max(2 * self._steps, _FIRST)
-        weights = torch.empty((steps, wide, like.shape[1]), dtype=like.dtype)
+        weights = torch.empty((steps, wide, like.shape[1]), dtype=like.dtype, device="cpu")
         origins = np.empty((steps, wide), np.int32)
         if old is not None:
             weights[: self._steps, : old.shape[1]] = old[: self._steps]

@@ -158,6 +158,6 @@ def _gather(batch: Sequence[_Prefix]) -> State:
         group = groups.setdefault(id(prefix.state), (prefix.state, [], []))
         group[1].append(prefix.row)
         group[2].append(position)
-    joined = join_states([select_rows(state, torch.tensor(rows)) for state, rows, _ in groups.values()])
+    joined = join_states([select_rows(state, torch.tensor(rows, device="cpu")) for state, rows, _ in groups.values()])
     positions = [position for _, _, members in groups.values() for position in members]
-    return select_rows(joined, torch.tensor(positions).argsort())
+    return select_rows(joined, torch.tensor(positions, device="cpu").argsort())

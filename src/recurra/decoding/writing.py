@@ -101,15 +101,15 @@ def write(
     stops = [StopString(stop) for _ in rows]
     device = logits.device
     current = logits.expand(len(rows), -1)
-    state = select_rows(state, torch.zeros(len(rows), dtype=torch.int64))
+    state = select_rows(state, torch.zeros(len(rows), dtype=torch.int64, device="cpu"))
     seen = seen.to(device).expand(len(rows), -1).clone()
     forbidden = banned.to(device)
-    places = torch.zeros(len(rows), dtype=torch.int64)
+    places = torch.zeros(len(rows), dtype=torch.int64, device="cpu")
     for position in range(length):
         blocked = forbidden if position or first_allowed is None else forbidden | ~first_allowed.to(device)
         allowed = current.masked_fill(blocked, -math.inf)
         if characters is not None:
-            characters.apply(allowed, places, torch.zeros(len(rows), dtype=torch.bool))
+            characters.apply(allowed, places, torch.zeros(len(rows), dtype=torch.bool, device="cpu"))
         drawn = sample(allowed, [generators[row] for row in rows], options, seen)
         if characters is not None:
             places = characters.following[places, drawn].long()
@@ -125,7 +125,7 @@ def write(
             rows = [rows[index] for index in going]
             break
         if len(going) < len(rows):
-            keep = torch.tensor(going)
+            keep = torch.tensor(going, device="cpu")
             rows = [rows[index] for index in going]
             drawn, seen, state = drawn[keep.to(device)], seen[keep.to(device)], select_rows(state, keep)
             places = places[keep]

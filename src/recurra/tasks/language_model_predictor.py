@@ -242,7 +242,7 @@ class LanguageModelPredictor:
     @torch.inference_mode()
     def _logits(self, tokens: Sequence[int] | Tensor, state: State = None) -> tuple[Tensor, State]:
         """Logits (T, V) of one row of tokens."""
-        row = torch.as_tensor(tokens, dtype=torch.int64).to(self.device).unsqueeze(1)
+        row = torch.as_tensor(tokens, dtype=torch.int64, device=self.device).unsqueeze(1)
         output = self.model(row, state)
         return output.logits[:, 0], output.hx
 
@@ -259,7 +259,7 @@ class LanguageModelPredictor:
     def _read_logits(self, tokens: Sequence[int]) -> tuple[Tensor, State]:
         sequence = [self.tokenizer.eos_id, *tokens]
         state: State = None
-        logits = torch.empty(0)
+        logits = torch.empty(0, device="cpu")
         for start, stop in self._chunks(len(sequence)):
             logits, state = self._logits(sequence[start:stop], state)
         return logits[-1].float().cpu(), state
@@ -278,7 +278,7 @@ class LanguageModelPredictor:
     def _nats(self, tokens: Sequence[int]) -> float:
         """Negative log-likelihood of tokens after a line end, read in chunks with the state carried."""
         total, state = 0.0, None
-        sequence = torch.tensor([self.tokenizer.eos_id, *tokens])
+        sequence = torch.tensor([self.tokenizer.eos_id, *tokens], device="cpu")
         for start, stop in self._chunks(len(tokens)):
             logits, state = self._logits(sequence[start:stop], state)
             target = sequence[start + 1 : stop + 1].to(logits.device)
@@ -343,7 +343,7 @@ class LanguageModelPredictor:
         return _exp(log_probability)
 
     def _read_one(self, token: int, state: State) -> tuple[Tensor, State]:
-        log_probabilities, state = self._step_log_probabilities(torch.tensor([token]), state)
+        log_probabilities, state = self._step_log_probabilities(torch.tensor([token], device="cpu"), state)
         return log_probabilities[0], state
 
     def _write(
@@ -361,9 +361,9 @@ class LanguageModelPredictor:
         tokens = self._encode(text)
         logits, state = self._read_logits(tokens)
         vocabulary = len(logits)
-        seen = torch.zeros(vocabulary, dtype=torch.bool)
+        seen = torch.zeros(vocabulary, dtype=torch.bool, device="cpu")
         seen[tokens] = True
-        banned = torch.zeros(vocabulary, dtype=torch.bool)
+        banned = torch.zeros(vocabulary, dtype=torch.bool, device="cpu")
         if self.tokenizer.unk_id is not None:
             banned[self.tokenizer.unk_id] = True
         decoders = []

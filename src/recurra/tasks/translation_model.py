@@ -74,4 +74,4 @@ def copied_as(source: SentenceTokenizer, target: SentenceTokenizer) -> Tensor:
     copies[source.eos_id] = target.eos_id
     if source.unk_id is not None and target.unk_id is not None:
         copies[source.unk_id] = target.unk_id
-    return torch.tensor(copies)
+    return torch.tensor(copies, device="cpu")

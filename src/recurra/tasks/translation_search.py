@@ -130,7 +130,7 @@ def _translate_batch(
     # What is required has to be steered to, which only a search does.
     if options.sampling is not None or (beam.beam == 1 and not any(each.required for each in own)):
         count = beam.n_best
-        repeated = torch.arange(len(chosen)).repeat_interleave(count)
+        repeated = torch.arange(len(chosen), device="cpu").repeat_interleave(count)
         generators = None
         if options.sampling is not None:
             seeds = [mix_seed(options.seed, numbers[index]) for index in chosen]
@@ -162,7 +162,7 @@ class _Selection:
     """
 
     def __init__(self, sources: int) -> None:
-        self._sources = torch.arange(sources)
+        self._sources = torch.arange(sources, device="cpu")
 
     def __call__(self, states: State, rows: Tensor) -> State:
         chosen = self._sources[rows]
@@ -183,13 +183,13 @@ class _Selection:
 def _encode(models: Sequence[EncoderDecoder], sources: Sequence[Ids], source_eos: int) -> State:
     """The states of all models before the first step, side by side in a tuple."""
     tokens = pad(sources, source_eos, source_eos)
-    lengths = torch.tensor([len(ids) + 1 for ids in sources])
+    lengths = torch.tensor([len(ids) + 1 for ids in sources], device="cpu")
     return tuple(model.encode(tokens.to(model.output_bias.device), lengths) for model in models)
 
 
 def _spelling(constraints: Sequence[Constraints]) -> Tensor:
     """(1, B, 2): where each output stands in a character, and the tokens that may be written before it must end."""
-    return torch.tensor([[[0, each.max_length + 1] for each in constraints]])
+    return torch.tensor([[[0, each.max_length + 1] for each in constraints]], device="cpu")
 
 
 def _step_of(

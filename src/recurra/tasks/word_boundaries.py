@@ -21,16 +21,16 @@ def token_kinds(tokenizer: Tokenizer) -> TokenKinds:
     """What each token of a vocabulary does to a word, from its text and the tokenizer's own boundaries."""
     line_end = tokenizer.eos_id
     texts = [text.decode("utf-8", "replace") for text in tokenizer.vocabulary_bytes]
-    space = torch.tensor([text.isspace() and token != line_end for token, text in enumerate(texts)])
-    mark = torch.tensor([token == line_end or _is_mark(text) for token, text in enumerate(texts)])
+    space = torch.tensor([text.isspace() and token != line_end for token, text in enumerate(texts)], device="cpu")
+    mark = torch.tensor([token == line_end or _is_mark(text) for token, text in enumerate(texts)], device="cpu")
     return TokenKinds(torch.from_numpy(tokenizer.boundary_mask.copy()), space, mark)
 
 
 def space_starts(tokenizer: Tokenizer) -> torch.Tensor:
     """Tokens that are a space with something after it, bool (V,); the lone space where there is none."""
     strings = tokenizer.vocabulary_bytes
-    starts = torch.tensor([string.startswith(b" ") and not string.isspace() for string in strings])
-    return starts if bool(starts.any()) else torch.tensor([string == b" " for string in strings])
+    starts = torch.tensor([string.startswith(b" ") and not string.isspace() for string in strings], device="cpu")
+    return starts if bool(starts.any()) else torch.tensor([string == b" " for string in strings], device="cpu")
 
 
 def whole_characters(tokenizer: Tokenizer) -> WholeCharacters | None:
