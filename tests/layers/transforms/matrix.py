@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
@@ -43,11 +44,22 @@ BACKWARD = (
 GRAPHS = ("compile_*", "autocast_compiled", "export*", "make_fx_*")
 TRANSFORMS = ("func_*", "dual_numbers", "vmap_*", "jacobian_*", "gradcheck_forward")
 
-# Ways and entry points that may refuse, with the reason. All others must give the right numbers.
-MAY_REFUSE: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
-    (GRAPHS, ("packed",), "how many rows each step of a packed batch has is data, and a graph holds no data"),
-    (("fake_*", "meta_*"), ("packed",), "sizes and order of a packed batch are data, and these tensors have none"),
-    (
+
+class MayRefuse(NamedTuple):
+    """Ways, entry points and cells that may refuse, with the reason. All others must give the right numbers."""
+
+    ways: tuple[str, ...]
+    entries: Sequence[str]
+    reason: str
+    cells: Sequence[str] = tuple(CELLS)
+
+
+MAY_REFUSE = [
+    MayRefuse(GRAPHS, ("packed",), "how many rows each step of a packed batch has is data, and a graph holds no data"),
+    MayRefuse(
+        ("fake_*", "meta_*"), ("packed",), "sizes and order of a packed batch are data, and these tensors have none"
+    ),
+    MayRefuse(
         (
             "func_jvp*",
             "func_jacfwd",
@@ -59,23 +71,26 @@ MAY_REFUSE: list[tuple[tuple[str, ...], tuple[str, ...], str]] = [
         ("packed",),
         "torch's own packing has no rule for forward mode",
     ),
-    (GRAPHS, ("stream",), "a stream holds its state and copies of the weights where a graph cannot see them"),
-    (("jit_*",), ("stream",), "a stream holds its state and copies of the weights where a graph cannot see them"),
-    (TRANSFORMS, ("stream",), "a stream has no gradients, and its state has no dimension for vmap"),
-    (("fake_*", "meta_*"), ("stream",), "a stream computes at once, and there is nothing to compute with"),
-    (("wrapper_*",), ENTRIES, "a tensor without memory of its own cannot reach a kernel"),
-    (("fake_inputs", "fake_weights"), ENTRIES, "numbers and tensors without numbers do not mix"),
-    (
+    MayRefuse(GRAPHS, ("stream",), "a stream holds its state and copies of the weights where a graph cannot see them"),
+    MayRefuse(
+        ("jit_*",), ("stream",), "a stream holds its state and copies of the weights where a graph cannot see them"
+    ),
+    MayRefuse(TRANSFORMS, ("stream",), "a stream has no gradients, and its state has no dimension for vmap"),
+    MayRefuse(("fake_*", "meta_*"), ("stream",), "a stream computes at once, and there is nothing to compute with"),
+    MayRefuse(("wrapper_*",), ENTRIES, "a tensor without memory of its own cannot reach a kernel"),
+    MayRefuse(("fake_inputs", "fake_weights"), ENTRIES, "numbers and tensors without numbers do not mix"),
+    MayRefuse(
         ("subclass_input", "flop_counter", "dispatch_mode"),
         ("stream",),
         "a stream steps where torch does not look, so that nothing could be counted or recorded",
     ),
-    (
+    MayRefuse(
         ("compile_jvp*", "compile_grad*", "compile_jac*", "compile_vmap*"),
         ENTRIES,
         "a transformed layer is its equations, and torch.compile cannot follow a gate that is added to a tensor",
+        ("own",),
     ),
-    (("hooks_other_dtype",), ENTRIES, "backward may want the type that forward saved"),
+    MayRefuse(("hooks_other_dtype",), ENTRIES, "backward may want the type that forward saved"),
 ]
 
 # Errors in which torch's compilers say that they cannot follow.
@@ -139,9 +154,9 @@ CASES = cases()
 
 
 def reason_to_refuse(case: Case) -> str | None:
-    for ways, entries, reason in MAY_REFUSE:
-        if case.entry in entries and case.matches(ways):
-            return reason
+    for rule in MAY_REFUSE:
+        if case.entry in rule.entries and case.cell in rule.cells and case.matches(rule.ways):
+            return rule.reason
     return None
 
 
