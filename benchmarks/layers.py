@@ -1,13 +1,14 @@
 """One layer against torch.nn's: time of inference and of a training step, and what the machine could do at most.
 
     python benchmarks/layers.py [--cells lstm gru rnn_tanh] [--shapes 1,100,128 ...] [--rounds 9] [--threads 2]
-                                [--against recurra] [--bfloat16]
+                                [--against recurra] [--bfloat16] [--resets 0.01]
 
 Contestants alternate in one process. Shapes are B,T,H with as many inputs as units. A training step is a forward that
 records and the gradients of input and parameters. Cells that torch.nn lacks are timed against the built-in of as many
 products (LSTM, GRU or RNN). With `--against recurra` the rival is recurra's own LSTM, GRU or RNN instead, its time
 scaled to the cell's number of products: what the equations of a cell cost beside its products. With `--bfloat16` both
-compute in it, but recurra as a rival of itself in float32. Prints medians, the median of the rounds' ratios (the
+compute in it, but recurra as a rival of itself in float32. With `--resets` the rival is the same layer without them:
+what it costs that so great a share of all steps begins anew. Prints medians, the median of the rounds' ratios (the
 rival's over recurra's), and recurra's share of the multiply-add peak measured on the same threads; before them that
 peak, and how fast the threads read memory, which bounds a few rows.
 """
@@ -57,19 +58,19 @@ def timed(work: Callable[[], Any], repeats: int) -> float:
     return (time.perf_counter() - began) / repeats
 
 
-def inference(layer: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
+def inference(layer: nn.Module, x: torch.Tensor, **options: Any) -> Callable[[], Any]:
     def work() -> None:
         with torch.no_grad():
-            layer(x)
+            layer(x, **options)
 
     return work
 
 
-def training(layer: nn.Module, x: torch.Tensor, gradient: torch.Tensor) -> Callable[[], Any]:
+def training(layer: nn.Module, x: torch.Tensor, gradient: torch.Tensor, **options: Any) -> Callable[[], Any]:
     leaves = [x.clone().requires_grad_(), *layer.parameters()]
 
     def work() -> None:
-        output, _ = layer(leaves[0])
+        output, _ = layer(leaves[0], **options)
         torch.autograd.grad(output, leaves, gradient)
 
     return work
@@ -82,6 +83,9 @@ def compare(name: str, shape: tuple[int, int, int], options: argparse.Namespace,
     products = products_of(ours)
     within = options.against == "recurra"
     theirs = own_rival(ours.cell, size) if within else rival_of(ours.cell)(size, size)
+    resets: dict[str, torch.Tensor] = {}
+    if options.resets is not None:
+        theirs, resets = ours, {"resets": torch.rand(steps, batch) < options.resets}
     # The rival's products are as many, or its time is taken for as many.
     scaled = products / products_of(theirs) if isinstance(theirs, recurra.Recurrent) else 1.0
     x, gradient = torch.randn(steps, batch, size), torch.randn(steps, batch, size)
@@ -93,9 +97,11 @@ def compare(name: str, shape: tuple[int, int, int], options: argparse.Namespace,
             sides[side] = (layer, x.bfloat16(), gradient.bfloat16())
     for kind, scale in (("inference", 1), ("training", 3)):
         if kind == "inference":
-            contestants = [inference(layer, x) for layer, x, _ in sides]
+            contestants = [
+                inference(layer, x, **given) for (layer, x, _), given in zip(sides, ({}, resets), strict=True)
+            ]
         else:
-            contestants = [training(*side) for side in sides]
+            contestants = [training(*side, **given) for side, given in zip(sides, ({}, resets), strict=True)]
         for work in contestants:
             timed(work, 2)
         repeats = max(1, int(0.05 / timed(contestants[1], 1)))
@@ -118,6 +124,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--against", choices=["torch", "recurra"], default="torch")
     parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--resets", type=float, help="the share of all steps that begin anew")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     module, isa = engine(), instruction_set()
@@ -129,7 +136,8 @@ def main() -> None:
     print(f"instruction set {isa}; multiply-add peak of {options.threads} threads {peak:.0f} GFLOP/s in float32")
     speeds = [f"{kilobytes} KiB {module.reading(isa, 1024 * kilobytes, options.threads):.0f}" for kilobytes in MEMORY]
     print(f"reading again and again, each of {options.threads} threads its own: {', '.join(speeds)} GB/s in all")
-    print(f"| cell | B,T,H | | {options.against}, ms | recurra, ms | ratio | of the peak |")
+    rival = options.against if options.resets is None else "without resets"
+    print(f"| cell | B,T,H | | {rival}, ms | recurra, ms | ratio | of the peak |")
     print("|---|---|---|---|---|---|---|")
     for name in options.cells:
         for shape in options.shapes:

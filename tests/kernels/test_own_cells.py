@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -230,7 +231,9 @@ NO_CELL = 'extern "C" const void* recurra_cell() { return nullptr; }'
 def without_a_cell(path: Path) -> None:
     made = path.with_suffix(".made")
     subprocess.run(
-        [str(CXX), "-shared", "-fPIC", "-x", "c++", "-", "-o", str(made)], input=NO_CELL.encode(), check=True
+        [*shlex.split(str(CXX)), "-shared", "-fPIC", "-x", "c++", "-", "-o", str(made)],
+        input=NO_CELL.encode(),
+        check=True,
     )
     named_whole(path, made.read_bytes())
     made.unlink()
