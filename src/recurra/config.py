@@ -92,6 +92,19 @@ class ModelConfig(Section):
     zoneout: float = Field(0.0, ge=0.0, lt=1.0, description="Probability that a unit keeps its previous state (0).")
     forget_bias: float | None = Field(1.0, description="Initial bias of the forget gate; null: as torch.nn (1).")
     learn_initial_state: bool = Field(False, description="Make the first state a parameter (false).")
+    init: Literal["uniform", "normal"] = Field(
+        "normal", description="How the start values of embedding and output weights are spread (normal)."
+    )
+    init_scale: float = Field(
+        0.5, gt=0, allow_inf_nan=False, description="Their bound if uniform, their deviation if normal (0.5)."
+    )
+    recurrent_init_scale: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Bound of the uniform start values of all recurrent weights and biases; null: 1/sqrt(units), as "
+        "torch.nn (null).",
+    )
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:

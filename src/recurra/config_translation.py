@@ -187,6 +187,11 @@ class TranslationTrainingConfig(TrainingConfig):
     bleu_tokenizer: Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"] = Field(
         "13a", description="What sacreBLEU parts words by; zh, ja-mecab and ko-mecab for these languages (13a)."
     )
+    references: Literal["written", "normalized"] = Field(
+        "written",
+        description="Translations are compared with the references as they were written, or both in the form that the "
+        "target's tokens write: Unicode form, case, spaces (written).",
+    )
     translate_valid: int | None = Field(
         500, ge=0, description="Validation sentences translated at each evaluation; null: all, 0: none (500)."
     )

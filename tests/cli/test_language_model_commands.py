@@ -101,7 +101,12 @@ def test_score_numbers_lines_and_passes_blank_ones_over(word_run: Path, tmp_path
         (4, "zyzzyva", 1),
     ]
     table = run("score", word_run, tmp_path / "lines.txt")
-    assert table.stdout.splitlines()[-1] == f"likeliest: {max(scores, key=lambda s: s['log_probability'])['text']}"
+    # Not the unknown word, however great the mass of all of these is.
+    assert table.stdout.splitlines()[-1] == "likeliest: the apple"
+    assert [(score["rank"], score["share"]) for score in scores] == [(1, 1.0), (2, None)]
+    assert table.stdout.splitlines()[2].split()[:3] == ["4", "2", "-"]
+    assert "an unknown word counts as any unknown word" in table.stderr
+    assert run("score", word_run, "--text", "the apple", "the pear").stderr == ""
     empty = run("score", word_run, "-", input="\n\n")
     assert empty.exit_code == 1
     assert "no text to read" in empty.stderr
@@ -112,7 +117,10 @@ def test_a_candidate_outside_the_vocabulary_is_said(word_run: Path) -> None:
     result = run("next", word_run, "the", "--candidates", "apple", "zyzzyva")
     assert result.exit_code == 0
     assert "zyzzyva is not in the model's vocabulary" in result.stderr
-    assert "zyzzyva" not in result.stdout or "0.00e+00" in result.stdout
+    last = result.stdout.splitlines()[-1]
+    assert last.split()[0] == "zyzzyva" and last.endswith("(all unknown words)")
+    words = json.loads(run("next", word_run, "the", "--candidates", "zyzzyva", "apple", "--json").stdout)["next"]
+    assert [(word["word"], word["known"]) for word in words] == [("apple", True), ("zyzzyva", False)]
 
 
 def test_generate_writes_recipes(run_directory: Path) -> None:

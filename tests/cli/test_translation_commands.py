@@ -172,6 +172,16 @@ def test_pairs_with_an_empty_side_are_passed_over_where_the_run_says_so(folder: 
     pairs = write(tmp_path / "pairs.tsv", ["one\teins", "one\t", "two\tzwei"])
     for command in (("score", folder / "run", pairs), ("evaluate", folder / "run", "--data", pairs)):
         assert "pairs.tsv:2: there is no sentence" in call(*command).stderr
+    asked = call(
+        "evaluate", folder / "run", "--data", pairs, "--empty-lines", "drop", "--output", tmp_path / "o", "--json"
+    )
+    assert json.loads(asked.stdout)["dropped"] == 1 and len((tmp_path / "o").read_text().splitlines()) == 3
+    refused = call("evaluate", folder / "run", "--data", pairs, "--empty-lines", "drop", "--output", pairs)
+    assert refused.exit_code != 0 and "would destroy that; name another file" in refused.stderr
+    compared = call(
+        "evaluate", folder / "run", "--data", pairs, "--empty-lines", "drop", "--references", "normalized", "--json"
+    )
+    assert "|norm:nfc+" in json.loads(compared.stdout)["signatures"]["chrf"]
     run = tmp_path / "run"
     shutil.copytree(folder / "run", run)
     settings = load_config(run / "config.yaml", [{"data": {"empty_lines": "drop"}}])

@@ -141,9 +141,9 @@ def test_rank_shares_the_probability_of_the_alternatives(predictor: LanguageMode
 
 
 def test_a_rank_survives_probabilities_too_small_for_a_float(characters: LanguageModelPredictor) -> None:
-    ranked = characters.rank(["a" * 2000, "b" * 2500])
+    ranked = characters.rank(["a" * 2000, "e" * 2500])
     assert ranked[0].probability == pytest.approx(1.0)
-    assert math.fsum(line.probability for line in ranked) == pytest.approx(1.0)
+    assert math.fsum(line.probability or 0.0 for line in ranked) == pytest.approx(1.0)
 
 
 def test_a_word_model_answers_from_its_vocabulary() -> None:
@@ -158,7 +158,43 @@ def test_a_word_model_answers_from_its_vocabulary() -> None:
     pear = encode(words, "pear")[0]
     assert dict(found)["pear"] == pytest.approx(expected[pear].item(), **CLOSE)
     assert words.next("the apple and ", top=5) == words.next("the apple and", top=5)
-    assert words.next("the apple and", candidates=["pear", "zyzzyva"])[1] == ("zyzzyva", 0.0)
+    unknown = expected[words.tokenizer.unk_id].item()
+    for asked in (["pear", "zyzzyva"], ["zyzzyva", "pear"]):
+        answers = words.next("the apple and", candidates=asked)
+        assert answers == [("pear", dict(found)["pear"]), ("zyzzyva", pytest.approx(unknown, **CLOSE))]
+        assert answers.unknown == {"zyzzyva"}
+
+
+def test_unknown_words_are_known_to_be_unknown() -> None:
+    """min_count makes a vocabulary that lacks many words, whose mass <unk> then has; nonsense may not win by it."""
+    words = build("word")
+    with torch.no_grad():
+        words.model.output_bias[words.tokenizer.unk_id] += 12.0
+    known, nonsense, two = words.score(["the apple and pear salad", "the apple and zyzzyva salad", "zyzzyva zyzzyva"])
+    assert (known.unknown, nonsense.unknown, two.unknown) == (0, 1, 2)
+    assert nonsense.log_probability > known.log_probability
+    assert (known.known_log_probability, known.known_perplexity) == (known.log_probability, known.perplexity)
+    tokens = [*encode(words, nonsense.text), words.tokenizer.eos_id]
+    rows = log_probabilities(words, tokens[:-1])
+    each = [rows[at][token].item() for at, token in enumerate(tokens)]
+    parts = [value for value, token in zip(each, tokens, strict=True) if token != words.tokenizer.unk_id]
+    assert len(parts) == len(tokens) - 1
+    assert nonsense.known_log_probability == pytest.approx(sum(parts), rel=1e-5)
+    assert nonsense.known_perplexity == pytest.approx(math.exp(-sum(parts) / len(parts)), rel=1e-5)
+    # Ranked after those that the vocabulary holds, without a share.
+    ranked = words.rank([two.text, nonsense.text, known.text, "a pair"])
+    assert [line.score.unknown for line in ranked] == [0, 0, 1, 2]
+    assert [line.probability is None for line in ranked] == [False, False, True, True]
+    assert sum(line.probability or 0 for line in ranked) == pytest.approx(1.0)
+    # Where all lack as many, they are compared.
+    assert all(line.probability for line in words.rank([nonsense.text, "the apple and quux salad"]))
+    # `next` and `score` give an unknown word the same.
+    longer = words.score(["the apple and zyzzyva"])[0].log_probability
+    after = log_probabilities(words, encode(words, "the apple and zyzzyva"))[-1][words.tokenizer.eos_id].item()
+    before = log_probabilities(words, encode(words, "the apple and"))
+    prefix = sum(before[at][token].item() for at, token in enumerate(encode(words, "the apple and")))
+    probability = words.next("the apple and", candidates=["zyzzyva"])[0].probability
+    assert math.log(probability) == pytest.approx(longer - after - prefix, rel=1e-4, abs=1e-5)
 
 
 def spelled_out(predictor: LanguageModelPredictor, text: str, word: str) -> float:

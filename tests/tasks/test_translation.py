@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -416,19 +417,109 @@ def test_validation_translates_as_translate_does(tmp_path: Path) -> None:
         assert found[name] == best[name]
 
 
+def test_references_are_compared_as_they_were_written(tmp_path: Path) -> None:
+    """Cased, decomposed and spaced as the tokens would not write them; the signatures say where they are changed."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    settings = config(write_pairs(tmp_path), tokenizer={"lowercase": True}, training={"max_epochs": 8})
+    train(settings, tmp_path / "lower")
+    translator = Translator.from_runs([tmp_path / "lower"], device="cpu")
+    sources, targets = sentences(12, 2)
+    forms = {
+        "cased": [target.upper() for target in targets],
+        "decomposed": [unicodedata.normalize("NFD", target + " grüne") for target in targets],
+        "spaced": [f"{target} 5 % / 10 %" for target in targets],
+    }
+    (tmp_path / "s").write_text("".join(f"{source}\n" for source in sources), encoding="utf-8")
+    for name, references in forms.items():
+        (tmp_path / "t").write_text("".join(f"{reference}\n" for reference in references), encoding="utf-8")
+        files = (str(tmp_path / "s"), str(tmp_path / "t"))
+        found = translator.evaluate(*files, output=tmp_path / "o", beam=1)
+        texts = (tmp_path / "o").read_text(encoding="utf-8").splitlines()
+        assert texts == [each.best for each in translator.translate(sources, beam=1)]
+        assert found["bleu"] == BLEU(force=True).corpus_score(texts, [references]).score, name
+        assert found["chrf"] == CHRF().corpus_score(texts, [references]).score, name
+        assert found["signatures"]["bleu"] == "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" + sacre_version()
+        other = translator.evaluate(*files, beam=1, references="normalized")
+        assert other["bleu"] > found["bleu"], name
+        for signature in other["signatures"].values():
+            assert signature.endswith("|norm:nfc+lowercase+words")
+    with pytest.raises(ConfigError, match="references: must be written or normalized, not both"):
+        translator.evaluate(*files, references="both")
+
+
+def test_validation_is_measured_on_the_references_as_they_were_written(tmp_path: Path) -> None:
+    files = write_pairs(tmp_path)
+    targets = Path(files["valid_target"]).read_text(encoding="utf-8")
+    Path(files["valid_target"]).write_text(targets.upper(), encoding="utf-8")
+    best = []
+    for references in ("written", "normalized"):
+        training = {"max_epochs": 4, "select_by": "chrf", "references": references}
+        settings = config(files, tokenizer={"lowercase": True}, training=training)
+        best.append(train(settings, tmp_path / references).metrics["chrf"])
+    assert best[0] < 5 < best[1]
+
+
+def sacre_version() -> str:
+    import sacrebleu
+
+    return str(sacrebleu.__version__)
+
+
+def test_an_output_has_a_line_for_each_source_line(translator: Translator, tmp_path: Path) -> None:
+    sources, targets = sentences(6, 2)
+    targets[1], sources[4] = "", ""
+    for side, lines in (("s", sources), ("t", targets)):
+        (tmp_path / side).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    files = (str(tmp_path / "s"), str(tmp_path / "t"))
+    with pytest.raises(DataError, match=r"t:2: there is no sentence in this line; .* --empty-lines drop"):
+        translator.evaluate(*files)
+    found = translator.evaluate(*files, output=tmp_path / "o", empty_lines="drop", beam=1)
+    assert (found["pairs"], found["dropped"]) == (4, 2)
+    lines = (tmp_path / "o").read_text(encoding="utf-8").split("\n")
+    assert lines == [*(each.best for each in translator.translate(sources, beam=1)), ""]
+    assert lines[1] and not lines[4]
+    # The measures are those of the four.
+    whole = [0, 2, 3, 5]
+    for side, part in (("s4", sources), ("t4", targets)):
+        (tmp_path / side).write_text("".join(f"{part[at]}\n" for at in whole), encoding="utf-8")
+    alone = translator.evaluate(str(tmp_path / "s4"), str(tmp_path / "t4"), beam=1)
+    assert found | {"dropped": 0} == alone
+
+
+def test_an_input_is_not_overwritten(translator: Translator, tmp_path: Path) -> None:
+    files = write_pairs(tmp_path)
+    target = Path(files["valid_target"])
+    before = target.read_bytes()
+    (tmp_path / "link").symlink_to(target)
+    (tmp_path / "hard").hardlink_to(target)
+    for output in (target, tmp_path / "link", tmp_path / "hard", tmp_path / "x" / ".." / target.name):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        with pytest.raises(ConfigError, match="would destroy that; name another file"):
+            translator.evaluate(files["valid_source"], files["valid_target"], output=output)
+    pairs = tmp_path / "p.tsv"
+    pairs.write_text("the cat\tder Katze\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="would destroy that"):
+        translator.evaluate(pairs=str(pairs), output=pairs)
+    assert target.read_bytes() == before and pairs.read_text(encoding="utf-8") == "the cat\tder Katze\n"
+
+
 def test_words_of_tokenised_bleu_are_those_of_a_word_tokenizer(translator: Translator, tmp_path: Path) -> None:
     from sacrebleu.metrics import BLEU
 
     sources, targets = sentences(12, 2)
     for side, lines in (("s", sources), ("t", targets)):
         (tmp_path / side).write_text("".join(f"{line} .\n" for line in lines), encoding="utf-8")
-    found = translator.evaluate(str(tmp_path / "s"), str(tmp_path / "t"), beam=1)
+    files = (str(tmp_path / "s"), str(tmp_path / "t"))
+    found = translator.evaluate(*files, beam=1, references="normalized")
     texts = [each.best for each in translator.translate([f"{source} ." for source in sources], beam=1)]
     spaced = [" ".join(text.replace(".", " . ").split()) for text in texts]
     bleu = BLEU(lowercase=True, tokenize="none", smooth_method="none", force=True)
     assert found["bleu_tokenized"] == bleu.corpus_score(spaced, [[f"{target} ." for target in targets]]).score
     # Otherwise a last word with its full stop would be a word of its own.
     assert found["bleu_tokenized"] != bleu.corpus_score(texts, [[f"{target}." for target in targets]]).score
+    written = translator.evaluate(*files, beam=1)
+    assert written["bleu_tokenized"] == bleu.corpus_score(texts, [[f"{target} ." for target in targets]]).score
 
 
 def test_an_ensemble_takes_the_mean_of_probabilities(translator: Translator, run: Path) -> None:

@@ -83,6 +83,26 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    references: Annotated[
+        str | None,
+        typer.Option(
+            "--references",
+            metavar="FORM",
+            help="Translation: compare with the references as written, or normalized as the target's tokens are, which "
+            "the signatures then say (default: training.references).",
+            show_default=False,
+        ),
+    ] = None,
+    empty_lines: Annotated[
+        str | None,
+        typer.Option(
+            "--empty-lines",
+            metavar="WHAT",
+            help="Translation: drop leaves pairs with an empty side out of the measures; error refuses them (default: "
+            "data.empty_lines).",
+            show_default=False,
+        ),
+    ] = None,
     average: Average = 0,
     beside: Beside = None,
     device: Device = "auto",
@@ -102,12 +122,14 @@ def evaluate(
                 "length_penalty": length_penalty,
                 "output": output,
                 "bleu_tokenizer": bleu_tokenizer,
+                "references": references,
+                "empty_lines": empty_lines,
             }
             pairs.evaluate(predictor, data or [], source, target, search, progress, as_json)
         return
     others: dict[str, Any] = {
         "--source": source, "--target": target, "--beam": beam, "--length-penalty": length_penalty, "--output": output,
-        "--bleu-tokenizer": bleu_tokenizer,
+        "--bleu-tokenizer": bleu_tokenizer, "--references": references, "--empty-lines": empty_lines,
     }  # fmt: skip
     for name, value in others.items():
         if value is not None:
@@ -211,13 +233,22 @@ def next_word(
     predictor = _load(directory, device)
     found = predictor.next(text, top=top, candidates=words or None, unit="token" if tokens else "word")
     for entry in found:
-        if words and entry.probability == 0.0:
-            message(f"recurra: {entry.word} is not in the model's vocabulary.")
+        if entry.word in found.unknown:
+            message(
+                f"recurra: {visible(entry.word)} is not in the model's vocabulary; its probability is that of all "
+                "unknown words together."
+            )
     if as_json:
-        answers = [{"word": entry.word, "probability": entry.probability} for entry in found]
+        answers = [{**entry._asdict(), "known": entry.word not in found.unknown} for entry in found]
         print_json({"text": text, "next": answers, "unseen": found.unseen})
         return
-    print_table(["word", "probability"], [[entry.word, _probability(entry.probability)] for entry in found])
+    print_table(
+        ["word", "probability"],
+        [
+            [each.word, _probability(each.probability) + (" (all unknown words)" if each.word in found.unknown else "")]
+            for each in found
+        ],
+    )
 
 
 def generate(
@@ -334,16 +365,17 @@ def _print_scores(numbers: Sequence[int], scores: Sequence[LineScore], as_json: 
             print_json({"line": number, **asdict(each), "rank": places[id(each)], "share": shares[id(each)]})
         return
     print_table(
-        ["line", "rank", "share", "log-probability", "perplexity", "bits/char", "unknown", "text"],
+        ["line", "rank", "share", "log-probability", "perplexity", "bits/char", "unknown", "known", "text"],
         [
             [
                 str(number),
                 str(places[id(each)]),
-                f"{shares[id(each)]:.1%}",
+                "-" if (share := shares[id(each)]) is None else f"{share:.1%}",
                 f"{each.log_probability:.3f}",
                 f"{each.perplexity:.2f}",
                 f"{each.bits_per_character:.3f}",
                 str(each.unknown),
+                f"{each.known_log_probability:.3f}",
                 each.text,
             ]
             for number, each in zip(numbers, scores, strict=True)
@@ -351,6 +383,11 @@ def _print_scores(numbers: Sequence[int], scores: Sequence[LineScore], as_json: 
     )
     if len(ranked) > 1:
         print(f"\nlikeliest: {visible(ranked[0].score.text)}")
+    if any(each.unknown for each in scores):
+        message(
+            "recurra: an unknown word counts as any unknown word, so that the log-probability of its line is too high; "
+            "the column `known` leaves it out. Lines with more unknown words than others are ranked after them."
+        )
 
 
 def _show(text: str) -> None:

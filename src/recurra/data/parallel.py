@@ -69,8 +69,8 @@ def read_pairs(
         else:
             where = partner if bare.source else place
             raise DataError(
-                f"{where}: there is no sentence in this line; remove the pair or set data.empty_lines to drop in the "
-                "configuration."
+                f"{where}: there is no sentence in this line; remove the pair, or leave out all such pairs with "
+                "data.empty_lines=drop in training and --empty-lines drop in recurra evaluate."
             )
     if not kept:
         raise DataError(f"{pairs or source}: there is no pair of sentences in it; give a file with text.")

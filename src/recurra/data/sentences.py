@@ -72,6 +72,13 @@ class SentenceTokenizer:
         text = self.tokenizer.normalize(" ".join(sentence.split()))
         return text if self._words is None else self._words.join(self._words.split(text)).strip()
 
+    @property
+    def form(self) -> str:
+        """What `reference` and `words` do to a text, in a word for each, such as "nfc+lowercase"."""
+        done: list[str] = [] if self.tokenizer.normalization == "none" else [self.tokenizer.normalization]
+        done += ["lowercase"] if self.tokenizer.lowercase else []
+        return "+".join(done + (["spaces"] if self._words is None else ["words"]))
+
     def words(self, text: str) -> str:
         """A text with spaces between its words: for word tokens between these, as `decode` writes punctuation close."""
         return text if self._words is None else " ".join(self._words.split(text))

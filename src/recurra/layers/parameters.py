@@ -147,10 +147,13 @@ class RecurrentParameters(RNNBaseParts):
                     initial = torch.empty(shape[0], shape[2], **factory)
                     self.register_parameter(f"initial_{state}_l{layer}", nn.Parameter(initial))
 
-    def reset_parameters(self) -> None:
+    def reset_parameters(self, bound: float | None = None) -> None:
         """Draw all parameters anew, with torch.nn's random numbers in torch.nn's order.
 
         As in torch.nn these are all of `parameters()`: those that a parametrization, pruning or a subclass brought too.
+
+        Args:
+            bound: they are uniform in +-bound; None: in +-1/sqrt(H), as torch.nn's.
         """
         layers, started = self._own_names()
         with torch.no_grad():
@@ -158,8 +161,8 @@ class RecurrentParameters(RNNBaseParts):
                 own = _stands_for(name, layers)
                 if own not in started:
                     # A subclass's own parameters belong to no layer.
-                    bound = 1 / math.sqrt(self.hidden_sizes[layers[own] if own else 0])
-                    parameter.uniform_(-bound, bound)
+                    most = bound or 1 / math.sqrt(self.hidden_sizes[layers[own] if own else 0])
+                    parameter.uniform_(-most, most)
             for name, value in started.items():
                 self._fill(name, value)
             if self.forget_bias is not None:

@@ -72,10 +72,16 @@ class LanguageModel(nn.Module):
         nn.Embedding's unit normal learns as fast, but through a tied output starts a nat above log V, not near it.
         The bias starts at zero, for it learns the tokens' frequencies within a few steps.
         """
-        nn.init.normal_(self.embedding.weight, std=0.5)
-        if self.output is not None:
-            nn.init.normal_(self.output.weight, std=0.5)
+        scale = self.config.init_scale
+        for layer in (self.embedding, self.output):
+            if layer is not None and self.config.init == "uniform":
+                nn.init.uniform_(layer.weight, -scale, scale)
+            elif layer is not None:
+                nn.init.normal_(layer.weight, std=scale)
         nn.init.zeros_(self.output_bias)
+        bound = self.config.recurrent_init_scale
+        if bound is not None:
+            self.recurrent.reset_parameters(bound)
 
     @overload
     def forward(self, tokens: Tensor, hx: Any = None) -> LanguageModelOutput: ...

@@ -92,7 +92,8 @@ class LanguageModelPredictor:
             text: what comes before, from the beginning of a line; may be empty or hold several lines.
             top: how many words, at least 1.
             candidates: the words to ask about, instead of the likeliest; all of them are answered. A word outside the
-                vocabulary of a word model has probability 0, for the model can never write it.
+                vocabulary is among the answer's `unknown`, and has the probability of all unknown words together, as
+                in `score`.
             unit: "token" gives plain tokens after exactly this text, whose last word may then go on.
 
         Raises:
@@ -109,8 +110,13 @@ class LanguageModelPredictor:
         log_probabilities, state = self._read(self._encode(text))
         complete = last_word_can_go_on(text)
         if candidates is not None:
-            answers = [(word, self._candidate(text, word, log_probabilities, state, complete)) for word in candidates]
-            return NextWords(sorted(answers, key=lambda answer: -answer[1]))
+            answers, unknown = [], set()
+            for word in candidates:
+                probability, known = self._candidate(text, word, log_probabilities, state, complete)
+                answers.append((word, probability))
+                if not known:
+                    unknown.add(word)
+            return NextWords(sorted(answers, key=lambda answer: -answer[1]), unknown=unknown)
         if bool(self._token_kinds.boundary.all()):
             return self._top_tokens(log_probabilities, top)
         found: FoundWords = likeliest_words(
@@ -275,19 +281,27 @@ class LanguageModelPredictor:
         return _log_softmax(logits), state
 
     @torch.inference_mode()
-    def _nats(self, tokens: Sequence[int]) -> float:
-        """Negative log-likelihood of tokens after a line end, read in chunks with the state carried."""
-        total, state = 0.0, None
+    def _token_nats(self, tokens: Sequence[int]) -> Tensor:
+        """Negative log-likelihood of each token after a line end, float64, read in chunks with the state carried."""
+        found: list[Tensor] = []
+        state: State = None
         sequence = torch.tensor([self.tokenizer.eos_id, *tokens], device="cpu")
         for start, stop in self._chunks(len(tokens)):
             logits, state = self._logits(sequence[start:stop], state)
             target = sequence[start + 1 : stop + 1].to(logits.device)
-            total += F.cross_entropy(logits.float(), target, reduction="none").cpu().double().sum().item()
-        return total
+            found.append(F.cross_entropy(logits.float(), target, reduction="none").cpu().double())
+        return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64, device="cpu")
+
+    def _nats(self, tokens: Sequence[int]) -> float:
+        return float(self._token_nats(tokens).sum())
 
     def _score(self, line: str) -> LineScore:
         tokens = [*self._encode(line), self.tokenizer.eos_id]
-        nats = self._nats(tokens)
+        each = self._token_nats(tokens)
+        nats = float(each.sum())
+        known = [token != self.tokenizer.unk_id for token in tokens]
+        # The line end is always known.
+        known_nats = nats if all(known) else float(each[torch.tensor(known, device="cpu")].sum())
         characters = len(self.tokenizer.normalize(line)) + 1
         return LineScore(
             text=line,
@@ -295,7 +309,9 @@ class LanguageModelPredictor:
             tokens=len(tokens),
             perplexity=_exp(nats / len(tokens)),
             bits_per_character=nats / math.log(2) / characters,
-            unknown=0 if self.tokenizer.unk_id is None else tokens.count(self.tokenizer.unk_id),
+            unknown=known.count(False),
+            known_log_probability=-known_nats,
+            known_perplexity=_exp(known_nats / known.count(True)),
         )
 
     @property
@@ -318,13 +334,17 @@ class LanguageModelPredictor:
         words = [self.tokenizer.token_text(token) for token in tokens.tolist()]
         return NextWords(list(zip(words, values.tolist(), strict=True)))
 
-    def _candidate(self, text: str, candidate: str, log_probabilities: Tensor, state: State, complete: bool) -> float:
-        """P(candidate, and that it is complete | text), for the candidate as the tokenizer writes it."""
+    def _candidate(
+        self, text: str, candidate: str, log_probabilities: Tensor, state: State, complete: bool
+    ) -> tuple[float, bool]:
+        """P(candidate, and that it is complete | text), for the candidate as the tokenizer writes it, and whether the
+        vocabulary holds it.
+        """
         before = self._encode(text)
         spaced = self.tokenizer.kind == "whitespace" and bool(text) and not text[-1].isspace()
         tokens = self._encode(f"{text} {candidate}" if spaced else join_words(text, candidate))
-        if len(tokens) <= len(before) or self.tokenizer.unk_id in tokens[len(before) :]:
-            return 0.0
+        if len(tokens) <= len(before):
+            return 0.0, True
         boundary = self._token_kinds.boundary
         log_probability = 0.0
         if tokens[: len(before)] != before:
@@ -340,7 +360,7 @@ class LanguageModelPredictor:
                 after, state = self._read_one(token, state)
         if not bool(self._token_kinds.mark[tokens[-1]]):
             log_probability += after[boundary].logsumexp(-1).item()
-        return _exp(log_probability)
+        return _exp(log_probability), self.tokenizer.unk_id not in tokens[len(before) :]
 
     def _read_one(self, token: int, state: State) -> tuple[Tensor, State]:
         log_probabilities, state = self._step_log_probabilities(torch.tensor([token], device="cpu"), state)

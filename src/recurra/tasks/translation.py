@@ -161,12 +161,14 @@ class TranslationTask:
 
     def _measure(self, translations: Sequence[Translation], pairs: Sequence[Pair]) -> dict[str, float]:
         texts = [each.best for each in translations]
-        references = [self._target.reference(pair.target) for pair in pairs]
+        references = [pair.target for pair in pairs]
         toy = self.config.data.toy
         if toy != "none":
             shares = {"exact": exact(texts, references)}
             return shares if self.config.model.attention == "none" else shares | {"aligned": aligned(translations, toy)}
-        found = measure(texts, references, self._target.words, self.config.training.bleu_tokenizer)
+        training = self.config.training
+        form = self._target if training.references == "normalized" else None
+        found = measure(texts, references, training.bleu_tokenizer, form)
         return {name: getattr(found, name) for name in ("bleu", "bleu_tokenized", "chrf", "exact", "length_ratio")}
 
     def _samples(self, translations: Sequence[Translation], pairs: Sequence[Pair]) -> list[Mapping[str, Any]]:

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ..data.sentences import SentenceTokenizer
 from ..errors import ConfigError
 
 __all__ = ["Measures", "measure", "require_sacrebleu"]
@@ -61,15 +62,17 @@ def _bleu(tokenizer: str) -> Any:
 def measure(
     hypotheses: Sequence[str],
     references: Sequence[str],
-    words: Callable[[str], str] = lambda text: text,
     tokenizer: str = "13a",
+    normalized_by: SentenceTokenizer | None = None,
 ) -> Measures:
     """Measure translations against one reference each.
 
     Args:
-        hypotheses, references: as many of both.
-        words: a text with white space between what `bleu_tokenized` takes for its words.
+        hypotheses, references: as many of both, compared as they are.
         tokenizer: sacreBLEU's, for `bleu`.
+        normalized_by: brings both into the form that it writes before they are compared, and its words are those of
+            `bleu_tokenized`; the signatures then end with what it does. Such values are not those of the references as
+            they were given, and compare with no others.
 
     Raises:
         ConfigError: if sacreBLEU is not installed, or lacks what the tokenizer needs.
@@ -77,22 +80,27 @@ def measure(
     bleu = _bleu(tokenizer)
     from sacrebleu.metrics import BLEU, CHRF
 
-    texts, expected = list(hypotheses), [list(references)]
+    texts, expected = list(hypotheses), list(references)
+    words: Callable[[str], str] = lambda text: text  # noqa: E731
+    mark = ""
+    if normalized_by is not None:
+        texts, expected = ([normalized_by.reference(text) for text in side] for side in (texts, expected))
+        words, mark = normalized_by.words, f"|norm:{normalized_by.form}"
     kinds: dict[str, Any] = {
         "bleu": bleu,
         "bleu_tokenized": BLEU(lowercase=True, tokenize="none", smooth_method="none", force=True),
         "chrf": CHRF(),
     }
-    parted = {"bleu_tokenized": ([words(text) for text in texts], [[words(text) for text in references]])}
-    scores = {name: kind.corpus_score(*parted.get(name, (texts, expected))).score for name, kind in kinds.items()}
-    counts = [sum(len(text.split()) for text in side) for side in (texts, references)]
+    parted = {"bleu_tokenized": ([words(text) for text in texts], [[words(text) for text in expected]])}
+    scores = {name: kind.corpus_score(*parted.get(name, (texts, [expected]))).score for name, kind in kinds.items()}
+    counts = [sum(len(text.split()) for text in side) for side in (texts, expected)]
     return Measures(
         scores["bleu"],
         scores["bleu_tokenized"],
         scores["chrf"],
-        exact(hypotheses, references),
+        exact(texts, expected),
         counts[0] / max(counts[1], 1),
-        {name: str(kind.get_signature()) for name, kind in kinds.items()},
+        {name: f"{kind.get_signature()}{mark}" for name, kind in kinds.items()},
     )
 
 

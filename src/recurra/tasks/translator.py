@@ -14,13 +14,14 @@ import numpy as np
 from ..config_translation import TranslationConfig
 from ..data.parallel import Pair, ParallelCorpus, read_pairs
 from ..data.sentences import SentenceTokenizer
+from ..data.text import refuse_overwriting
 from ..data.token_batches import collate, group_by_length
 from ..decoding.beam_search import BeamOptions
 from ..decoding.characters import WholeCharacters
 from ..decoding.constraints import Constraints, WordJoints
 from ..decoding.hypothesis import Hypothesis
 from ..decoding.sampling import SamplingOptions
-from ..errors import ConfigError, RunError
+from ..errors import ConfigError, DataError, RunError
 from ..models.encoder_decoder import EncoderDecoder
 from ..training.logging import perplexity
 from ..training.processes import find_device
@@ -275,49 +276,62 @@ class Translator:
         *,
         output: str | Path | None = None,
         bleu_tokenizer: str | None = None,
+        references: str | None = None,
+        empty_lines: str | None = None,
         progress: Progress | None = None,
         **search: Any,
     ) -> dict[str, Any]:
         """Perplexity of the references, and BLEU, chrF and length ratio of translations, on files of pairs.
 
-        References are compared as the target tokenizer normalises them (Unicode form, case, spaces of word tokens).
-
         Args:
             source, target: files of one sentence a line.
             pairs: a .tsv or .jsonl file, in their place.
-            output: file that the translations are written to, one a line; None: nowhere.
+            output: file that the translations are written to, a line for each line of the sources; None: nowhere.
             bleu_tokenizer: sacreBLEU's; None: as configured for training.
+            references: "written" compares translations with the references as they are, "normalized" both in the form
+                that the target tokenizer writes (Unicode form, case, spaces), which the signatures then name; None: as
+                configured for training.
+            empty_lines: "error", or "drop" to leave pairs with an empty side out of all measures; None: as configured.
             progress: called with what is done and what there is in all.
             **search: as `translate` takes them.
 
         Returns:
             `loss` (nats a token), `perplexity`, `bleu`, `bleu_tokenized`, `chrf`, `exact`, `length_ratio`, `pairs`,
-            `dropped` (for an empty side, where data.empty_lines says so), `cut` (sources longer than
+            `dropped` (for an empty side), `cut` (sources longer than
             `decoding.max_source_length`, read up to there), `tokens`, and the `signatures` of the measures.
 
         Raises:
             DataError: if the files cannot be used; see `recurra.data.parallel.read_pairs`.
             RunError: if the translations cannot be written.
-            ConfigError: if sacreBLEU or what its tokenizer needs is not installed.
+            ConfigError: if sacreBLEU or what its tokenizer needs is not installed, the output is one of the inputs, or
+                an option has another value.
         """
-        tokenizer = bleu_tokenizer or self.config.training.bleu_tokenizer
+        training, data = self.config.training, self.config.data
+        tokenizer, references = bleu_tokenizer or training.bleu_tokenizer, references or training.references
+        empty_lines = empty_lines or data.empty_lines
+        _check_choice("references", references, ("written", "normalized"))
+        _check_choice("empty_lines", empty_lines, ("error", "drop"))
         require_sacrebleu(tokenizer)
         if output is not None:
+            refuse_overwriting(output, (source, target, pairs))
             # That it cannot be written is said before the work.
             _write(output, "a", "")
-        data = self.config.data
-        read, dropped = read_pairs(source, target, pairs, columns=data.columns, keys=data.keys, empty=data.empty_lines)
-        scores = self.score([pair.source for pair in read], [pair.target for pair in read])
-        translations = self.translate([pair.source for pair in read], progress=progress, **search)
-        texts = [each.best for each in translations]
+        empty = "keep" if empty_lines == "drop" else "error"
+        read, _ = read_pairs(source, target, pairs, columns=data.columns, keys=data.keys, empty=empty)
+        whole = [index for index, pair in enumerate(read) if pair.source and pair.target]
+        if not whole:
+            raise DataError(f"{pairs or source}: no pair has two sides with text; give a file with sentences.")
+        sources, targets = [read[index].source for index in whole], [read[index].target for index in whole]
+        scores = self.score(sources, targets)
+        texts = [each.best for each in self.translate([pair.source for pair in read], progress=progress, **search)]
         if output is not None:
             _write(output, "w", "".join(f"{text}\n" for text in texts))
-        references = [self.target_tokenizer.reference(pair.target) for pair in read]
         tokens = sum(score.tokens for score in scores)
         loss = -math.fsum(score.log_probability for score in scores) / tokens
-        found = measure(texts, references, self.target_tokenizer.words, tokenizer)._asdict()
+        form = self.target_tokenizer if references == "normalized" else None
+        found = measure([texts[index] for index in whole], targets, tokenizer, form)._asdict()
         cut = sum(score.cut_at is not None for score in scores)
-        counts = {"pairs": len(read), "dropped": dropped, "cut": cut, "tokens": tokens}
+        counts = {"pairs": len(whole), "dropped": len(read) - len(whole), "cut": cut, "tokens": tokens}
         return {"loss": loss, "perplexity": perplexity(loss), **counts, **found}
 
     def save(self, directory: str | Path) -> Path:
@@ -361,6 +375,11 @@ class Translator:
         if self.target_tokenizer.unk_id in tokens:
             raise ConfigError(f"{text}: the vocabulary of translations does not hold this; leave it out.")
         return tokens
+
+
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name}: must be {' or '.join(known)}, not {value}.")
 
 
 def _write(path: str | Path, mode: str, text: str) -> None:
