@@ -375,3 +375,41 @@ def test_validation_text_of_its_own_is_used_whole(tmp_path: Path) -> None:
     train(config(text, data={"valid": [str(valid)]}, training={"max_steps": 2}), tmp_path / "run")
     stream = TokenStream.open(tmp_path / "run" / "data" / "valid")
     assert stream.characters == len(valid.read_text()) and len(stream) == 30
+
+
+def test_the_share_of_unknown_words_is_told(tmp_path: Path) -> None:
+    text = write_text(tmp_path)
+    (tmp_path / "valid.txt").write_text("the quux apple\nthe pear\n")
+    settings = config(text, data={"valid": [str(tmp_path / "valid.txt")]})
+    result = train(settings, tmp_path / "run")
+    # Of seven tokens with the line ends.
+    assert result.metrics["unknown_rate"] == pytest.approx(1 / 7)
+    valid = [line for line in numbers(tmp_path / "run") if line["kind"] == "valid"]
+    assert valid and all(line["unknown_rate"] == pytest.approx(1 / 7) for line in valid)
+    subwords = config(text, tokenizer={"kind": "bpe", "vocab_size": 300}, training={"max_epochs": 1})
+    assert "unknown_rate" not in train(subwords, tmp_path / "subwords").metrics
+
+
+def test_start_values_are_those_of_the_configuration(tmp_path: Path) -> None:
+    def model(**options: Any) -> LanguageModel:
+        torch.manual_seed(0)
+        return LanguageModel(5000, config(tmp_path, model={"hidden_size": 64, "tied": False, **options}).model)
+
+    for scale in (0.1, 0.7):
+        uniform, normal = model(init="uniform", init_scale=scale), model(init="normal", init_scale=scale)
+        for weight in (uniform.embedding.weight, uniform.output.weight):
+            assert 0.99 * scale < weight.abs().max() <= scale
+            assert weight.std().item() == pytest.approx(scale / 3**0.5, rel=0.02)
+        for weight in (normal.embedding.weight, normal.output.weight):
+            assert weight.std().item() == pytest.approx(scale, rel=0.02)
+            assert weight.abs().max() > 3 * scale
+        assert not normal.output_bias.any()
+    as_torch = model().recurrent.weight_hh_l0
+    assert 0.99 / 8 < as_torch.abs().max() <= 1 / 8
+    # Zaremba, Sutskever & Vinyals (2014): all uniform in +-0.05.
+    medium = model(init="uniform", init_scale=0.05, recurrent_init_scale=0.05, forget_bias=None)
+    for name, value in medium.named_parameters():
+        assert value.abs().max() <= 0.05
+        assert name == "output_bias" or value.abs().max() > 0.04
+    kept = model(recurrent_init_scale=0.05, forget_bias=1.0).recurrent
+    assert torch.equal(kept.bias_ih_l1[64:128], torch.ones(64))

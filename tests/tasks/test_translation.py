@@ -487,6 +487,20 @@ def test_an_output_has_a_line_for_each_source_line(translator: Translator, tmp_p
     assert found | {"dropped": 0} == alone
 
 
+def test_the_share_of_unknown_words_is_told(tmp_path: Path) -> None:
+    files = write_pairs(tmp_path)
+    target = Path(files["valid_target"])
+    lines = target.read_text(encoding="utf-8").splitlines()
+    target.write_text("".join(f"{line} quux\n" for line in lines), encoding="utf-8")
+    expected = len(lines) / sum(len(line.split()) + 2 for line in lines)
+    result = train(config(files), tmp_path / "run")
+    assert result.metrics["unknown_rate"] == pytest.approx(expected)
+    assert all(n["unknown_rate"] == pytest.approx(expected) for n in numbers(tmp_path / "run") if n["kind"] == "valid")
+    translator = Translator.from_runs([tmp_path / "run"], device="cpu")
+    found = translator.evaluate(files["valid_source"], files["valid_target"], beam=1)
+    assert found["unknown_rate"] == pytest.approx(expected)
+
+
 def test_an_input_is_not_overwritten(translator: Translator, tmp_path: Path) -> None:
     files = write_pairs(tmp_path)
     target = Path(files["valid_target"])

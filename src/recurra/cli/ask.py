@@ -145,7 +145,11 @@ def evaluate(
         [
             ("loss", f"{result['loss']:.4f} nats per token"),
             ("perplexity", f"{result['perplexity']:.2f} per token"),
-            ("bits per character", f"{result['bits_per_character']:.4f}"),
+            (
+                "bits per character",
+                f"{result['bits_per_character']:.4f}"
+                + (", without how unknown words are spelt" if result["unknown_rate"] else ""),
+            ),
             ("tokens", f"{result['tokens']:,}"),
             ("characters", f"{result['characters']:,}"),
             ("unknown tokens", f"{result['unknown_rate']:.2%}"),

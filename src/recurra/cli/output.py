@@ -70,6 +70,7 @@ _MEASURES = {
     "exact": ("exact", "{:.2%}"),
     "aligned": ("aligned", "{:.2%}"),
     "length_ratio": ("length ratio", "{:.3f}"),
+    "unknown_rate": ("unknown tokens", "{:.2%}"),
 }
 
 

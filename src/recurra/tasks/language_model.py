@@ -68,6 +68,7 @@ class LanguageModelTask:
         valid_characters: int,
         characters_per_token: float,
         processes: Processes,
+        unk_id: int | None = None,
     ) -> None:
         self.model: nn.Module = model
         self.config = config
@@ -76,6 +77,8 @@ class LanguageModelTask:
         self._language_model = model
         self._valid = valid
         self._eos_id = eos_id
+        # What the loss says little of: P(<unk>) is that of all words together which the vocabulary does not hold.
+        self._unknown = {} if unk_id is None else {"unknown_rate": float((valid == unk_id).mean())}
         self._valid_characters = valid_characters
         self._processes = processes
         self._hx: Any = None
@@ -112,7 +115,7 @@ class LanguageModelTask:
         nats, tokens = stream_nats(
             self._language_model, self._valid, self._eos_id, rank=processes.rank, world_size=processes.world_size
         )
-        return Evaluation(nats, tokens, self._valid_characters if processes.is_main else 0)
+        return Evaluation(nats, tokens, self._valid_characters if processes.is_main else 0, self._unknown)
 
     def state_dict(self) -> dict[str, Any]:
         return {"batches": self.train_batches.state_dict(), "epoch": self._epoch, "hx": self._hx}
@@ -181,6 +184,7 @@ def prepare_task(config: Config, run_dir: Path, processes: Processes) -> Languag
         ),
         valid_stream.tokens,
         eos_id=tokenizer.eos_id,
+        unk_id=tokenizer.unk_id,
         valid_characters=valid_stream.characters,
         characters_per_token=train_stream.characters / len(train_stream),
         processes=processes,

@@ -68,6 +68,12 @@ class TranslationTask:
         self._processes = processes
         self._run_dir = run_dir
         self._epoch = train.epoch_number
+        ids = self._corpus.target
+        unknown = 0 if self._target.unk_id is None else int((ids == self._target.unk_id).sum())
+        # Of the tokens that the loss is of, ends included.
+        self._unknown = (
+            {} if self._target.unk_id is None else {"unknown_rate": unknown / max(len(ids) + len(self._corpus), 1)}
+        )
 
     @property
     def epoch_done(self) -> bool:
@@ -101,7 +107,7 @@ class TranslationTask:
         count = len(self._valid) if training.translate_valid is None else training.translate_valid
         pairs = self._valid[:count]
         if not pairs:
-            return Evaluation(nats, tokens, characters)
+            return Evaluation(nats, tokens, characters, self._unknown)
         translations = self._translate(pairs) if processes.is_main else []
         metrics = self._measure(translations, pairs) if processes.is_main else {}
         metrics = processes.gather(metrics)[0]
@@ -110,7 +116,8 @@ class TranslationTask:
             criterion = abs(np.log(max(metrics["length_ratio"], 1e-9)))
         elif training.select_by != "loss":
             criterion = -metrics[training.select_by]
-        return Evaluation(nats, tokens, characters, metrics, criterion, self._samples(translations, pairs))
+        samples = self._samples(translations, pairs)
+        return Evaluation(nats, tokens, characters, metrics | self._unknown, criterion, samples)
 
     def state_dict(self) -> dict[str, Any]:
         return {"batches": self.train_batches.state_dict(), "epoch": self._epoch}

@@ -297,7 +297,8 @@ class Translator:
 
         Returns:
             `loss` (nats a token), `perplexity`, `bleu`, `bleu_tokenized`, `chrf`, `exact`, `length_ratio`, `pairs`,
-            `dropped` (for an empty side), `cut` (sources longer than
+            `dropped` (for an empty side), `unknown_rate` (share of the references' tokens that the vocabulary does not
+            hold, whose probability is that of all such words together), `cut` (sources longer than
             `decoding.max_source_length`, read up to there), `tokens`, and the `signatures` of the measures.
 
         Raises:
@@ -331,7 +332,14 @@ class Translator:
         form = self.target_tokenizer if references == "normalized" else None
         found = measure([texts[index] for index in whole], targets, tokenizer, form)._asdict()
         cut = sum(score.cut_at is not None for score in scores)
-        counts = {"pairs": len(whole), "dropped": len(read) - len(whole), "cut": cut, "tokens": tokens}
+        unknown = sum(score.unknown for score in scores) / tokens
+        counts = {
+            "unknown_rate": unknown,
+            "pairs": len(whole),
+            "dropped": len(read) - len(whole),
+            "cut": cut,
+            "tokens": tokens,
+        }
         return {"loss": loss, "perplexity": perplexity(loss), **counts, **found}
 
     def save(self, directory: str | Path) -> Path:
