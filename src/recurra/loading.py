@@ -9,12 +9,20 @@ from typing import Any
 
 from .errors import ConfigError, RunError
 from .tasks import hub
+from .tasks.own_cell import trusting
 from .training.run_directory import read_run
 
 __all__ = ["load"]
 
 
-def load(name: str | Path | Sequence[str | Path], *, device: str = "auto", average: int = 0, **options: Any) -> Any:
+def load(
+    name: str | Path | Sequence[str | Path],
+    *,
+    device: str = "auto",
+    average: int = 0,
+    trust_cell: bool = False,
+    **options: Any,
+) -> Any:
     """Load what `recurra train` wrote, ready to be asked.
 
     Args:
@@ -22,15 +30,22 @@ def load(name: str | Path | Sequence[str | Path], *, device: str = "auto", avera
             same tokenizers also a list of several, which then decide together.
         device: auto, cpu, cuda or mps.
         average: of a translation system, the mean of the weights of so many latest evaluations; 0: its best weights.
+        trust_cell: run the cell that came with the run as a file (FILE.py:CLASS), which is a program, although the user
+            has not trained with it or trusted it before.
         **options: for the Hub: `revision`, `token`, `cache_dir`, `local_files_only` (see `recurra.tasks.hub.fetch`).
 
     Returns:
         A `LanguageModelPredictor` or a `Translator`, by the run's task.
 
     Raises:
-        RunError: if there is no such run, or it is damaged.
+        RunError: if there is no such run, it is damaged, or its cell is a file that is not trusted.
         ConfigError: if its configuration was written by a newer version, or `average` is for another kind of run.
     """
+    with trusting(trust_cell):
+        return _load(name, device, average, options)
+
+
+def _load(name: str | Path | Sequence[str | Path], device: str, average: int, options: dict[str, Any]) -> Any:
     several = [name] if isinstance(name, str | os.PathLike) else list(name)
     directories = [hub.fetch(each, **options) for each in several]
     if not directories:

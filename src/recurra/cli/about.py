@@ -123,9 +123,11 @@ def _sizes(directory: Path, config: Any) -> dict[str, Any]:
     import torch
 
     from ..errors import RunError
-    from ..tasks.own_cell import model_settings
+    from ..tasks.own_cell import is_own, model_settings
 
-    model: torch.nn.Module
+    model: torch.nn.Module | None = None
+    # A cell that came with the run is a program, and to look at a run shall run nothing.
+    own = is_own(config)
     # Without storage: only the shapes are counted.
     if config.task == "translation":
         from ..models.encoder_decoder import EncoderDecoder
@@ -135,8 +137,9 @@ def _sizes(directory: Path, config: Any) -> dict[str, Any]:
             source, target = load_tokenizers(directory)
         except RunError:
             return {}
-        with torch.device("meta"):
-            model = EncoderDecoder(source.vocab_size, target.vocab_size, model_settings(config, directory))
+        if not own:
+            with torch.device("meta"):
+                model = EncoderDecoder(source.vocab_size, target.vocab_size, model_settings(config, directory))
         vocabulary = target.vocab_size
     else:
         from ..data.tokenizer import Tokenizer
@@ -146,9 +149,27 @@ def _sizes(directory: Path, config: Any) -> dict[str, Any]:
         if not path.is_file():
             return {}
         vocabulary = Tokenizer.load(path).vocab_size
-        with torch.device("meta"):
-            model = LanguageModel(vocabulary, model_settings(config, directory))
-    return {"vocabulary": vocabulary, "parameters": sum(parameter.numel() for parameter in model.parameters())}
+        if not own:
+            with torch.device("meta"):
+                model = LanguageModel(vocabulary, model_settings(config, directory))
+    if model is not None:
+        return {"vocabulary": vocabulary, "parameters": sum(parameter.numel() for parameter in model.parameters())}
+    return {"vocabulary": vocabulary, **_stored_parameters(directory)}
+
+
+def _stored_parameters(directory: Path) -> dict[str, int]:
+    """The number of parameters in the weights' file, if it is there."""
+    from math import prod
+
+    from safetensors import SafetensorError, safe_open
+
+    from ..training.run_directory import WEIGHTS
+
+    try:
+        with safe_open(directory / WEIGHTS, framework="pt") as file:
+            return {"parameters": sum(prod(file.get_slice(name).get_shape()) for name in file.keys())}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return {}
 
 
 def _shape(task: str, model: dict[str, Any]) -> str:
@@ -184,6 +205,7 @@ def _summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "cell", f"{model['cell']}, {_shape(facts['task'], model)}"
     if "parameters" in facts:
         yield "parameters", f"{facts['parameters']:,}"
+    if "vocabulary" in facts:
         yield "vocabulary", f"{facts['vocabulary']:,} ({tokenizer['kind']})"
     yield "text", _data(facts["task"], facts["config"]["data"])
     yield "optimiser", f"{training['optimizer']}, learning rate {training['learning_rate']:g}, seed {training['seed']}"

@@ -13,7 +13,7 @@ import typer
 
 from . import pairs
 from .frame import UsageError, message
-from .options import AsJson, Average, Beside, Device, LengthPenalty, RunDirectory, Source, Target
+from .options import AsJson, Average, Beside, Device, LengthPenalty, RunDirectory, Source, Target, TrustCell
 from .output import print_json, print_pairs, print_table, visible
 
 if TYPE_CHECKING:
@@ -23,25 +23,22 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "generate", "next_word", "score"]
 
 
-def _load(directory: str, device: str) -> LanguageModelPredictor:
+def _load(directory: str, device: str, trust_cell: bool) -> LanguageModelPredictor:
     """A language model, for the commands that are for nothing else."""
     from ..errors import RunError
 
-    loaded = _load_any(directory, device)
+    loaded = _load_any(directory, device, trust_cell)
     if loaded.config.task != "language-model":
         raise RunError(f"{directory}: is a run of the task {loaded.config.task}, not of language-model.")
     model: LanguageModelPredictor = loaded
     return model
 
 
-def _load_any(directory: str, device: str, average: int = 0, beside: Sequence[str] = ()) -> Any:
-    if beside:
-        from ..tasks.translator import Translator
-
-        return Translator.from_runs([directory, *beside], device=device, average=average)
+def _load_any(directory: str, device: str, trust_cell: bool, average: int = 0, beside: Sequence[str] = ()) -> Any:
     from .. import load
 
-    return load(directory, device=device, average=average)
+    named = [directory, *beside] if beside else directory
+    return load(named, device=device, average=average, trust_cell=trust_cell)
 
 
 def evaluate(
@@ -106,6 +103,7 @@ def evaluate(
     average: Average = 0,
     beside: Beside = None,
     device: Device = "auto",
+    trust_cell: TrustCell = False,
     as_json: AsJson = False,
 ) -> None:
     """How good a model is: perplexity and bits per character on text; BLEU and chrF of translations.
@@ -114,7 +112,7 @@ def evaluate(
     each after reading what stands before it. A translation system translates the sources, and that is compared with the
     targets.
     """
-    predictor = _load_any(directory, device, average, beside or [])
+    predictor = _load_any(directory, device, trust_cell, average, beside or [])
     if predictor.config.task == "translation":
         with _bar("translating") as progress:
             search = {
@@ -173,6 +171,7 @@ def score(
     average: Average = 0,
     beside: Beside = None,
     device: Device = "auto",
+    trust_cell: TrustCell = False,
     as_json: AsJson = False,
 ) -> None:
     """How likely each line is, and which of them is likeliest; of a translation system, each target given its source.
@@ -185,7 +184,7 @@ def score(
     if text and file != "-":
         raise UsageError("name a file or give lines with --text, not both.")
     # First, so that a mistyped directory is not met by silent waiting for standard input.
-    predictor = _load_any(directory, device, average, beside or [])
+    predictor = _load_any(directory, device, trust_cell, average, beside or [])
     if predictor.config.task == "translation":
         if text:
             raise UsageError("--text is for language models; score translations with --source and --target.")
@@ -223,6 +222,7 @@ def next_word(
         typer.Option("--tokens", help="Show the model's own tokens after exactly this text (default: whole words)."),
     ] = False,
     device: Device = "auto",
+    trust_cell: TrustCell = False,
     as_json: AsJson = False,
 ) -> None:
     """P(next word | words): the likeliest words after a text.
@@ -234,7 +234,7 @@ def next_word(
         raise UsageError("--candidates: name at least one word, for example --candidates pear,pair.")
     if words and tokens:
         raise UsageError("--candidates are whole words: leave out --tokens.")
-    predictor = _load(directory, device)
+    predictor = _load(directory, device, trust_cell)
     found = predictor.next(text, top=top, candidates=words or None, unit="token" if tokens else "word")
     for entry in found:
         if entry.word in found.unknown:
@@ -312,6 +312,7 @@ def generate(
         ),
     ] = None,
     device: Device = "auto",
+    trust_cell: TrustCell = False,
     as_json: AsJson = False,
 ) -> None:
     """Let the model write."""
@@ -323,7 +324,7 @@ def generate(
     except ConfigError as error:
         raise UsageError(str(error)) from error
     stop = stop.replace("\\n", "\n") if stop else None
-    predictor = _load(directory, device)
+    predictor = _load(directory, device, trust_cell)
     if n == 1 and not as_json:
         _show(prompt)
         for piece in predictor.stream(prompt, length, options, seed=seed, stop=stop):

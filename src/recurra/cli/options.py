@@ -6,10 +6,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "Average", "Beside", "Device", "LengthPenalty", "RunDirectory", "Source", "Target"]
+__all__ = ["AsJson", "Average", "Beside", "Device", "LengthPenalty", "RunDirectory", "Source", "Target", "TrustCell"]
 
 RunDirectory = Annotated[
     str, typer.Argument(metavar="DIR", help="Run directory, or USER/NAME on the Hugging Face Hub.", show_default=False)
+]
+TrustCell = Annotated[
+    bool,
+    typer.Option(
+        "--trust-cell",
+        help="Run the cell that came with the run as a file, and remember that it is trusted (default: only one "
+        "that you trained with or trusted before).",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people (default: text).")]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or mps.")]

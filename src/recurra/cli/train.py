@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .frame import FAILED, UsageError, message, unknown_name
+from .options import TrustCell
 from .output import measured, print_json, print_pairs
 
 __all__ = ["train"]
@@ -118,6 +119,7 @@ def train(
             "--set may change it, for example to train longer (default: start anew).",
         ),
     ] = False,
+    trust_cell: TrustCell = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one line of JSON (default: as a table).")
     ] = False,
@@ -143,11 +145,14 @@ def train(
     given = {name: value for name, value in files.items() if value}
     if resume and start_from is not None:
         raise UsageError("--from: a training that is resumed has its own weights; leave out --from or --resume.")
-    resolved = _resolve(task, run, given, start_from, config, assignments or [], resume)
-    module = _module(resolved.task)
-    if not resume:
-        _require_data(resolved)
-    result = module.train(resolved, run, resume=resume)
+    from ..tasks.own_cell import trusting
+
+    with trusting(trust_cell):
+        resolved = _resolve(task, run, given, start_from, config, assignments or [], resume)
+        module = _module(resolved.task)
+        if not resume:
+            _require_data(resolved)
+        result = module.train(resolved, run, resume=resume)
     # Of several processes under torchrun one speaks for all.
     if os.environ.get("RANK", "0") == "0":
         _report(run, result, as_json)

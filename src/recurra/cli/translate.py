@@ -16,7 +16,7 @@ import typer
 
 from ..errors import DataError
 from .frame import UsageError, message
-from .options import Device, LengthPenalty
+from .options import Device, LengthPenalty, TrustCell
 from .output import print_json, visible
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def translate(
         ),
     ] = None,
     device: Device = "auto",
+    trust_cell: TrustCell = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text (default: text).")] = False,
 ) -> None:
     """Translate standard input line by line: as many lines out as in, an empty one for an empty one.
@@ -182,9 +183,11 @@ def translate(
         for name, value in drawing.items():
             if value is not None:
                 raise UsageError(f"{name} is for drawing: give --sample too.")
+    from ..tasks.own_cell import trusting
     from ..tasks.translator import Translator
 
-    translator = Translator.from_runs(directories, device=device, average=average)
+    with trusting(trust_cell):
+        translator = Translator.from_runs(directories, device=device, average=average)
     if attention is not None:
         if not translator.attends:
             raise UsageError("--attention: a model with model.attention none has no attention to show; leave it out.")

@@ -62,7 +62,7 @@ def train_run(
         RunError, ConfigError, DataError: as the task says.
     """
     processes = Processes(config.training)
-    cell_file, config = take_along(config)
+    cell_file, config = take_along(config, resumed=resume)
     start = None
     if config.training.start_from is not None and not (resume and has_checkpoint(run_dir / "checkpoints")):
         start = find_start(config)
