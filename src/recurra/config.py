@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError
+from .strict_yaml import DEEPEST, read_yaml, write_yaml
 
 __all__ = [
     "CONFIG_VERSION",
@@ -37,12 +38,23 @@ __all__ = [
 
 CONFIG_VERSION = 1
 
+# Of any count, and of what is multiplied with other sizes and would only tell later that it cannot be.
+LARGEST = 2**53
+_MOST_UNITS = 1_000_000
+
 TASKS = {"language-model": (".config", "Config"), "translation": (".config_translation", "TranslationConfig")}
 """The systems that can be trained, each with the module and class of its schema."""
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _countable(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST:
+            raise ValueError(f"must be at most {LARGEST:,}")
+        return value
 
 
 class DataConfig(Section):
@@ -59,7 +71,9 @@ class TokenizerConfig(Section):
         description="What a token is: a character, a word or symbol, what stands between white space in text that was "
         "tokenised before, or a subword by BPE or unigram (bpe).",
     )
-    vocab_size: int = Field(8000, ge=2, description="Most tokens in the vocabulary, special ones included (8000).")
+    vocab_size: int = Field(
+        8000, ge=2, le=10_000_000, description="Most tokens in the vocabulary, special ones included (8000)."
+    )
     min_count: int = Field(1, ge=1, description="Rarer words or characters become <unk> (1 occurrence).")
     lowercase: bool = Field(False, description="Fold text to lower case (false).")
     normalization: Literal["nfc", "nfkc", "none"] = Field(
@@ -73,9 +87,12 @@ class TokenizerConfig(Section):
 class ModelConfig(Section):
     cell: str = Field("lstm", description="A cell listed by `recurra cells`, or FILE.py:CLASS for your own (lstm).")
     hidden_size: int | list[int] = Field(256, description="Units of each layer, or a list with one size a layer (256).")
-    num_layers: int = Field(2, ge=1, description="Recurrent layers (2).")
+    num_layers: int = Field(2, ge=1, le=1000, description="Recurrent layers (2).")
     embedding_size: int | None = Field(
-        None, ge=1, description="Units of a token's embedding; null: the last layer's size, as tying needs (null)."
+        None,
+        ge=1,
+        le=_MOST_UNITS,
+        description="Units of a token's embedding; null: the last layer's size, as tying needs (null).",
     )
     tied: bool = Field(True, description="One matrix for embedding and output layer (Press & Wolf 2017) (true).")
     residual: Literal["none", "residual", "highway"] = Field(
@@ -95,13 +112,10 @@ class ModelConfig(Section):
     init: Literal["uniform", "normal"] = Field(
         "normal", description="How the start values of embedding and output weights are spread (normal)."
     )
-    init_scale: float = Field(
-        0.5, gt=0, allow_inf_nan=False, description="Their bound if uniform, their deviation if normal (0.5)."
-    )
+    init_scale: float = Field(0.5, gt=0, description="Their bound if uniform, their deviation if normal (0.5).")
     recurrent_init_scale: float | None = Field(
         None,
         gt=0,
-        allow_inf_nan=False,
         description="Bound of the uniform start values of all recurrent weights and biases; null: 1/sqrt(units), as "
         "torch.nn (null).",
     )
@@ -109,8 +123,8 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _sizes(self) -> Self:
         sizes = self.layer_sizes
-        if any(size < 1 for size in sizes):
-            raise ValueError("hidden_size must be at least 1")
+        if any(not 1 <= size <= _MOST_UNITS for size in sizes):
+            raise ValueError(f"hidden_size must be from 1 to {_MOST_UNITS:,}")
         if len(sizes) != self.num_layers:
             raise ValueError(f"hidden_size lists {len(sizes)} sizes for num_layers {self.num_layers}")
         if self.tied and self.embedding_size not in (None, sizes[-1]):
@@ -175,7 +189,7 @@ class TrainingConfig(Section):
     )
     seed: int = Field(1, ge=0, description="Seed of every random number (1).")
     device: str = Field("auto", description="auto, cpu, cuda or mps (auto).")
-    num_threads: int | None = Field(None, ge=1, description="CPU threads (null: as torch chooses).")
+    num_threads: int | None = Field(None, ge=1, le=1024, description="CPU threads (null: as torch chooses).")
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -187,8 +201,12 @@ class TrainingConfig(Section):
 class StreamTrainingConfig(TrainingConfig):
     """Training on one long text, cut into streams."""
 
-    batch_size: int = Field(32, ge=1, description="Streams that are read side by side on one device (32).")
-    sequence_length: int = Field(64, ge=1, description="Steps of truncated backpropagation through time (64 tokens).")
+    batch_size: int = Field(
+        32, ge=1, le=1_000_000, description="Streams that are read side by side on one device (32)."
+    )
+    sequence_length: int = Field(
+        64, ge=1, le=10_000_000, description="Steps of truncated backpropagation through time (64 tokens)."
+    )
     vary_sequence_length: bool = Field(
         False, description="Draw the length anew each step, as AWD-LSTM does, with the learning rate in step (false)."
     )
@@ -238,10 +256,12 @@ def parse_assignment(text: str) -> dict[str, Any]:
     if not equals or not path:
         raise ConfigError(f"--set {text}: write it as section.key=value, for example training.max_steps=1000.")
     try:
-        # YAML 1.1 reads 1e-3 as a string; a number that Python understands is what was meant.
-        value: Any = float(raw) if _is_float(raw) and not raw.lstrip("+-").isdigit() else yaml.safe_load(raw)
+        value: Any = read_yaml(raw)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text}: the value is not valid YAML ({error.__class__.__name__}).") from error
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise ConfigError(f"--set {_short(text)}: the value is not valid YAML ({problem}).") from error
+    if path.count(".") > DEEPEST:
+        raise ConfigError(f"--set {_short(text)}: there is no key in so many sections.")
     tree: dict[str, Any] = {}
     leaf = tree
     *sections, key = path.strip().split(".")
@@ -274,7 +294,7 @@ def load_config(
     if path is not None:
         source = str(path)
         try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            loaded = read_yaml(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ConfigError(f"{path}: there is no such file.") from error
         except (OSError, UnicodeDecodeError) as error:
@@ -303,12 +323,11 @@ def load_config(
 
 def save_config(config: RunConfig, path: str | Path) -> None:
     """Write the complete, resolved configuration as YAML."""
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    Path(path).write_text(text, encoding="utf-8")
+    Path(path).write_text(write_yaml(config.model_dump(mode="json")), encoding="utf-8")
 
 
 def _schema(task: Any, source: str) -> type[RunConfig]:
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         guess = nearest(str(task), TASKS)
         hint = f"did you mean {guess}?" if guess else f"known are {', '.join(TASKS)}."
         raise ConfigError(f"{source}: task: there is no system {task}; {hint}")
@@ -318,12 +337,8 @@ def _schema(task: Any, source: str) -> type[RunConfig]:
     return schema
 
 
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return any(character.isdigit() for character in text)
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

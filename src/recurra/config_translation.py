@@ -65,10 +65,14 @@ class TranslationTokenizerConfig(TokenizerConfig):
 
 class TranslationModelConfig(Section):
     cell: str = Field("gru", description="A cell listed by `recurra cells`, or FILE.py:CLASS for your own (gru).")
-    embedding_size: int = Field(256, ge=1, description="Units of an embedded token, and of the readout (256).")
-    hidden_size: int = Field(256, ge=1, description="Units of each decoder layer and each encoder direction (256).")
-    encoder_layers: int = Field(1, ge=1, description="Layers of the encoder (1).")
-    decoder_layers: int = Field(2, ge=1, description="Layers of the decoder (2).")
+    embedding_size: int = Field(
+        256, ge=1, le=1_000_000, description="Units of an embedded token, and of the readout (256)."
+    )
+    hidden_size: int = Field(
+        256, ge=1, le=1_000_000, description="Units of each decoder layer and each encoder direction (256)."
+    )
+    encoder_layers: int = Field(1, ge=1, le=1000, description="Layers of the encoder (1).")
+    decoder_layers: int = Field(2, ge=1, le=1000, description="Layers of the decoder (2).")
     bidirectional: bool = Field(True, description="Read the source in both directions (true).")
     reverse_source: bool = Field(False, description="Read the source backwards (Sutskever et al. 2014) (false).")
     decoder: Literal["luong", "bahdanau", "conditional", "stacked"] = Field(
@@ -82,7 +86,7 @@ class TranslationModelConfig(Section):
     attention_size: int | None = Field(
         None, ge=1, description="Units of additive or multi-head attention; null: hidden_size (null)."
     )
-    attention_heads: int = Field(4, ge=1, description="Heads of multi-head attention (4).")
+    attention_heads: int = Field(4, ge=1, le=1_000_000, description="Heads of multi-head attention (4).")
     attention_window: int = Field(5, ge=1, description="Source positions that local attention sees on a side (5).")
     input_feeding: bool = Field(
         False, description="Feed the readout into the next step (Luong et al. 2015); for luong, step by step (false)."
@@ -205,7 +209,7 @@ class TranslationTrainingConfig(TrainingConfig):
 
 
 class DecodingConfig(Section):
-    beam: int = Field(5, ge=1, description="Hypotheses kept side by side; 1 is greedy (5).")
+    beam: int = Field(5, ge=1, le=100_000, description="Hypotheses kept side by side; 1 is greedy (5).")
     length_penalty: float = Field(
         1.0,
         ge=0,
@@ -221,7 +225,7 @@ class DecodingConfig(Section):
     max_length_ratio: float = Field(
         2.0, gt=0, description="Longest translation in tokens over the source's, 10 more being allowed (2)."
     )
-    batch_size: int = Field(32, ge=1, description="Sentences translated side by side (32).")
+    batch_size: int = Field(32, ge=1, le=1_000_000, description="Sentences translated side by side (32).")
     replace_unknown: bool = Field(
         True,
         description="Write the attended source word in place of <unk> (Jean et al. 2015; Luong et al. 2015) (true).",

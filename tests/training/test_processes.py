@@ -140,6 +140,7 @@ def test_two_processes_train_as_one_with_a_batch_twice_as_large(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.check
 def test_two_processes_resume_bit_for_bit(tmp_path: Path) -> None:
     launch(tmp_path, "whole", 2, dropout=0.3)
     assert launch(tmp_path, "part", 2, dropout=0.3, kill_at=13) != 0

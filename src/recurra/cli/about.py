@@ -107,7 +107,8 @@ def _run(directory: Path) -> dict[str, Any]:
     config = read_run(directory)
     facts: dict[str, Any] = {"run": str(directory), "task": config.task}
     facts |= _sizes(directory, config)
-    records = read_metrics(directory / METRICS)
+    # A line that was damaged or written by somebody else may lack anything.
+    records = [record for record in read_metrics(directory / METRICS) if _is_whole(record)]
     evaluations = [record for record in records if record["kind"] == "valid" and record["loss"] is not None]
     facts["best"] = min(evaluations, key=lambda record: record.get("criterion", record["loss"]), default={})
     facts["last"] = records[-1] if records else {}
@@ -116,6 +117,12 @@ def _run(directory: Path) -> dict[str, Any]:
     facts["config"] = config.model_dump(mode="json", exclude={"task"})
     facts["installation"] = _machine()
     return facts
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    numbers = [record.get(key, "") for key in ("loss", "perplexity", "bits_per_character")]
+    whole = all(isinstance(number, int | float | None) for number in numbers)
+    return whole and isinstance(record.get("kind"), str) and isinstance(record.get("seconds"), int | float)
 
 
 def _sizes(directory: Path, config: Any) -> dict[str, Any]:

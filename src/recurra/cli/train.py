@@ -212,8 +212,18 @@ def _resolve(
             if config is None:
                 overrides.append(toy_settings(given["--toy"]))
         overrides.extend({"data": {key: value}} for key, value in _data(kind, given))
+    _refuse_twice(assignments)
     overrides.extend(parse_assignment(text) for text in assignments)
     return load_config(config, overrides, below)
+
+
+def _refuse_twice(assignments: list[str]) -> None:
+    first: dict[str, str] = {}
+    for text in assignments:
+        key = text.partition("=")[0].strip()
+        if key in first:
+            raise UsageError(f"--set {first[key]} and --set {text}: both set {key}; leave out one.")
+        first[key] = text
 
 
 def _data(task: str, given: dict[str, Any]) -> list[tuple[str, Any]]:

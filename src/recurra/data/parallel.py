@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, RunError
+from ..strict_json import read_json
 from .sentences import SentenceTokenizer
 from .text import expand_paths, read_lines
 
@@ -130,7 +130,7 @@ def _from_json(text: str, keys: tuple[str, str], place: str) -> Pair:
     if not text.strip():
         return Pair("", "")
     try:
-        tree = json.loads(text)
+        tree = read_json(text)
     except ValueError as error:
         raise DataError(f"{place}: is not one JSON object ({error}); mend the line.") from error
     values: list[Any] = [tree.get(key) if isinstance(tree, dict) else None for key in keys]

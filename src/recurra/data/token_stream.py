@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import RunError
+from ..strict_json import read_json
 from .text import PIECE_SIZE, Progress, read_text
 from .tokenizer import Tokenizer
 
@@ -62,7 +63,7 @@ class TokenStream:
         """
         path = Path(path)
         try:
-            tree = json.loads(_header_path(path).read_text(encoding="utf-8"))
+            tree = read_json(_header_path(path).read_text(encoding="utf-8"))
             version = tree["format"]
             if version > _FORMAT:
                 raise RunError(f"{path}: prepared text of format {version} needs a newer recurra; prepare it again.")

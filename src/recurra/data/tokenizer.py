@@ -9,7 +9,6 @@ library loads as it is, gives the same ids there.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import unicodedata
@@ -25,6 +24,7 @@ import tokenizers
 
 from ..config import TokenizerConfig
 from ..errors import RunError
+from ..strict_json import read_json
 from .words import continues_word
 
 __all__ = ["Decoder", "IdArray", "Normalization", "Tokenizer"]
@@ -95,17 +95,17 @@ class Tokenizer(ABC):
 
         try:
             text = Path(path).read_text(encoding="utf-8")
-            tree = json.loads(text)
+            tree = read_json(text)
             library = tokenizers.Tokenizer.from_str(text)
             normalization, lowercase = _read_normalizer(tree["normalizer"])
             model = tree["model"]["type"]
             if model in ("BPE", "Unigram"):
                 kind: Literal["bpe", "unigram"] = "bpe" if model == "BPE" else "unigram"
                 return tokenizer_subword.SubwordTokenizer(kind, library, normalization, lowercase)
-            if tree["pre_tokenizer"] == json.loads(tokenizer_character.library_tokenizer({}).to_str())["pre_tokenizer"]:
+            if tree["pre_tokenizer"] == read_json(tokenizer_character.library_tokenizer({}).to_str())["pre_tokenizer"]:
                 return tokenizer_character.CharacterTokenizer(_in_order(tree), normalization, lowercase)
             for words in (tokenizer_word.WordTokenizer, tokenizer_word.WhitespaceTokenizer):
-                if tree["pre_tokenizer"] == json.loads(words.library({}).to_str())["pre_tokenizer"]:
+                if tree["pre_tokenizer"] == read_json(words.library({}).to_str())["pre_tokenizer"]:
                     return words(_in_order(tree), normalization, lowercase)
         except OSError as error:
             raise RunError(f"{path}: the tokenizer cannot be read ({error.strerror}); check the path.") from error

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import RunError
+from ..strict_json import read_json
 
 __all__ = [
     "Checkpoint",
@@ -218,7 +219,7 @@ class _DamageError(Exception):
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json((path / MANIFEST).read_text(encoding="utf-8"))
         version, files = manifest["format"], manifest["files"]
         known = {file: (files[file]["size"], files[file]["sha256"]) for file in (TENSORS, STATE)}
     except FileNotFoundError as error:
@@ -241,7 +242,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         # Copied, for views of the mapped file are not aligned as torch's own memory is, and keep the file open.
         tensors = {key: tensor.clone() for key, tensor in load_file(path / TENSORS).items()}
-        return tensors, json.loads((path / STATE).read_text(encoding="utf-8"))
+        return tensors, read_json((path / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
         raise _DamageError(f"cannot be read ({_reason(error)})") from error
 

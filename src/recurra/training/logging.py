@@ -25,6 +25,7 @@ from rich.progress import (
 
 from ..config import LoggingConfig
 from ..errors import RunError
+from ..strict_json import read_json
 
 __all__ = ["RunLog", "bits_per_character", "perplexity", "preparation", "read_metrics", "screen_progress"]
 
@@ -40,12 +41,24 @@ def bits_per_character(loss: float, tokens: float, characters: float) -> float |
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; an unfinished last line is passed over."""
+    """The records of a metrics.jsonl, each of a step; an unfinished last line and damaged ones are passed over.
+
+    Raises:
+        RunError: if it is there and cannot be read.
+    """
     records = []
-    if path.exists():
+    try:
         # Not splitlines, which also parts at the separators of Unicode that JSON lets stand in a text.
-        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-            records.append(json.loads(line))
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    for line in lines:
+        try:
+            record = read_json(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
     return records
 
 
