@@ -465,3 +465,11 @@ def test_a_default_device_changes_nothing(predictor: LanguageModelPredictor) -> 
     # On which nothing could be read.
     with torch.device("meta"):
         assert answers() == expected
+
+
+def test_one_text_is_no_list_of_letters(characters: LanguageModelPredictor) -> None:
+    for ask in (characters.score, characters.rank, lambda texts: characters.next("the", candidates=texts)):
+        with pytest.raises(TypeError, match="would be taken letter by letter"):
+            ask("abc")
+        with pytest.raises(TypeError, match="text 1 is of type NoneType"):
+            ask(["the", None])

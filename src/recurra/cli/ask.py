@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import pairs
-from .frame import UsageError, message
+from .frame import UsageError, check_texts, message
 from .options import AsJson, Average, Beside, Device, LengthPenalty, RunDirectory, Source, Target, TrustCell
 from .output import print_json, print_pairs, print_table, visible
 
@@ -181,6 +181,7 @@ def score(
     --json, one object a line. Of a translation system FILE is a .tsv or .jsonl of pairs, and stdin lines of a .tsv; a
     text is scored in the tokens that the tokenizer parts it into, which a search need not have found it in.
     """
+    check_texts(text=text)
     if text and file != "-":
         raise UsageError("name a file or give lines with --text, not both.")
     # First, so that a mistyped directory is not met by silent waiting for standard input.
@@ -229,6 +230,7 @@ def next_word(
 
     Example: recurra next runs/books "the apple and" --candidates pear,pair
     """
+    check_texts(TEXT=text, candidates=candidates)
     words = [word.strip() for part in candidates or [] for word in part.split(",") if word.strip()]
     if candidates is not None and not words:
         raise UsageError("--candidates: name at least one word, for example --candidates pear,pair.")
@@ -316,6 +318,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Let the model write."""
+    check_texts(prompt=prompt, stop=stop)
     from ..decoding.sampling import SamplingOptions
     from ..errors import ConfigError
 

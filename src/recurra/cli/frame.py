@@ -19,7 +19,16 @@ from typer.core import TyperCommand, TyperGroup
 
 from ..errors import ConfigError, RecurraError
 
-__all__ = ["FAILED", "USAGE", "CommandGroup", "ManyValuesCommand", "UsageError", "message", "unknown_name"]
+__all__ = [
+    "FAILED",
+    "USAGE",
+    "CommandGroup",
+    "ManyValuesCommand",
+    "UsageError",
+    "check_texts",
+    "message",
+    "unknown_name",
+]
 
 FAILED = 1
 USAGE = 2
@@ -33,6 +42,20 @@ def message(text: str) -> None:
     """Say something to the person at the keyboard; results alone go to stdout."""
     sys.stdout.flush()
     print(text, file=sys.stderr, flush=True)
+
+
+def check_texts(**given: str | Sequence[str] | None) -> None:
+    """Refuse texts from the command line that are not UTF-8, which Python hands over with half surrogates in them.
+
+    Raises:
+        UsageError: naming the option, of which underscores are the hyphens, or TEXT.
+    """
+    for name, value in given.items():
+        for text in [value] if isinstance(value, str) else value or []:
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                option = name if name.isupper() else f"--{name.replace('_', '-')}"
+                shown = text.encode("utf-8", "backslashreplace").decode()
+                raise UsageError(f"{option} {shown}: this is not UTF-8; set the terminal's encoding to UTF-8.")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DataError
-from .frame import UsageError, message
+from .frame import UsageError, check_texts, message
 from .options import Device, LengthPenalty, TrustCell
 from .output import print_json, visible
 
@@ -156,6 +156,7 @@ def translate(
     Each line is answered as soon as no other one waits, so that it can be typed to and talked to through pipes. With
     --n-best above 1, each line gives that many lines: its number, the translation and its score, parted by tabs.
     """
+    check_texts(prefix=prefix, ban=ban, require=require)
     options: dict[str, Any] = {
         "beam": beam,
         "n_best": n_best,

@@ -93,7 +93,8 @@ class SubwordTokenizer(Tokenizer):
         ids = np.fromiter(chain.from_iterable(map(known.__getitem__, units)), np.uint32)
         self._known_characters += sum(map(len, unseen))
         if len(known) > _MOST_KNOWN or self._known_characters > _MOST_KNOWN_CHARACTERS:
-            known.clear()
+            # Replaced, for another thread may be about to look up in it what it has put there.
+            self._known = {}
             self._known_characters = 0
         return ids
 

@@ -30,6 +30,7 @@ from .language_model import load_model
 from .language_model_answers import LineScore, NextWords, RankedLine, rank_lines
 from .saved_model import save_model
 from .stream_likelihood import stream_nats
+from .texts import listed
 from .word_boundaries import join_words, last_word_can_go_on, space_starts, token_kinds, whole_characters
 
 __all__ = ["LanguageModelPredictor"]
@@ -69,8 +70,11 @@ class LanguageModelPredictor:
 
         Args:
             lines: without their line ends.
+
+        Raises:
+            TypeError: for one string in place of a list, or what is no text.
         """
-        return [self._score(line) for line in lines]
+        return [self._score(line) for line in listed(lines)]
 
     def rank(self, alternatives: Sequence[str]) -> list[RankedLine]:
         """Score alternatives and sort them, the likeliest first, each with its share of their total probability."""
@@ -111,7 +115,7 @@ class LanguageModelPredictor:
         complete = last_word_can_go_on(text)
         if candidates is not None:
             answers, unknown = [], set()
-            for word in candidates:
+            for word in listed(candidates):
                 probability, known = self._candidate(text, word, log_probabilities, state, complete)
                 answers.append((word, probability))
                 if not known:

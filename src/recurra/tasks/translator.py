@@ -27,6 +27,7 @@ from ..training.logging import perplexity
 from ..training.processes import find_device
 from . import hub
 from .saved_model import save_model
+from .texts import listed
 from .translation_answers import PairScore, Translation
 from .translation_files import named_tokenizers
 from .translation_measures import measure, require_sacrebleu
@@ -149,7 +150,7 @@ class Translator:
             ConfigError: if a value is out of its range or the constraints cannot all be had.
             TypeError: for one string in place of several, or what is no string.
         """
-        sentences, banned, required = _texts(sentences), _texts(banned), _texts(required)
+        sentences, banned, required = listed(sentences), listed(banned), listed(required)
         decoding = self.config.decoding
         asked_beam = decoding.beam if beam is None else beam
         if asked_beam < 1 or n_best < 1:
@@ -231,7 +232,7 @@ class Translator:
         Raises:
             ConfigError: if there are not as many sources as targets.
         """
-        sources, targets = _texts(sources), _texts(targets)
+        sources, targets = listed(sources), listed(targets)
         if len(sources) != len(targets):
             raise ConfigError(f"there are {len(sources)} sources but {len(targets)} targets; give as many of both.")
         pairs = [Pair(*each) for each in zip(sources, targets, strict=True)]
@@ -396,13 +397,3 @@ def _write(path: str | Path, mode: str, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise RunError(f"{path}: the translations cannot be written ({error.strerror}).") from error
-
-
-def _texts(several: Iterable[str]) -> list[str]:
-    if isinstance(several, str):
-        raise TypeError("this takes a list of texts, and one string would be taken letter by letter; put it in a list")
-    texts = list(several)
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"text {number} is of type {type(text).__name__}, not a string")
-    return texts

@@ -10,10 +10,12 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+import struct
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -132,7 +134,9 @@ def set_aside(path: Path) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file and force it to the disk.
+    """Write a safetensors file and force it to the disk: equal tensors and metadata are equal bytes.
+
+    Its mode is what the umask leaves, as of every other file.
 
     Raises:
         OSError, SafetensorError: as the file system says.
@@ -147,9 +151,27 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             flat = flat.clone()
         taken.add(flat.untyped_storage().data_ptr())
         plain[key] = flat
+    with open(path, "wb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+    # The library makes a file of its own, which nobody else may read.
     save_file(plain, str(path), metadata=dict(metadata or {}))
-    with open(path, "rb") as file:
+    path.chmod(stat.S_IMODE(mode))
+    with open(path, "r+b") as file:
+        _sort_header(file)
+        file.flush()
         os.fsync(file.fileno())
+
+
+def _sort_header(file: BinaryIO) -> None:
+    """Write the header of a safetensors file in the order of its keys, which the library leaves to chance."""
+    (size,) = struct.unpack("<Q", file.read(8))
+    header = json.loads(file.read(size))
+    described = header.pop("__metadata__", None)
+    ordered = {} if described is None else {"__metadata__": dict(sorted(described.items()))}
+    text = json.dumps({**ordered, **header}, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(text) <= size:
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def sync_folder(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop after the step, so that nothing is lost."""
+"""Ctrl-C, SIGTERM and a terminal that goes away as a request to stop after the step, so that nothing is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ __all__ = ["Interrupts"]
 
 
 class Interrupts:
-    """A context in which the first SIGINT or SIGTERM sets `requested`; a second SIGINT raises KeyboardInterrupt.
+    """A context in which the first SIGINT, SIGTERM or SIGHUP sets `requested`.
+
+    A second SIGINT raises KeyboardInterrupt; a SIGHUP that is ignored, as under nohup, stays so.
 
     Outside the main thread, where Python allows no handlers, signals do what they did before.
 
@@ -27,7 +29,10 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+                numbers.append(signal.SIGHUP)
+            self._before = {number: signal.signal(number, self._take) for number in numbers}
         return self
 
     def __exit__(

@@ -35,7 +35,7 @@ def read_weights(run_dir: Path) -> dict[str, Tensor]:
                 written_at = (file.metadata() or {}).get("step")
             # A training that was resumed and cut off has found better ones since.
             if written_at is None or _best_step(run_dir) <= int(written_at):
-                return load_file(path)
+                return _numbers(path, load_file(path))
             problem = f"{WEIGHTS} is older than the best checkpoint"
         except (OSError, SafetensorError) as error:
             problem = f"{WEIGHTS} is damaged ({error})"
@@ -43,7 +43,21 @@ def read_weights(run_dir: Path) -> dict[str, Tensor]:
     if checkpoint is None:
         raise RunError(f"{run_dir}: {problem} and there is no checkpoint; train it, or resume its training.")
     print(f"{run_dir}: {problem}; using checkpoints/{checkpoint.path.name} instead.", file=sys.stderr, flush=True)
-    return dict(unpack(checkpoint.tensors, checkpoint.state)["model"])
+    return _numbers(checkpoint.path, dict(unpack(checkpoint.tensors, checkpoint.state)["model"]))
+
+
+def _numbers(path: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, if they are numbers to compute with.
+
+    Raises:
+        RunError: if one is of whole numbers, or holds infinities or what is no number.
+    """
+    for name, weight in weights.items():
+        if not weight.is_floating_point():
+            raise RunError(f"{path}: {name} holds {weight.dtype}, which weights are not; restore the file.")
+        if not bool(weight.isfinite().all()):
+            raise RunError(f"{path}: {name} holds numbers that are not finite; restore the file, or train again.")
+    return weights
 
 
 def write_best(run_dir: Path, metadata: dict[str, str]) -> None:
