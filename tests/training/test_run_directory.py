@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import yaml
 
 from recurra.config import Config, load_config
 from recurra.errors import ConfigError, RunError
-from recurra.training.run_directory import open_run, read_run
+from recurra.training.run_directory import begun_run, open_run, read_run
 
 
 def config(**sections: Any) -> Config:
@@ -92,3 +95,56 @@ def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree | {"version": 99}))
     with pytest.raises(ConfigError, match="upgrade"):
         read_run(tmp_path)
+
+
+ROUNDS = 100
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no such locks")
+def test_of_several_that_begin_at_once_one_is_let_in(tmp_path: Path) -> None:
+    for number in range(ROUNDS):
+        run, together, done = tmp_path / str(number), threading.Barrier(3), threading.Barrier(3)
+        let_in: list[int] = []
+        told: list[str] = []
+
+        def begin(which: int, run=run, together=together, done=done, let_in=let_in, told=told) -> None:  # type: ignore[no-untyped-def]
+            together.wait()
+            try:
+                with begun_run(run, config(), resume=False):
+                    let_in.append(which)
+                    done.wait()
+                    return
+            except RunError as error:
+                told.append(str(error))
+            done.wait()
+
+        threads = [threading.Thread(target=begin, args=(which,)) for which in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(let_in) == 1 and len(told) == 2
+        assert all("another training is at work here" in text or "already holds a run" in text for text in told)
+        assert read_run(run) == config()
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", ".config.yaml", "data/train.tmp", "checkpoints", "tokenizer.json.tmp"]
+)
+def test_a_resumed_run_writes_through_no_link(name: str, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    open_run(run, config(), resume=False)
+    (run / "data").mkdir()
+    other.write_text("somebody's work")
+    (run / name).symlink_to(other)
+    with (
+        pytest.raises(RunError, match=f"{re.escape(str(run / name))}: is a link"),
+        begun_run(run, config(), resume=True),
+    ):
+        raise AssertionError("it was let in")
+    assert other.read_text() == "somebody's work"
+    # The folder itself may be one.
+    (run / name).unlink()
+    (tmp_path / "link").symlink_to(run)
+    with begun_run(tmp_path / "link", config(), resume=True):
+        pass

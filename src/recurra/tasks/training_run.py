@@ -13,7 +13,7 @@ from ..training.checkpoint import has_checkpoint
 from ..training.logging import perplexity
 from ..training.loop import Trainer
 from ..training.processes import Processes
-from ..training.run_directory import discard_run, hold_run, open_run
+from ..training.run_directory import begun_run, discard_run
 from ..training.run_weights import write_best
 from ..training.task import Task
 from .own_cell import take_along
@@ -68,12 +68,7 @@ def train_run(
         start = find_start(config)
     with ExitStack() as held:
         if processes.is_main:
-            # What is there is held before it is written to; what is not there yet can only be held afterwards.
-            held.enter_context(hold_run(run_dir))
-            known = run_dir.is_dir()
-            open_run(run_dir, config, resume=resume)
-            if not known:
-                held.enter_context(hold_run(run_dir))
+            held.enter_context(begun_run(run_dir, config, resume=resume))
         try:
             if processes.is_main and cell_file is not None and not (run_dir / cell_file.name).exists():
                 _copy(cell_file, run_dir / cell_file.name)

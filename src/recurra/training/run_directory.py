@@ -17,7 +17,7 @@ try:
 except ImportError:  # a system without such locks
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["CONFIG", "METRICS", "WEIGHTS", "discard_run", "hold_run", "open_run", "read_run"]
+__all__ = ["CONFIG", "METRICS", "WEIGHTS", "begun_run", "discard_run", "hold_run", "open_run", "read_run"]
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -53,6 +53,7 @@ def open_run(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
         ConfigError: if a resumed run's configuration differs in more than bounds, logging and how often it is saved.
     """
     if resume and (run_dir / CONFIG).exists():
+        _refuse_links(run_dir)
         _check_unchanged(read_run(run_dir), config, run_dir)
     elif run_dir.is_dir() and any(run_dir.iterdir()):
         what = "a run" if (run_dir / CONFIG).exists() else "files that are not a run"
@@ -69,6 +70,35 @@ def open_run(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
         aside.replace(run_dir / CONFIG)
     except OSError as error:
         raise RunError(f"{run_dir}: cannot be written ({error.strerror or error}).") from error
+
+
+@contextmanager
+def begun_run(run_dir: Path, config: RunConfig, *, resume: bool) -> Iterator[None]:
+    """A run's folder, made, held and opened: of several that begin it at once, one is let in.
+
+    Raises:
+        RunError, ConfigError: as `hold_run` and `open_run` do.
+    """
+    if not resume and not run_dir.exists():
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{run_dir}: cannot be written ({error.strerror or error}).") from error
+    # Held before it is looked at, so that the others find it held, or the run in it.
+    with hold_run(run_dir):
+        open_run(run_dir, config, resume=resume)
+        yield
+
+
+def _refuse_links(run_dir: Path) -> None:
+    """Raise RunError for a link in a run: what training writes would go through it to a file elsewhere."""
+    for folder, folders, files in os.walk(run_dir):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink():
+                raise RunError(
+                    f"{path}: is a link; a run that is resumed holds files of its own, so copy what it names."
+                )
 
 
 @contextmanager
