@@ -191,3 +191,19 @@ def test_a_forked_child_leaves_the_copy_of_standard_input() -> None:
     text, _, path = ended.stdout.strip().rpartition(" ")
     assert text == "some words"
     assert not Path(path).exists()
+
+
+@pytest.mark.parametrize("universal", [True, False])
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 5, 1000])
+def test_marks_at_the_start_of_lines_are_left_out(
+    universal: bool, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `cat` leaves them where it joins files of some editors."""
+    monkeypatch.setattr(text_module, "_READ_SIZE", block)
+    path = tmp_path / f"{block} {universal}.txt"
+    path.write_bytes("\ufeffthe apple\n\ufeffthe apple\r\n\ufeff\ufeffthe pe\ufeffar\n\n\ufeff\n".encode())
+    read = list(text_module.read_lines(path)) if not universal else "".join(read_text([path])).split("\n")[:-1]
+    assert read == ["the apple", "the apple", "the pe\ufeffar", "", ""]
+    list(text_module.read_lines(path))
+    # The one at the start of a file is no part of the text.
+    assert capsys.readouterr().err == f"recurra: {path}: 4 byte order marks at the start of lines are left out.\n"

@@ -372,8 +372,9 @@ def _print_scores(numbers: Sequence[int], scores: Sequence[LineScore], as_json: 
         for number, each in zip(numbers, scores, strict=True):
             print_json({"line": number, **asdict(each), "rank": places[id(each)], "share": shares[id(each)]})
         return
+    known = ["known"] if any(each.unknown for each in scores) else []
     print_table(
-        ["line", "rank", "share", "log-probability", "perplexity", "bits/char", "unknown", "known", "text"],
+        ["line", "rank", "share", "log-probability", "perplexity", "bits/char", "unknown", *known, "text"],
         [
             [
                 str(number),
@@ -383,7 +384,7 @@ def _print_scores(numbers: Sequence[int], scores: Sequence[LineScore], as_json: 
                 f"{each.perplexity:.2f}",
                 f"{each.bits_per_character:.3f}",
                 str(each.unknown),
-                f"{each.known_log_probability:.3f}",
+                *([f"{each.known_log_probability:.3f}"] if known else []),
                 each.text,
             ]
             for number, each in zip(numbers, scores, strict=True)
@@ -391,7 +392,7 @@ def _print_scores(numbers: Sequence[int], scores: Sequence[LineScore], as_json: 
     )
     if len(ranked) > 1:
         print(f"\nlikeliest: {visible(ranked[0].score.text)}")
-    if any(each.unknown for each in scores):
+    if known:
         message(
             "recurra: an unknown word counts as any unknown word, so that the log-probability of its line is too high; "
             "the column `known` leaves it out. Lines with more unknown words than others are ranked after them."

@@ -323,7 +323,7 @@ def _input_lines() -> Iterator[str | None]:
                 "unknown character; save the text as UTF-8."
             )
             text = bare.decode("utf-8", "replace")
-        yield text.removeprefix("\ufeff") if number == 1 else text
+        yield text.lstrip("\ufeff")
 
 
 def _raw_lines() -> Iterator[bytes | None]:

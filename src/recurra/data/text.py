@@ -1,7 +1,8 @@
 """Reading plain text from files, folders, globs, gzip and standard input, in pieces of bounded size.
 
-Text here is lines of UTF-8: every line end (CR LF, CR or LF) is read as a line feed, a byte order mark is dropped, and
-a file that does not end its last line gets a line end, so that two files never run into one another.
+Text here is lines of UTF-8: every line end (CR LF, CR or LF) is read as a line feed, a byte order mark at the start of
+a line is dropped, and a file that does not end its last line gets a line end, so that two files never run into one
+another.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import glob
 import gzip
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -37,6 +39,9 @@ __all__ = [
 ]
 
 PIECE_SIZE = 1 << 20
+
+_MARK = "\ufeff"
+_INNER_MARKS = re.compile(f"(?<=\n){_MARK}+")
 """Most characters in a piece of text."""
 
 Progress = Callable[[int, int], None]
@@ -248,6 +253,7 @@ def _lines(path: Path, report: Callable[[int], None], universal: bool = True) ->
     position = 0  # of rest's first byte, in the unpacked file
     line = 1
     last = ""
+    marks = 0
     for block in _blocks(path, report):
         data = rest + block
         if position == 0:
@@ -273,11 +279,24 @@ def _lines(path: Path, report: Callable[[int], None], universal: bool = True) ->
         rest = data[used:]
         text = newlines.decode(raw, final=not block)
         line += text.count("\n")
-        if text:
-            last = text[-1]
-            yield text
+        # Files that were joined bring their marks along.
+        bare = _INNER_MARKS.sub("", text)
+        if last in ("", "\n"):
+            bare = bare.lstrip(_MARK)
+        marks += len(text) - len(bare)
+        if bare:
+            last = bare[-1]
+            yield bare
     if last not in ("", "\n"):
         yield "\n"
+    if marks:
+        _tell(f"recurra: {_name(path)}: {marks:,} byte order marks at the start of lines are left out.")
+
+
+@cache
+def _tell(what: str) -> None:
+    """Say something on stderr, once, however often a file is read."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def _blocks(path: Path, report: Callable[[int], None]) -> Iterator[bytes]:
