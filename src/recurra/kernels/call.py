@@ -184,7 +184,10 @@ class LayerCall:
         hidden = gates[0] // _gates(cell)
         projected = first["weight_hr"].shape[0] if "weight_hr" in first else 0
         width = projected or hidden
-        self._check_weights(weight_shapes(cell, rows[-1], hidden, projected))
+        sizes = (rows[-1], hidden, projected)
+        # Symbols cannot be remembered.
+        shapes = weight_shapes if all(type(size) is int for size in sizes) else weight_shapes.__wrapped__
+        self._check_weights(shapes(cell, *sizes))
         batch = first_state[1] if packed else rows[1]
         shape = (directions, batch, hidden)
         wanted = (directions, batch, width)

@@ -72,6 +72,14 @@ class Stream:
         """
         if torch.compiler.is_compiling():
             return self._outside_of_graphs(x)
+        return self._step(x)
+
+    # An export that does not compile goes in here too, and is then refused.
+    @torch.compiler.disable
+    def _outside_of_graphs(self, x: Tensor) -> Tensor:
+        return self._step(x)
+
+    def _step(self, x: Tensor) -> Tensor:
         _check_plain(x)
         layer = self._layer
         if x.shape != (self.batch_size, layer.input_size):
@@ -83,10 +91,6 @@ class Stream:
             output = stepper.step(x)
             x = layer.bypass(index, x, output, self._highways[index]) if bypasses else output
         return x if self._owned else x.clone()
-
-    @torch.compiler.disable
-    def _outside_of_graphs(self, x: Tensor) -> Tensor:
-        return self.step(x)
 
     @torch.no_grad()
     def reset(self, rows: Tensor | Sequence[int] | None = None) -> None:
