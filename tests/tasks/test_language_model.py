@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from recurra.config import Config, save_config
 from recurra.data.batching import StreamBatches
 from recurra.data.token_stream import TokenStream
+from recurra.data.tokenizer import Tokenizer
 from recurra.errors import ConfigError, DataError, RunError
 from recurra.models.language_model import LanguageModel
 from recurra.tasks.language_model import LanguageModelTask, TokenBatch, load_model, train
@@ -413,3 +414,25 @@ def test_start_values_are_those_of_the_configuration(tmp_path: Path) -> None:
         assert name == "output_bias" or value.abs().max() > 0.04
     kept = model(recurrent_init_scale=0.05, forget_bias=1.0).recurrent
     assert torch.equal(kept.bias_ih_l1[64:128], torch.ones(64))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
+def test_a_signal_before_the_first_step_leaves_the_folder_free(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the tokens are learnt, say; the corrected command is then not refused."""
+    text, run = write_text(tmp_path), tmp_path / "run"
+
+    def stopped(*_: Any, **__: Any) -> None:
+        assert (run / "config.yaml").is_file()
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patched:
+        patched.setattr(Tokenizer, "train", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(config(text), run)
+    assert not list(run.iterdir())
+    assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert train(config(text, training={"max_steps": 2}), run).steps == 2

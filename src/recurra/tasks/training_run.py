@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..errors import RunError
 from ..training.checkpoint import has_checkpoint
+from ..training.interrupts import ending_signals
 from ..training.logging import perplexity
 from ..training.loop import Trainer
 from ..training.processes import Processes
@@ -70,14 +71,15 @@ def train_run(
         if processes.is_main:
             held.enter_context(begun_run(run_dir, config, resume=resume))
         try:
-            if processes.is_main and cell_file is not None and not (run_dir / cell_file.name).exists():
-                _copy(cell_file, run_dir / cell_file.name)
-            if start is not None and processes.is_main:
-                take_tokenizers(start, run_dir)
-            task = prepare(config, run_dir, processes)
-            if start is not None:
-                take_weights(task.model, start)
-        except Exception:
+            with ending_signals():
+                if processes.is_main and cell_file is not None and not (run_dir / cell_file.name).exists():
+                    _copy(cell_file, run_dir / cell_file.name)
+                if start is not None and processes.is_main:
+                    take_tokenizers(start, run_dir)
+                task = prepare(config, run_dir, processes)
+                if start is not None:
+                    take_weights(task.model, start)
+        except BaseException:
             # A run that could not begin must not stand in the way of the corrected command.
             if processes.is_main and not resume:
                 discard_run(run_dir)
