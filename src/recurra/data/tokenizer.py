@@ -96,16 +96,18 @@ class Tokenizer(ABC):
         try:
             text = Path(path).read_text(encoding="utf-8")
             tree = read_json(text)
-            library = tokenizers.Tokenizer.from_str(text)
             normalization, lowercase = _read_normalizer(tree["normalizer"])
             model = tree["model"]["type"]
             if model in ("BPE", "Unigram"):
                 kind: Literal["bpe", "unigram"] = "bpe" if model == "BPE" else "unigram"
-                return tokenizer_subword.SubwordTokenizer(kind, library, normalization, lowercase)
-            if tree["pre_tokenizer"] == read_json(tokenizer_character.library_tokenizer({}).to_str())["pre_tokenizer"]:
+                # Looked at first, for the library does whatever a file asks for, or panics.
+                if _is_like(tree, tokenizer_subword.library_tokenizer(kind)):
+                    library = _parsed(text)
+                    return tokenizer_subword.SubwordTokenizer(kind, library, normalization, lowercase)
+            elif _is_like(tree, tokenizer_character.library_tokenizer({})):
                 return tokenizer_character.CharacterTokenizer(_in_order(tree), normalization, lowercase)
             for words in (tokenizer_word.WordTokenizer, tokenizer_word.WhitespaceTokenizer):
-                if tree["pre_tokenizer"] == read_json(words.library({}).to_str())["pre_tokenizer"]:
+                if _is_like(tree, words.library({})):
                     return words(_in_order(tree), normalization, lowercase)
         except OSError as error:
             raise RunError(f"{path}: the tokenizer cannot be read ({error.strerror}); check the path.") from error
@@ -283,6 +285,31 @@ def _write_normalizer(normalization: Normalization, lowercase: bool) -> Any:
     if lowercase:
         steps.append(tokenizers.normalizers.Lowercase())
     return tokenizers.normalizers.Sequence(steps)
+
+
+def _is_like(tree: Any, library: Any) -> bool:
+    """Whether a file has the parts that recurra gives a tokenizer, and differs in vocabulary and normalizer alone."""
+    whole = read_json(library.to_str())
+    learnt = {"model", "normalizer"}, {"vocab", "merges", "unk_id"}
+    for found, made, ours in ((tree, whole, learnt[0]), (tree["model"], whole["model"], learnt[1])):
+        # What is absent is as if it were null: versions of the library differ in what they write.
+        if any(found.get(key) != made.get(key) for key in (found.keys() | made.keys()) - ours):
+            return False
+    return True
+
+
+def _parsed(text: str) -> Any:
+    """The library's tokenizer of a file.
+
+    Raises:
+        ValueError: if it panics, of which no `except Exception` would know.
+    """
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError("the tokenizers library cannot read it") from None
 
 
 def _read_normalizer(tree: Any) -> tuple[Normalization, bool]:

@@ -130,14 +130,7 @@ def train(pieces: Iterable[str], config: TokenizerConfig) -> SubwordTokenizer:
     if not chunks:
         raise DataError("The text to learn a vocabulary from is empty; give a file with text.")
     alphabet = sorted(_byte_alphabet())
-    library = tokenizers.Tokenizer(models.BPE() if kind == "bpe" else models.Unigram())
-    library.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(tokenizers.Regex(_SPLIT), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    library.decoder = tokenizers.decoders.ByteLevel()
+    library = library_tokenizer(kind)
     most = _MOST_WORDS if kind == "bpe" else _MOST_UNIGRAM_WORDS
     # Only the common ones outlive this line: fitting needs the memory.
     words = _common(count_bounded(map(unit_pattern().findall, _drain(chunks)), 2 * _MOST_WORDS), most)
@@ -155,6 +148,19 @@ def train(pieces: Iterable[str], config: TokenizerConfig) -> SubwordTokenizer:
         letter = {byte: character for character, byte in _byte_alphabet().items()}
         library.model = models.Unigram([("".join(map(letter.__getitem__, piece)), score) for piece, score in fitted])
     return SubwordTokenizer(kind, library, config.normalization, config.lowercase)
+
+
+def library_tokenizer(kind: Literal["bpe", "unigram"]) -> Any:
+    """The tokenizers library's form of a subword tokenizer that has learnt nothing."""
+    library = tokenizers.Tokenizer(models.BPE() if kind == "bpe" else models.Unigram())
+    library.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    library.decoder = tokenizers.decoders.ByteLevel()
+    return library
 
 
 def sample(pieces: Iterable[str], most_bytes: int) -> list[bytes]:
