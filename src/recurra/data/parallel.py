@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, RunError
+from ..files import regular
 from ..strict_json import read_json
 from .sentences import SentenceTokenizer
 from .text import expand_paths, read_lines
@@ -262,7 +263,7 @@ class ParallelCorpus:
             RunError: if it is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(regular(path), allow_pickle=False) as file:
                 parts = {name: file[name] for name in file.files}
             return cls(
                 parts["source"], parts["source_starts"], parts["target"], parts["target_starts"],

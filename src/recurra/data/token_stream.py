@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import RunError
+from ..files import regular
 from ..strict_json import read_json
 from .text import PIECE_SIZE, Progress, read_text
 from .tokenizer import Tokenizer
@@ -63,12 +64,12 @@ class TokenStream:
         """
         path = Path(path)
         try:
-            tree = read_json(_header_path(path).read_text(encoding="utf-8"))
+            tree = read_json(regular(_header_path(path)).read_text(encoding="utf-8"))
             version = tree["format"]
             if version > _FORMAT:
                 raise RunError(f"{path}: prepared text of format {version} needs a newer recurra; prepare it again.")
             header = _Header(**tree)
-            size = path.stat().st_size
+            size = regular(path).stat().st_size
         except OSError as error:
             raise RunError(f"{path}: prepared text cannot be read ({error.strerror}); prepare it again.") from error
         except (ValueError, TypeError, KeyError) as error:

@@ -24,6 +24,7 @@ import tokenizers
 
 from ..config import TokenizerConfig
 from ..errors import RunError
+from ..files import regular
 from ..strict_json import read_json
 from .words import continues_word
 
@@ -94,7 +95,7 @@ class Tokenizer(ABC):
         from . import tokenizer_character, tokenizer_subword, tokenizer_word
 
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = regular(Path(path)).read_text(encoding="utf-8")
             tree = read_json(text)
             normalization, lowercase = _read_normalizer(tree["normalizer"])
             model = tree["model"]["type"]

@@ -13,6 +13,7 @@ from ..data.sentences import SentenceTokenizer
 from ..data.tokenizer import Tokenizer
 from ..data.toy import toy_pairs
 from ..errors import DataError, RunError
+from ..files import regular
 from ..strict_json import read_json
 from ..training.logging import preparation
 from .saved_model import JOINT_TOKENIZER, TWO_TOKENIZERS
@@ -106,7 +107,7 @@ def open_pairs(run_dir: Path) -> tuple[ParallelCorpus, list[Pair]]:
     corpus = ParallelCorpus.open(run_dir / "data" / TRAIN)
     path = run_dir / "data" / VALID
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        lines = regular(path).read_text(encoding="utf-8").split("\n")[:-1]
         return corpus, [Pair(**read_json(line)) for line in lines]
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{path}: the validation pairs cannot be read ({error}); prepare them again.") from error

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import RunError
+from ..files import regular
 from ..strict_json import read_json
 
 __all__ = [
@@ -241,7 +242,7 @@ class _DamageError(Exception):
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        manifest = read_json((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(regular(path / MANIFEST).read_text(encoding="utf-8"))
         version, files = manifest["format"], manifest["files"]
         known = {file: (files[file]["size"], files[file]["sha256"]) for file in (TENSORS, STATE)}
     except FileNotFoundError as error:
@@ -294,7 +295,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
+    with open(regular(path), "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return {"size": file.tell(), "sha256": digest.hexdigest()}
 

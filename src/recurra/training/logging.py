@@ -25,6 +25,7 @@ from rich.progress import (
 
 from ..config import LoggingConfig
 from ..errors import RunError
+from ..files import regular
 from ..strict_json import read_json
 
 __all__ = ["RunLog", "bits_per_character", "perplexity", "preparation", "read_metrics", "screen_progress"]
@@ -49,7 +50,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     records = []
     try:
         # Not splitlines, which also parts at the separators of Unicode that JSON lets stand in a text.
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        lines = regular(path).read_bytes().split(b"\n")[:-1] if path.exists() else []
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror or error}).") from error
     for line in lines:

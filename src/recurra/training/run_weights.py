@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import RunError
+from ..files import regular
 from ..strict_json import read_json
 from .checkpoint import STATE, load_checkpoint, save_tensors, sync_folder, unpack
 from .run_directory import WEIGHTS
@@ -99,6 +100,6 @@ def _best_step(run_dir: Path) -> int:
     """The step of the best checkpoint; 0 if there is none, or none that can be read."""
     # Whether the checkpoint is whole is seen when it is read; to hash its weights here would slow every start.
     try:
-        return int(read_json((run_dir / "checkpoints" / "best" / STATE).read_text(encoding="utf-8"))["step"])
+        return int(read_json(regular(run_dir / "checkpoints" / "best" / STATE).read_text(encoding="utf-8"))["step"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0

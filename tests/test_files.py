@@ -1,0 +1,52 @@
+"""A pipe in place of a file of a run is refused: to read it would wait for ever."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recurra.data.parallel import ParallelCorpus
+from recurra.data.token_stream import TokenStream
+from recurra.data.tokenizer import Tokenizer
+from recurra.errors import RunError
+from recurra.tasks.translation_files import open_pairs
+from recurra.training.checkpoint import load_checkpoint
+from recurra.training.logging import read_metrics
+from recurra.training.run_directory import read_run
+from recurra.training.run_weights import read_weights
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+
+FILES: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "configuration": ("config.yaml", read_run),
+    "log": ("metrics.jsonl", lambda run: read_metrics(run / "metrics.jsonl")),
+    "tokenizer": ("tokenizer.json", lambda run: Tokenizer.load(run / "tokenizer.json")),
+    "weights": ("model.safetensors", read_weights),
+    "checkpoint": ("checkpoints/last/manifest.json", lambda run: load_checkpoint(run / "checkpoints", ("last",))),
+    "step of the best": ("checkpoints/best/state.json", read_weights),
+    "pairs": ("data/train.npz", lambda run: ParallelCorpus.open(run / "data" / "train.npz")),
+    "validation pairs": ("data/train.npz", open_pairs),
+    "stream": ("data/train.json", lambda run: TokenStream.open(run / "data" / "train")),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting() -> Any:
+    faulthandler.dump_traceback_later(60, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_is_no_file_of_a_run(name: str, tmp_path: Path) -> None:
+    file, read = FILES[name]
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(RunError):
+        read(tmp_path)
