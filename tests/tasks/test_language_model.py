@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -436,3 +438,48 @@ def test_a_signal_before_the_first_step_leaves_the_folder_free(
     assert not list(run.iterdir())
     assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     assert train(config(text, training={"max_steps": 2}), run).steps == 2
+
+
+def rewritten(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """A checkpoint with another state, whose sums fit."""
+    state = change(json.loads((checkpoint / "state.json").read_text()))
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    content = (checkpoint / "state.json").read_bytes()
+    manifest["files"]["state.json"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+
+STATES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "nothing": lambda state: {},
+    "a list": lambda state: [],
+    "no optimizer": lambda state: {key: value for key, value in state.items() if key != "optimizer"},
+    "a number for a model": lambda state: {**state, "model": 3},
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_that_fits_its_sum_but_is_none_gives_the_checkpoint_before(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, run = write_text(tmp_path), tmp_path / "run"
+    train(config(text, training={"max_steps": 4, "save_every": 2, "max_epochs": None}), run)
+    rewritten(run / "checkpoints" / "last", STATES[name])
+    longer = config(text, training={"max_steps": 6, "save_every": 2, "max_epochs": None})
+    if name == "a number for a model":
+        with pytest.raises(RunError, match=r"checkpoints/last: does not fit this run .* remove it to resume"):
+            train(longer, run, resume=True)
+        shutil.rmtree(run / "checkpoints" / "last")
+    assert train(longer, run, resume=True).steps == 6
+    assert name == "a number for a model" or "using previous instead" in capsys.readouterr().err
+
+
+def test_tokens_beyond_the_vocabulary_are_said(tmp_path: Path) -> None:
+    text, run = write_text(tmp_path), tmp_path / "run"
+    train(config(text, training={"max_steps": 2}), run)
+    data = run / "data" / "train"
+    data.write_bytes(b"\xff" * data.stat().st_size)
+    with pytest.raises(RunError, match="holds tokens beyond the vocabulary; remove it"):
+        train(config(text, training={"max_steps": 4}), run, resume=True)
+    shutil.rmtree(run / "data")
+    assert train(config(text, training={"max_steps": 4}), run, resume=True).steps == 4

@@ -166,7 +166,7 @@ def prepare_task(config: Config, run_dir: Path, processes: Processes) -> Languag
         _prepare(config, run_dir)
     processes.wait()
     tokenizer = Tokenizer.load(run_dir / TOKENIZER)
-    train_stream, valid_stream = _open_streams(config, run_dir)
+    train_stream, valid_stream = _open_streams(config, run_dir, tokenizer.vocab_size)
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
     model = LanguageModel(tokenizer.vocab_size, settings).to(processes.device)
@@ -254,11 +254,15 @@ def _is_prepared(path: Path, tokenizer: Tokenizer) -> bool:
         return False
 
 
-def _open_streams(config: Config, run_dir: Path) -> tuple[TokenStream, TokenStream]:
+def _open_streams(config: Config, run_dir: Path, vocab_size: int) -> tuple[TokenStream, TokenStream]:
     """Training and validation tokens; without validation text the end of the training text is held out."""
-    train_stream = TokenStream.open(run_dir / "data" / "train")
-    if config.data.valid:
-        return train_stream, TokenStream.open(run_dir / "data" / "valid")
+    streams = [TokenStream.open(run_dir / "data" / name) for name in ("train", "valid")[: 1 + bool(config.data.valid)]]
+    for stream in streams:
+        if len(stream) and int(stream.tokens.max()) >= vocab_size:
+            raise RunError(f"{run_dir / 'data'}: holds tokens beyond the vocabulary; remove it to prepare it again.")
+    train_stream = streams[0]
+    if len(streams) > 1:
+        return train_stream, streams[1]
     return train_stream.split(config.data.validation_fraction)
 
 

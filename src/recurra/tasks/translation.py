@@ -15,6 +15,7 @@ from ..config_translation import TranslationConfig
 from ..data.parallel import Pair, ParallelCorpus
 from ..data.sentences import SentenceTokenizer
 from ..data.token_batches import IGNORED, PairBatch, TokenBatches, collate, group_by_length
+from ..errors import RunError
 from ..models.encoder_decoder import EncoderDecoder
 from ..training.processes import Processes
 from ..training.randomness import seed_everything
@@ -259,6 +260,9 @@ def prepare_task(config: TranslationConfig, run_dir: Path, processes: Processes)
     processes.wait()
     source, target = load_tokenizers(run_dir)
     corpus, valid = open_pairs(run_dir)
+    for ids, tokenizer in ((corpus.source, source), (corpus.target, target)):
+        if len(ids) and int(ids.max()) >= tokenizer.vocab_size:
+            raise RunError(f"{run_dir / 'data'}: holds tokens beyond the vocabulary; remove it to prepare it again.")
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
     model = build_model(source, target, settings).to(processes.device)

@@ -46,7 +46,7 @@ def average_weights(run_dir: Path, count: int) -> dict[str, Tensor]:
     sums: dict[str, Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}
     for path in kept[-count:]:
-        checkpoint = load_checkpoint(directory, (path.name,))
+        checkpoint = load_checkpoint(directory, (path.name,), ("model",))
         assert checkpoint is not None
         for name, value in unpack(checkpoint.tensors, checkpoint.state)["model"].items():
             dtypes[name] = value.dtype

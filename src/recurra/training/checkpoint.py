@@ -13,7 +13,7 @@ import shutil
 import stat
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -96,8 +96,13 @@ def has_checkpoint(directory: Path) -> bool:
     return bool(_present(directory, RESUMED))
 
 
-def load_checkpoint(directory: Path, names: Sequence[str] = RESUMED) -> Checkpoint | None:
+def load_checkpoint(directory: Path, names: Sequence[str] = RESUMED, needed: Collection[str] = ()) -> Checkpoint | None:
     """Read the first complete checkpoint among `names`; says on stderr when a damaged one was passed over.
+
+    Args:
+        directory: of the checkpoints.
+        names: which, the first choice first.
+        needed: keys of the state, without which a checkpoint is damaged.
 
     Returns:
         The checkpoint, or None when there is none under any of the names.
@@ -109,6 +114,7 @@ def load_checkpoint(directory: Path, names: Sequence[str] = RESUMED) -> Checkpoi
     for path in _present(directory, names):
         try:
             tensors, state = _read(path)
+            _check_state(tensors, state, needed)
         except _DamageError as error:
             damaged.append(f"{path.name} {error}")
             continue
@@ -268,6 +274,16 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, read_json((path / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
         raise _DamageError(f"cannot be read ({_reason(error)})") from error
+
+
+def _check_state(tensors: dict[str, Tensor], state: Any, needed: Collection[str]) -> None:
+    lacking = sorted(set(needed) - state.keys()) if isinstance(state, dict) else sorted(needed)
+    if lacking or not isinstance(state, dict):
+        raise _DamageError(f"lacks {', '.join(lacking) or 'its state'}")
+    try:
+        unpack(tensors, state)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _DamageError("has a state that does not fit its tensors") from error
 
 
 def _replace(new: Path, target: Path, keep: Path | None) -> None:

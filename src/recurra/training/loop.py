@@ -15,7 +15,7 @@ import torch
 from ..config import LoggingConfig, TrainingConfig
 from ..errors import RunError
 from .averaging import keep_evaluated
-from .checkpoint import load_checkpoint, pack, save_checkpoint, set_aside, unpack
+from .checkpoint import Checkpoint, load_checkpoint, pack, save_checkpoint, set_aside, unpack
 from .interrupts import Interrupts
 from .logging import RunLog, bits_per_character, perplexity
 from .optimizers import NTASGD, build_optimizer, non_monotonic
@@ -365,10 +365,19 @@ class Trainer:
 
     def _resume(self) -> int:
         """Take up the state of the last whole checkpoint; the size of metrics.jsonl at that time."""
-        checkpoint = load_checkpoint(self.checkpoints)
+        checkpoint = load_checkpoint(self.checkpoints, needed=_RESUMED_STATE)
         if checkpoint is None:
             return 0
         state = unpack(checkpoint.tensors, checkpoint.state)
+        try:
+            return self._take_up(checkpoint, state)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{checkpoint.path}: does not fit this run ({type(error).__name__}); remove it to resume from the one "
+                "before, or train again in a new run directory."
+            ) from error
+
+    def _take_up(self, checkpoint: Checkpoint, state: dict[str, Any]) -> int:
         own = state["processes"]
         if len(own) != self.processes.world_size:
             raise RunError(
@@ -397,6 +406,12 @@ class Trainer:
         self.task.load_state_dict(mine["task"])
         restore_random_state(mine["random"])
         return int(state["metrics_size"])
+
+
+# What a checkpoint to go on from has; `scaler` came later.
+_RESUMED_STATE = frozenset(
+    ("step", "epoch", "seconds", "history", "best", "metrics_size", "model", "optimizer", "schedule", "processes")
+)
 
 
 def _on_cpu(tree: Any) -> Any:

@@ -40,7 +40,7 @@ def read_weights(run_dir: Path) -> dict[str, Tensor]:
             problem = f"{WEIGHTS} is older than the best checkpoint"
         except (OSError, SafetensorError) as error:
             problem = f"{WEIGHTS} is damaged ({error})"
-    checkpoint = load_checkpoint(run_dir / "checkpoints", ("best", "last", "previous"))
+    checkpoint = load_checkpoint(run_dir / "checkpoints", ("best", "last", "previous"), ("model",))
     if checkpoint is None:
         raise RunError(f"{run_dir}: {problem} and there is no checkpoint; train it, or resume its training.")
     print(f"{run_dir}: {problem}; using checkpoints/{checkpoint.path.name} instead.", file=sys.stderr, flush=True)
@@ -72,7 +72,7 @@ def write_best(run_dir: Path, metadata: dict[str, str]) -> None:
         RunError: if it cannot be written.
     """
     try:
-        best = load_checkpoint(run_dir / "checkpoints", ("best",))
+        best = load_checkpoint(run_dir / "checkpoints", ("best",), ("model", "step", "loss"))
     except RunError:
         if not (run_dir / WEIGHTS).is_file():
             raise
