@@ -23,6 +23,8 @@ from typing import Any
 
 import yaml
 
+from recurra.training.logging import read_metrics
+
 RESULTS = Path(__file__).parent / "results" / "start-values"
 
 STARTS = {
@@ -88,16 +90,14 @@ def train(work: Path, case: Mapping[str, Any], files: tuple[Path, Path]) -> dict
     settings = work / f"{name}.yaml"
     settings.write_text(yaml.safe_dump(config))
     run = work / name
-    command = [sys.executable, "-m", "recurra.cli.main", "train", "language-model", "--config", str(settings)]
-    command += ["--data", str(files[0]), "--valid", str(files[1]), "--run", str(run)]
-    command[1:3] = ["-c", "from recurra.cli.main import main; main()"]
+    command = [sys.executable, "-c", "from recurra.cli.main import main; main()", "train", "language-model"]
+    command += ["--config", str(settings), "--data", str(files[0]), "--valid", str(files[1]), "--run", str(run)]
     if (run / "config.yaml").exists():
         command.append("--resume")
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
         raise SystemExit(f"{name}: {ended.stderr.strip()}")
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    valid = [record for record in records if record["kind"] == "valid"]
+    valid = [record for record in read_metrics(run / "metrics.jsonl") if record["kind"] == "valid"]
     best = min(valid, key=lambda record: record["loss"])
     return {**case, "loss": best["loss"], "last": valid[-1]["loss"], "best_of": f"{valid.index(best) + 1}/{len(valid)}"}
 

@@ -20,6 +20,7 @@ from .strict_yaml import DEEPEST, read_yaml, write_yaml
 
 __all__ = [
     "CONFIG_VERSION",
+    "MOST_UNITS",
     "TASKS",
     "Config",
     "DataConfig",
@@ -38,9 +39,10 @@ __all__ = [
 
 CONFIG_VERSION = 1
 
-# Of any count, and of what is multiplied with other sizes and would only tell later that it cannot be.
+# The largest whole number that any key may have.
 LARGEST = 2**53
-_MOST_UNITS = 1_000_000
+# The largest width of a layer, which weights multiply by another width.
+MOST_UNITS = 1_000_000
 
 TASKS = {"language-model": (".config", "Config"), "translation": (".config_translation", "TranslationConfig")}
 """The systems that can be trained, each with the module and class of its schema."""
@@ -91,7 +93,7 @@ class ModelConfig(Section):
     embedding_size: int | None = Field(
         None,
         ge=1,
-        le=_MOST_UNITS,
+        le=MOST_UNITS,
         description="Units of a token's embedding; null: the last layer's size, as tying needs (null).",
     )
     tied: bool = Field(True, description="One matrix for embedding and output layer (Press & Wolf 2017) (true).")
@@ -123,8 +125,8 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _sizes(self) -> Self:
         sizes = self.layer_sizes
-        if any(not 1 <= size <= _MOST_UNITS for size in sizes):
-            raise ValueError(f"hidden_size must be from 1 to {_MOST_UNITS:,}")
+        if any(not 1 <= size <= MOST_UNITS for size in sizes):
+            raise ValueError(f"hidden_size must be from 1 to {MOST_UNITS:,}")
         if len(sizes) != self.num_layers:
             raise ValueError(f"hidden_size lists {len(sizes)} sizes for num_layers {self.num_layers}")
         if self.tied and self.embedding_size not in (None, sizes[-1]):

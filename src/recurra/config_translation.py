@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .config import RunConfig, Section, TokenizerConfig, TrainingConfig
+from .config import MOST_UNITS, RunConfig, Section, TokenizerConfig, TrainingConfig
 
 __all__ = [
     "DecodingConfig",
@@ -66,10 +66,10 @@ class TranslationTokenizerConfig(TokenizerConfig):
 class TranslationModelConfig(Section):
     cell: str = Field("gru", description="A cell listed by `recurra cells`, or FILE.py:CLASS for your own (gru).")
     embedding_size: int = Field(
-        256, ge=1, le=1_000_000, description="Units of an embedded token, and of the readout (256)."
+        256, ge=1, le=MOST_UNITS, description="Units of an embedded token, and of the readout (256)."
     )
     hidden_size: int = Field(
-        256, ge=1, le=1_000_000, description="Units of each decoder layer and each encoder direction (256)."
+        256, ge=1, le=MOST_UNITS, description="Units of each decoder layer and each encoder direction (256)."
     )
     encoder_layers: int = Field(1, ge=1, le=1000, description="Layers of the encoder (1).")
     decoder_layers: int = Field(2, ge=1, le=1000, description="Layers of the decoder (2).")

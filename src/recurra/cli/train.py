@@ -133,6 +133,7 @@ def train(
     Ctrl-C saves first; --resume goes on exactly where the training stopped.
     """
     from ..config import TASKS
+    from ..tasks.own_cell import trusting
 
     if run is None:
         raise UsageError("Missing option '--run': name the directory to write, for example --run runs/first.")
@@ -145,8 +146,6 @@ def train(
     given = {name: value for name, value in files.items() if value}
     if resume and start_from is not None:
         raise UsageError("--from: a training that is resumed has its own weights; leave out --from or --resume.")
-    from ..tasks.own_cell import trusting
-
     with trusting(trust_cell):
         resolved = _resolve(task, run, given, start_from, config, assignments or [], resume)
         module = _module(resolved.task)

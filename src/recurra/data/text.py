@@ -39,10 +39,10 @@ __all__ = [
 ]
 
 PIECE_SIZE = 1 << 20
+"""Most characters in a piece of text."""
 
 _MARK = "\ufeff"
 _INNER_MARKS = re.compile(f"(?<=\n){_MARK}+")
-"""Most characters in a piece of text."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far and the bytes to read in all (on disk, so packed bytes for gzip)."""
