@@ -1,10 +1,18 @@
 """Errors meant for the person at the keyboard: one sentence that says what was wrong, where, and what to do."""
 
+from .shown import visible
+
 __all__ = ["ConfigError", "DataError", "RecurraError", "RunError"]
 
 
 class RecurraError(Exception):
-    """Base of every error that recurra raises for wrong input; the message is one sentence fit to be shown alone."""
+    """Base of every error that recurra raises for wrong input; the message is one sentence fit to be shown alone.
+
+    It often quotes a name or a line of somebody else's file: what is shown of it cannot steer a terminal.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), keep="\n")
 
 
 class ConfigError(RecurraError):

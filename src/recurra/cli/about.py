@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from .frame import UsageError, unknown_name
-from .output import measured, print_json, print_pairs, print_table
+from .output import measured, print_json, print_pairs, print_table, show
 
 __all__ = ["cells", "info"]
 
@@ -67,10 +67,10 @@ def cells(
         described = {"name": name, "citation": cell.citation, "states": list(cell.states), "gates": list(cell.gates)}
         print_json({**described, "equations": cell.equations(), "latex": cell.latex()})
     elif latex:
-        print(cell.latex())
+        show(cell.latex())
     else:
-        print(f"{name}: {cell.citation}\n")
-        print("\n".join(f"  {equation}" for equation in cell.equations()))
+        show(f"{name}: {cell.citation}\n")
+        show("\n".join(f"  {equation}" for equation in cell.equations()))
 
 
 def _machine() -> dict[str, Any]:

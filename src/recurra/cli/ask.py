@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..shown import tell, visible
 from . import pairs
-from .frame import UsageError, check_texts, message
+from .frame import UsageError, check_texts
 from .options import AsJson, Average, Beside, Device, LengthPenalty, RunDirectory, Source, Target, TrustCell
-from .output import print_json, print_pairs, print_table, visible
+from .output import print_json, print_pairs, print_table, show
 
 if TYPE_CHECKING:
     from ..tasks.language_model_answers import LineScore
@@ -240,7 +241,7 @@ def next_word(
     found = predictor.next(text, top=top, candidates=words or None, unit="token" if tokens else "word")
     for entry in found:
         if entry.word in found.unknown:
-            message(
+            tell(
                 f"recurra: {visible(entry.word)} is not in the model's vocabulary; its probability is that of all "
                 "unknown words together."
             )
@@ -329,9 +330,9 @@ def generate(
     stop = stop.replace("\\n", "\n") if stop else None
     predictor = _load(directory, device, trust_cell)
     if n == 1 and not as_json:
-        _show(prompt)
+        show(prompt, end="")
         for piece in predictor.stream(prompt, length, options, seed=seed, stop=stop):
-            _show(piece)
+            show(piece, end="")
         print()
         return
     samples = predictor.generate(prompt, length, options, n=n, seed=seed, stop=stop)
@@ -339,7 +340,7 @@ def generate(
         if as_json:
             print_json({"sample": number, "prompt": prompt, "text": sample})
         else:
-            _show(f"--- {number} of {n}\n{prompt}{sample}\n")
+            show(f"--- {number} of {n}\n{prompt}{sample}")
 
 
 @contextmanager
@@ -393,15 +394,10 @@ def _print_scores(numbers: Sequence[int], scores: Sequence[LineScore], as_json: 
     if len(ranked) > 1:
         print(f"\nlikeliest: {visible(ranked[0].score.text)}")
     if known:
-        message(
+        tell(
             "recurra: an unknown word counts as any unknown word, so that the log-probability of its line is too high; "
             "the column `known` leaves it out. Lines with more unknown words than others are ranked after them."
         )
-
-
-def _show(text: str) -> None:
-    # Escape sequences that a model picked up from its data must not reach the terminal.
-    print("".join(c if c in "\n\t" else visible(c) for c in text), end="", flush=True)
 
 
 def _probability(value: float) -> str:

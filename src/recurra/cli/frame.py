@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ..errors import ConfigError, RecurraError
+from ..shown import tell
 
 __all__ = [
     "FAILED",
@@ -26,7 +27,6 @@ __all__ = [
     "ManyValuesCommand",
     "UsageError",
     "check_texts",
-    "message",
     "unknown_name",
 ]
 
@@ -36,12 +36,6 @@ USAGE = 2
 UsageError: Any = typer.BadParameter.__mro__[1]
 """click's error for wrong usage: exit code 2."""
 _ClickException: Any = UsageError.__mro__[1]
-
-
-def message(text: str) -> None:
-    """Say something to the person at the keyboard; results alone go to stdout."""
-    sys.stdout.flush()
-    print(text, file=sys.stderr, flush=True)
 
 
 def check_texts(**given: str | Sequence[str] | None) -> None:
@@ -157,10 +151,10 @@ class CommandGroup(TyperGroup):
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except _ClickException as error:
-            message(_explain_usage(error))
+            tell(_explain_usage(error))
             code = error.exit_code
         except (typer.Abort, KeyboardInterrupt):
-            message("recurra: interrupted.")
+            tell("recurra: interrupted.")
             code = FAILED
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -168,7 +162,7 @@ class CommandGroup(TyperGroup):
 def _fail(text: str, error: BaseException | None = None) -> typer.Exit:
     if error is not None and os.environ.get("RECURRA_TRACEBACK") == "1":
         traceback.print_exception(error)
-    message(f"recurra: {text}")
+    tell(f"recurra: {text}")
     return typer.Exit(USAGE if isinstance(error, ConfigError) else FAILED)
 
 

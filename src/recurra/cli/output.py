@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["measured", "print_json", "print_pairs", "print_table", "visible"]
+from ..shown import visible
+
+__all__ = ["measured", "print_json", "print_pairs", "print_table", "show"]
+
+# JSON itself writes only those below 32 as escapes.
+_CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON value on one line; numbers that JSON has no word for (inf, nan) become null."""
-    print(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False), flush=True)
+    """Print one JSON value on one line; numbers that JSON has no word for (inf, nan) become null.
+
+    Control characters are escapes, which stand for the same text and cannot steer a terminal.
+    """
+    print(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False).translate(_CONTROLS), flush=True)
+
+
+def show(text: str, end: str = "\n") -> None:
+    """Print a text of one or more lines, such as a model wrote, that cannot steer a terminal."""
+    print(visible(text, keep="\n\t"), end=end, flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -41,12 +53,6 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         print(f"{name:<{width}}  {visible(value)}")
-
-
-def visible(text: str) -> str:
-    """The text with control characters as escapes, so that data cannot steer the terminal or break a table."""
-    # Format characters stay: they join emoji and mark the direction of writing.
-    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in "Cc Zl Zp" else c for c in text)
 
 
 def _is_number(text: str) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from .frame import UsageError, message
+from ..shown import tell
+from .frame import UsageError
 from .output import measured, print_json, print_pairs, print_table
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def score(
     scores = [next(found) if pair.source and pair.target else None for pair in pairs]
     for line, each in enumerate(scores, start=1):
         if each is not None and each.cut_at is not None:
-            message(
+            tell(
                 f"recurra: line {line} is longer than {each.cut_at} tokens and is scored up to there; "
                 "decoding.max_source_length is the limit."
             )

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .frame import FAILED, UsageError, message, unknown_name
+from ..shown import tell
+from .frame import FAILED, UsageError, unknown_name
 from .options import TrustCell
 from .output import measured, print_json, print_pairs
 
@@ -254,7 +255,7 @@ def _require_data(config: Any) -> None:
 def _report(run: Path, result: Any, as_json: bool) -> None:
     interrupted = result.stopped_because == "interrupted"
     if interrupted:
-        message(f"recurra: interrupted and saved; go on with: recurra train --run {shlex.quote(str(run))} --resume")
+        tell(f"recurra: interrupted and saved; go on with: recurra train --run {shlex.quote(str(run))} --resume")
     values = {
         "run": str(run),
         "best_loss": result.best_loss,

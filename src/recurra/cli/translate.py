@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DataError
-from .frame import UsageError, check_texts, message
+from ..shown import tell, visible
+from .frame import UsageError, check_texts
 from .options import Device, LengthPenalty, TrustCell
-from .output import print_json, visible
+from .output import print_json
 
 if TYPE_CHECKING:
     from ..tasks.translation_answers import Translation
@@ -195,7 +196,7 @@ def translate(
         _make_folder(attention)
     typed = sys.stdin.isatty()
     if typed:
-        message("Type a sentence to translate; end with Ctrl-D.")
+        tell("Type a sentence to translate; end with Ctrl-D.")
     waiting: list[str] = []
     characters = 0
     with _counter(not typed) as progress:
@@ -244,12 +245,12 @@ class _Session:
         for translation in translations:
             self.lines += 1
             if translation.cut_at is not None:
-                message(
+                tell(
                     f"recurra: line {self.lines} is longer than {translation.cut_at} tokens and is translated up to "
                     "there; decoding.max_source_length is the limit."
                 )
             if translation.unmet:
-                message(
+                tell(
                     f"recurra: line {self.lines}: no translation meets the constraints; ask for fewer required, banned "
                     "or unrepeated words, or for other lengths."
                 )
@@ -318,7 +319,7 @@ def _input_lines() -> Iterator[str | None]:
         try:
             text = bare.decode("utf-8")
         except UnicodeDecodeError as error:
-            message(
+            tell(
                 f"recurra: standard input:{number}: byte 0x{bare[error.start]:02x} is not UTF-8 and is read as an "
                 "unknown character; save the text as UTF-8."
             )

@@ -26,6 +26,7 @@ from typing import IO
 
 from ..config import nearest
 from ..errors import ConfigError, DataError
+from ..shown import tell
 
 __all__ = [
     "PIECE_SIZE",
@@ -290,13 +291,13 @@ def _lines(path: Path, report: Callable[[int], None], universal: bool = True) ->
     if last not in ("", "\n"):
         yield "\n"
     if marks:
-        _tell(f"recurra: {_name(path)}: {marks:,} byte order marks at the start of lines are left out.")
+        _tell_once(f"recurra: {_name(path)}: {marks:,} byte order marks at the start of lines are left out.")
 
 
 @cache
-def _tell(what: str) -> None:
-    """Say something on stderr, once, however often a file is read."""
-    print(what, file=sys.stderr, flush=True)
+def _tell_once(what: str) -> None:
+    """Say it once, however often a file is read."""
+    tell(what)
 
 
 def _blocks(path: Path, report: Callable[[int], None]) -> Iterator[bytes]:

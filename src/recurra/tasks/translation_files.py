@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from pathlib import Path
 
 from ..config_translation import TranslationConfig
@@ -14,6 +13,7 @@ from ..data.tokenizer import Tokenizer
 from ..data.toy import toy_pairs
 from ..errors import DataError, RunError
 from ..files import regular
+from ..shown import tell
 from ..strict_json import read_json
 from ..training.logging import preparation
 from .saved_model import JOINT_TOKENIZER, TWO_TOKENIZERS
@@ -76,14 +76,10 @@ def prepare_pairs(config: TranslationConfig, run_dir: Path) -> None:
     counts = {"empty": dropped, **filtered}
     said = describe_dropped(counts, len(train) + dropped)
     if said and shown:
-        print(said, file=sys.stderr, flush=True)
+        tell(said)
     if valid_empty and shown:
         count = len(valid) + valid_empty
-        print(
-            f"{valid_empty:,} of {count:,} validation pairs are left out: with an empty side.",
-            file=sys.stderr,
-            flush=True,
-        )
+        tell(f"{valid_empty:,} of {count:,} validation pairs are left out: with an empty side.")
     lines = [json.dumps(pair._asdict(), ensure_ascii=False) + "\n" for pair in valid]
     try:
         (run_dir / "data" / VALID).write_text("".join(lines), encoding="utf-8")

@@ -12,7 +12,6 @@ import os
 import shutil
 import stat
 import struct
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from ..errors import RunError
 from ..files import regular
+from ..shown import tell
 from ..strict_json import read_json
 
 __all__ = [
@@ -119,11 +119,7 @@ def load_checkpoint(directory: Path, names: Sequence[str] = RESUMED, needed: Col
             damaged.append(f"{path.name} {error}")
             continue
         if damaged:
-            print(
-                f"{directory}: the checkpoint {', and '.join(damaged)}; using {path.name} instead.",
-                file=sys.stderr,
-                flush=True,
-            )
+            tell(f"{directory}: the checkpoint {', and '.join(damaged)}; using {path.name} instead.")
         return Checkpoint(tensors, state, path)
     if damaged:
         raise RunError(

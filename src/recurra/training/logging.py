@@ -26,6 +26,7 @@ from rich.progress import (
 from ..config import LoggingConfig
 from ..errors import RunError
 from ..files import regular
+from ..shown import tell, visible
 from ..strict_json import read_json
 
 __all__ = ["RunLog", "bits_per_character", "perplexity", "preparation", "read_metrics", "screen_progress"]
@@ -77,7 +78,7 @@ def preparation(label: str, shown: bool) -> Iterator[Callable[[int, int], None]]
     """Progress on stderr for reading data: gives a function to call with the bytes done and the bytes in all."""
     if not shown or not sys.stderr.isatty():
         if shown:
-            print(f"{label} ...", file=sys.stderr, flush=True)
+            tell(f"{label} ...")
         yield lambda done, total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
@@ -199,9 +200,9 @@ class RunLog:
     def say(self, message: str) -> None:
         """A line on stderr, above the progress bar."""
         if self._progress is not None:
-            self._progress.console.print(message, markup=False, highlight=False)
+            self._progress.console.print(visible(message, keep="\n\t"), markup=False, highlight=False)
         elif self.config.progress:
-            print(message, file=sys.stderr, flush=True)
+            tell(message)
 
     def draw(self) -> None:
         """Draw learning_curve.png from the records: train and validation loss over steps, the best marked."""
@@ -253,7 +254,7 @@ class RunLog:
                 self.say(f"step {record['step']}: {text}")
             return
         of = f"/{self.total}" if self.total else ""
-        print(f"step {record['step']}{of}: {text}", file=sys.stderr, flush=True)
+        tell(f"step {record['step']}{of}: {text}")
 
 
 def _is_endless(value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from ..errors import RunError
 from ..files import regular
+from ..shown import tell
 from ..strict_json import read_json
 from .checkpoint import STATE, load_checkpoint, save_tensors, sync_folder, unpack
 from .run_directory import WEIGHTS
@@ -43,7 +43,7 @@ def read_weights(run_dir: Path) -> dict[str, Tensor]:
     checkpoint = load_checkpoint(run_dir / "checkpoints", ("best", "last", "previous"), ("model",))
     if checkpoint is None:
         raise RunError(f"{run_dir}: {problem} and there is no checkpoint; train it, or resume its training.")
-    print(f"{run_dir}: {problem}; using checkpoints/{checkpoint.path.name} instead.", file=sys.stderr, flush=True)
+    tell(f"{run_dir}: {problem}; using checkpoints/{checkpoint.path.name} instead.")
     return _numbers(checkpoint.path, dict(unpack(checkpoint.tensors, checkpoint.state)["model"]))
 
 
@@ -77,7 +77,7 @@ def write_best(run_dir: Path, metadata: dict[str, str]) -> None:
         if not (run_dir / WEIGHTS).is_file():
             raise
         # What was written of it before is no worse, and the training that has just ended is not lost.
-        print(f"{run_dir}: checkpoints/best is damaged; {WEIGHTS} stays as it is.", file=sys.stderr, flush=True)
+        tell(f"{run_dir}: checkpoints/best is damaged; {WEIGHTS} stays as it is.")
         return
     if best is None:
         return
