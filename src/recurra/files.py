@@ -1,11 +1,17 @@
-"""Files of a run, which somebody else may have made."""
+"""Files that others may have made, and that they may change or take away while they are in use."""
 
 from __future__ import annotations
 
 import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["regular"]
+from .errors import DataError
+
+__all__ = ["regular", "unchanged", "unwritten"]
 
 
 def regular(path: Path) -> Path:
@@ -18,3 +24,49 @@ def regular(path: Path) -> Path:
         return path
     what = "is no regular file" if path.exists() else "there is no such file"
     raise FileNotFoundError(errno.ENOENT, what, str(path))
+
+
+@contextmanager
+def unchanged(paths: Iterable[str | Path]) -> Iterator[None]:
+    """While files are read: of one that is cut short or written anew, neither the old nor the new was read.
+
+    A file that only grows is no fault: what stood there at the start was read.
+
+    Raises:
+        DataError: on leaving, if one of the files is shorter than at the start, or was written again or taken away.
+    """
+    before = {Path(path): found for path in paths if (found := _state(Path(path))) is not None}
+    yield
+    for path, old in before.items():
+        new = _state(path)
+        if new is None:
+            raise DataError(f"{path}: was taken away while it was read; start again when it is there.")
+        if new.st_size < old.st_size or (new.st_size == old.st_size and new.st_mtime_ns != old.st_mtime_ns):
+            raise DataError(
+                f"{path}: was written while it was read, {old.st_size:,} bytes before and {new.st_size:,} now; start "
+                "again when it is whole."
+            )
+
+
+def _state(path: Path) -> os.stat_result | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def unwritten(error: Exception) -> str:
+    """Why a file could not be written, and what helps, to end a sentence with: `(Disk quota exceeded); make room`."""
+    code, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
+    # Libraries written in Rust give the system's error as text.
+    if code is None and "os error" in reason:
+        code = int("".join(c for c in reason.rpartition("os error")[2] if c.isdigit()) or 0)
+        reason = os.strerror(code)
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"({reason}); make room"
+    if code in (errno.ENOENT, errno.ENOTDIR):
+        return f"({reason}); its folder was removed or renamed, so put it back"
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"({reason}); make the folder writable"
+    return f"({reason}); mend the disk"

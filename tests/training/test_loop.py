@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -129,6 +130,22 @@ def test_learns_and_reports_every_field(tmp_path: Path) -> None:
     assert [(line["step"], line["epoch"]) for line in valid] == [(10 * epoch, epoch) for epoch in range(1, 31)]
     assert outcome.best_loss == min(line["loss"] for line in valid)
     assert train[-1]["learning_rate"] == pytest.approx(0.2 * 0.01)
+
+
+@pytest.mark.parametrize("picture", [False, True])
+def test_a_run_that_is_removed_while_it_trains_is_said_and_does_not_come_back(tmp_path: Path, picture: bool) -> None:
+    task, run_dir = Regression(), tmp_path / "run"
+
+    def remove(position: int) -> None:
+        if position == 20 and (run_dir / "checkpoints" / "last").is_dir():
+            shutil.rmtree(run_dir)
+
+    task.after_batch = remove
+    run = trainer(run_dir, task, QUIET.model_copy(update={"picture": picture}))
+    with pytest.raises(RunError, match="its folder was removed or renamed"):
+        run.run()
+    assert run.step == 20
+    assert not run_dir.exists()
 
 
 def test_the_reported_loss_and_norm_are_means_since_the_last_report(tmp_path: Path) -> None:

@@ -374,6 +374,7 @@ def _write_attention(folder: Path, line: int, translation: Translation) -> None:
     import json
 
     from ..errors import RunError
+    from ..files import unwritten
     from ..tasks.alignment import draw_attention
 
     best = translation.alternatives[0] if translation.alternatives else None
@@ -387,4 +388,4 @@ def _write_attention(folder: Path, line: int, translation: Translation) -> None:
         (folder / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
         draw_attention(folder / f"{stem}.png", best.weights, best.source_pieces, best.target_pieces)
     except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror}); free space there.") from error
+        raise RunError(f"{folder}: cannot be written {unwritten(error)}.") from error

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, RunError
-from ..files import regular
+from ..files import regular, unwritten
 from ..strict_json import read_json
 from .sentences import SentenceTokenizer
 from .text import expand_paths, read_lines
@@ -251,9 +251,7 @@ class ParallelCorpus:
             aside.replace(path)
         except OSError as error:
             aside.unlink(missing_ok=True)
-            raise RunError(
-                f"{path}: the tokenised pairs cannot be written ({error.strerror}); free space or choose another place."
-            ) from error
+            raise RunError(f"{path}: the tokenised pairs cannot be written {unwritten(error)}.") from error
 
     @classmethod
     def open(cls, path: Path) -> ParallelCorpus:

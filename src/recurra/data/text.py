@@ -26,6 +26,7 @@ from typing import IO
 
 from ..config import nearest
 from ..errors import ConfigError, DataError
+from ..files import unchanged
 from ..shown import tell
 
 __all__ = [
@@ -305,7 +306,7 @@ def _blocks(path: Path, report: Callable[[int], None]) -> Iterator[bytes]:
     unpacked = 0
     packed = False
     try:
-        with open(path, "rb") as file:
+        with unchanged([path]), open(path, "rb") as file:
             packed = file.read(2) == _GZIP
             file.seek(0)
             source: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]

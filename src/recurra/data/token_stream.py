@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import RunError
-from ..files import regular
+from ..files import regular, unwritten
 from ..strict_json import read_json
 from .text import PIECE_SIZE, Progress, read_text
 from .tokenizer import Tokenizer
@@ -192,9 +192,7 @@ def prepare(
         aside.replace(out)
         header_aside.replace(_header_path(out))
     except OSError as error:
-        raise RunError(
-            f"{out}: the prepared text cannot be written ({error.strerror}); free space there or choose another folder."
-        ) from error
+        raise RunError(f"{out}: the prepared text cannot be written {unwritten(error)}.") from error
     finally:
         aside.unlink(missing_ok=True)
         header_aside.unlink(missing_ok=True)

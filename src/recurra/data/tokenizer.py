@@ -24,7 +24,7 @@ import tokenizers
 
 from ..config import TokenizerConfig
 from ..errors import RunError
-from ..files import regular
+from ..files import regular, unwritten
 from ..strict_json import read_json
 from .words import continues_word
 
@@ -132,9 +132,7 @@ class Tokenizer(ABC):
             aside.replace(path)
         except OSError as error:
             aside.unlink(missing_ok=True)
-            raise RunError(
-                f"{path}: the tokenizer cannot be written ({error.strerror}); free space or choose another folder."
-            ) from error
+            raise RunError(f"{path}: the tokenizer cannot be written {unwritten(error)}.") from error
 
     @property
     @abstractmethod

@@ -16,6 +16,7 @@ from ..data.text import expand_paths, read_text
 from ..data.token_stream import TokenStream, prepare
 from ..data.tokenizer import Tokenizer
 from ..errors import DataError, RunError
+from ..files import unchanged
 from ..models.language_model import LanguageModel, detach_state
 from ..training.logging import preparation
 from ..training.processes import Processes
@@ -229,13 +230,15 @@ def _prepare(config: Config, run_dir: Path) -> None:
     }
     # All of them before the long work begins, and once each: a pipe can be read only once.
     files = {name: _outside(run_dir, expand_paths(patterns)) for name, patterns in needed.items()}
-    if tokenizer is None:
-        with preparation("Learning the tokens", shown) as progress:
-            tokenizer = Tokenizer.train(read_text(files["train"], progress=progress), config.tokenizer)
-        tokenizer.save(path)
-    for name, sources in files.items():
-        with preparation(f"Tokenising the text ({name})", shown) as progress:
-            prepare(sources, tokenizer, run_dir / "data" / name, progress=progress)
+    # The tokens are learnt of what is tokenised afterwards.
+    with unchanged(source for sources in files.values() for source in sources):
+        if tokenizer is None:
+            with preparation("Learning the tokens", shown) as progress:
+                tokenizer = Tokenizer.train(read_text(files["train"], progress=progress), config.tokenizer)
+            tokenizer.save(path)
+        for name, sources in files.items():
+            with preparation(f"Tokenising the text ({name})", shown) as progress:
+                prepare(sources, tokenizer, run_dir / "data" / name, progress=progress)
 
 
 def _outside(run_dir: Path, files: list[Path]) -> list[Path]:

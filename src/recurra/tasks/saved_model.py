@@ -14,6 +14,7 @@ from ..config import Config, save_config
 from ..config_translation import TranslationConfig
 from ..data.tokenizer import Tokenizer
 from ..errors import RunError
+from ..files import unwritten
 from ..training.checkpoint import save_tensors
 
 __all__ = ["JOINT_TOKENIZER", "TWO_TOKENIZERS", "names_repository", "save_model", "without_places"]
@@ -59,7 +60,7 @@ def save_model(
             tokenizer.save(target / name)
         save_tensors(target / "model.safetensors", model.state_dict(), {"format": "pt"})
     except (OSError, SafetensorError) as error:
-        raise RunError(f"{target}: cannot be written ({error}); free space or choose another place.") from error
+        raise RunError(f"{target}: cannot be written {unwritten(error)}.") from error
     return target
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import RunError
+from ..files import unwritten
 from ..training.checkpoint import has_checkpoint
 from ..training.interrupts import ending_signals
 from ..training.logging import perplexity
@@ -103,4 +104,4 @@ def _copy(file: Path, target: Path) -> None:
     try:
         shutil.copyfile(file, target)
     except OSError as error:
-        raise RunError(f"{target}: cannot be written ({error.strerror or error}).") from error
+        raise RunError(f"{target}: cannot be written {unwritten(error)}.") from error

@@ -12,7 +12,7 @@ from ..data.sentences import SentenceTokenizer
 from ..data.tokenizer import Tokenizer
 from ..data.toy import toy_pairs
 from ..errors import DataError, RunError
-from ..files import regular
+from ..files import regular, unwritten
 from ..shown import tell
 from ..strict_json import read_json
 from ..training.logging import preparation
@@ -89,7 +89,7 @@ def prepare_pairs(config: TranslationConfig, run_dir: Path) -> None:
             encoding="utf-8",
         )
     except OSError as error:
-        raise RunError(f"{run_dir / 'data'}: cannot be written ({error.strerror}); free space there.") from error
+        raise RunError(f"{run_dir / 'data'}: cannot be written {unwritten(error)}.") from error
     # Last: with it in place, the rest is whole.
     corpus.save(run_dir / "data" / TRAIN)
 

@@ -22,6 +22,7 @@ from ..decoding.constraints import Constraints, WordJoints
 from ..decoding.hypothesis import Hypothesis
 from ..decoding.sampling import SamplingOptions
 from ..errors import ConfigError, DataError, RunError
+from ..files import unwritten
 from ..models.encoder_decoder import EncoderDecoder
 from ..training.logging import perplexity
 from ..training.processes import find_device
@@ -396,4 +397,4 @@ def _write(path: str | Path, mode: str, text: str) -> None:
         with open(path, mode, encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise RunError(f"{path}: the translations cannot be written ({error.strerror}).") from error
+        raise RunError(f"{path}: the translations cannot be written {unwritten(error)}.") from error

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import RunError
-from ..files import regular
+from ..files import regular, unwritten
 from ..shown import tell
 from ..strict_json import read_json
 
@@ -72,7 +72,8 @@ def save_checkpoint(
     target = directory / name
     aside = directory / f".{name}.{os.getpid()}.writing"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        # Not what is above it: a run that somebody removed shall not come back as half of one.
+        directory.mkdir(exist_ok=True)
         for stale in directory.glob(f".{name}.*.writing"):
             shutil.rmtree(stale)
         aside.mkdir()
@@ -84,10 +85,8 @@ def save_checkpoint(
         _replace(aside, target, None if keep is None else directory / keep)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise RunError(
-            f"{target}: the checkpoint could not be written ({_reason(error)}); make room or mend the disk and resume, "
-            "the checkpoint before it is intact."
-        ) from error
+        kept = "; the checkpoint before it is intact" if target.exists() else ""
+        raise RunError(f"{target}: the checkpoint could not be written {unwritten(error)} and resume{kept}.") from error
     return target
 
 
@@ -269,7 +268,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {key: tensor.clone() for key, tensor in load_file(path / TENSORS).items()}
         return tensors, read_json((path / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
-        raise _DamageError(f"cannot be read ({_reason(error)})") from error
+        raise _DamageError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _check_state(tensors: dict[str, Tensor], state: Any, needed: Collection[str]) -> None:
@@ -310,10 +309,3 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     with open(regular(path), "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return {"size": file.tell(), "sha256": digest.hexdigest()}
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error)
-    return "No space left on device" if "os error 28" in text else text

@@ -25,7 +25,7 @@ from rich.progress import (
 
 from ..config import LoggingConfig
 from ..errors import RunError
-from ..files import regular
+from ..files import regular, unwritten
 from ..shown import tell, visible
 from ..strict_json import read_json
 
@@ -193,9 +193,7 @@ class RunLog:
             self.say(sample["text"])
 
     def _unwritable(self, error: OSError) -> RunError:
-        return RunError(
-            f"{self.run_dir}: the log could not be written ({error.strerror or error}); make room and resume."
-        )
+        return RunError(f"{self.run_dir}: the log could not be written {unwritten(error)} and resume.")
 
     def say(self, message: str) -> None:
         """A line on stderr, above the progress bar."""

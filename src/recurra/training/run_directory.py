@@ -11,6 +11,7 @@ from typing import Any
 
 from ..config import RunConfig, load_config, save_config
 from ..errors import ConfigError, RunError
+from ..files import unwritten
 
 try:
     import fcntl
@@ -69,7 +70,7 @@ def open_run(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
         save_config(config, aside)
         aside.replace(run_dir / CONFIG)
     except OSError as error:
-        raise RunError(f"{run_dir}: cannot be written ({error.strerror or error}).") from error
+        raise RunError(f"{run_dir}: cannot be written {unwritten(error)}.") from error
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def begun_run(run_dir: Path, config: RunConfig, *, resume: bool) -> Iterator[Non
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{run_dir}: cannot be written ({error.strerror or error}).") from error
+            raise RunError(f"{run_dir}: cannot be written {unwritten(error)}.") from error
     # Held before it is looked at, so that the others find it held, or the run in it.
     with hold_run(run_dir):
         open_run(run_dir, config, resume=resume)
@@ -126,7 +127,7 @@ def hold_run(run_dir: Path) -> Iterator[None]:
 
 def discard_run(run_dir: Path) -> None:
     """Empty the folder of a run that could not begin."""
-    for path in run_dir.iterdir():
+    for path in run_dir.iterdir() if run_dir.is_dir() else ():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

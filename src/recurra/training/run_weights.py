@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import RunError
-from ..files import regular
+from ..files import regular, unwritten
 from ..shown import tell
 from ..strict_json import read_json
 from .checkpoint import STATE, load_checkpoint, save_tensors, sync_folder, unpack
@@ -91,7 +91,7 @@ def write_best(run_dir: Path, metadata: dict[str, str]) -> None:
     except (OSError, SafetensorError) as error:
         aside.unlink(missing_ok=True)
         raise RunError(
-            f"{run_dir / WEIGHTS}: could not be written ({error}); make room and run again with --resume, the weights "
+            f"{run_dir / WEIGHTS}: could not be written {unwritten(error)} and run again with --resume; the weights "
             "are in checkpoints/best."
         ) from error
 
