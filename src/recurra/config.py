@@ -15,12 +15,12 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .bounds import LARGEST, MOST_UNITS
 from .errors import ConfigError
 from .strict_yaml import DEEPEST, read_yaml, write_yaml
 
 __all__ = [
     "CONFIG_VERSION",
-    "MOST_UNITS",
     "TASKS",
     "Config",
     "DataConfig",
@@ -38,11 +38,6 @@ __all__ = [
 ]
 
 CONFIG_VERSION = 1
-
-# The largest whole number that any key may have.
-LARGEST = 2**53
-# The largest width of a layer, which weights multiply by another width.
-MOST_UNITS = 1_000_000
 
 TASKS = {"language-model": (".config", "Config"), "translation": (".config_translation", "TranslationConfig")}
 """The systems that can be trained, each with the module and class of its schema."""

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .config import MOST_UNITS, RunConfig, Section, TokenizerConfig, TrainingConfig
+from .bounds import MOST_UNITS, WIDEST_BEAM
+from .config import RunConfig, Section, TokenizerConfig, TrainingConfig
 
 __all__ = [
     "DecodingConfig",
@@ -209,7 +210,7 @@ class TranslationTrainingConfig(TrainingConfig):
 
 
 class DecodingConfig(Section):
-    beam: int = Field(5, ge=1, le=100_000, description="Hypotheses kept side by side; 1 is greedy (5).")
+    beam: int = Field(5, ge=1, le=WIDEST_BEAM, description="Hypotheses kept side by side; 1 is greedy (5).")
     length_penalty: float = Field(
         1.0,
         ge=0,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from typing import Annotated, Any
 
 import pytest
@@ -85,6 +87,10 @@ def test_version() -> None:
         (["generate"], "Missing argument 'DIR'"),
         (["generate", "x", "--length", "0"], "--length"),
         (["generate", "x", "--top-p", "0"], "top_p must be above 0"),
+        (["generate", "x", "--temperature", "inf"], "--temperature: must be a finite number, not inf."),
+        (["generate", "x", "--temperature", "nan"], "--temperature"),
+        (["generate", "x", "--seed", str(2**64)], "--seed: must be at most 9,007,199,254,740,992."),
+        (["translate", "x", "--max-length", str(10**30)], "--max-length: must be at most 9,007,199,254,740,992."),
         (["next", "x", "text", "--candidates", ","], "--candidates: name at least one word"),
     ],
 )
@@ -192,6 +198,25 @@ def test_a_reader_that_goes_away_is_met_with_silence() -> None:
     errors = process.stderr.read()
     assert process.wait(timeout=60) == 1
     assert errors == b""
+
+
+@pytest.mark.check
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("wait", [round(0.5 + 0.25 * number, 2) for number in range(12)])
+def test_an_interrupt_at_any_moment_of_the_start_ends_without_a_traceback(wait: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recurra", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        # However early: none that is asked for is lost, and none aborts.
+        time.sleep(wait)
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    whole = process.returncode == 0 and b"accelerators" in out
+    ended = process.returncode in (-signal.SIGINT, 130) and errors == b""
+    assert whole or ended or (process.returncode == 1 and errors == b"recurra: interrupted.\n"), errors
 
 
 def test_characters_that_the_terminal_lacks_become_escapes() -> None:

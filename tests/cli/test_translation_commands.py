@@ -268,7 +268,7 @@ def test_the_toys_are_learnt_and_their_alignment_is_right(tmp_path: Path, kind: 
 
 
 def test_what_standard_streams_refuse_is_one_sentence(folder: Path) -> None:
-    command = [sys.executable, "-m", "recurra.cli.main", "translate", str(folder / "run")]
+    command = [sys.executable, "-m", "recurra", "translate", str(folder / "run")]
     code = "from recurra.cli.main import main; main()"
     command[1:3] = ["-c", code]
     if Path("/dev/full").exists():

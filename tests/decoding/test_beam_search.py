@@ -296,7 +296,9 @@ def test_length_penalty_is_wus() -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     wrong: list[tuple[Any, dict[str, Any], str]] = [
-        (BeamOptions, {"beam": 0}, "beam must be at least 1"),
+        (BeamOptions, {"beam": 0}, "beam must be from 1 to 100,000"),
+        (BeamOptions, {"beam": 10**30}, "beam must be from 1 to 100,000"),
+        (Constraints, {"max_length": 10**30}, "at most 9,007,199,254,740,992 tokens"),
         (BeamOptions, {"beam": 2, "n_best": 3}, "n_best must be"),
         (BeamOptions, {"length_penalty": -1.0}, "0 or more"),
         (Constraints, {"max_length": 3, "min_length": 4}, "least length 4"),

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .frame import UsageError, unknown_name
+from .frame import UsageError, import_torch, unknown_name
 from .output import measured, print_json, print_pairs, print_table, show
 
 __all__ = ["cells", "info"]
@@ -74,6 +74,7 @@ def cells(
 
 
 def _machine() -> dict[str, Any]:
+    import_torch()
     import torch
 
     from ..kernels.cpu.compiled import instruction_set
@@ -127,6 +128,7 @@ def _is_whole(record: dict[str, Any]) -> bool:
 
 def _sizes(directory: Path, config: Any) -> dict[str, Any]:
     """Vocabulary and number of parameters, as soon as the run has its tokenizer."""
+    import_torch()
     import torch
 
     from ..errors import RunError

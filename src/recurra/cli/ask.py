@@ -13,7 +13,7 @@ import typer
 
 from ..shown import tell, visible
 from . import pairs
-from .frame import UsageError, check_texts
+from .frame import UsageError, check_texts, import_torch
 from .options import AsJson, Average, Beside, Device, LengthPenalty, RunDirectory, Source, Target, TrustCell
 from .output import print_json, print_pairs, print_table, show
 
@@ -36,6 +36,7 @@ def _load(directory: str, device: str, trust_cell: bool) -> LanguageModelPredict
 
 
 def _load_any(directory: str, device: str, trust_cell: bool, average: int = 0, beside: Sequence[str] = ()) -> Any:
+    import_torch()
     from .. import load
 
     named = [directory, *beside] if beside else directory
@@ -320,6 +321,7 @@ def generate(
 ) -> None:
     """Let the model write."""
     check_texts(prompt=prompt, stop=stop)
+    import_torch()
     from ..decoding.sampling import SamplingOptions
     from ..errors import ConfigError
 

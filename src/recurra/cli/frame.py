@@ -7,6 +7,7 @@ carry their own copy, so click's classes are reached through typer's public name
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 import traceback
@@ -17,8 +18,10 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ..bounds import LARGEST
 from ..errors import ConfigError, RecurraError
 from ..shown import tell
+from ..training.interrupts import dying_of_interrupts
 
 __all__ = [
     "FAILED",
@@ -27,6 +30,7 @@ __all__ = [
     "ManyValuesCommand",
     "UsageError",
     "check_texts",
+    "import_torch",
     "unknown_name",
 ]
 
@@ -52,6 +56,12 @@ def check_texts(**given: str | Sequence[str] | None) -> None:
                 raise UsageError(f"{option} {shown}: this is not UTF-8; set the terminal's encoding to UTF-8.")
 
 
+def import_torch() -> None:
+    """Import torch before what needs it, which takes seconds in which Ctrl-C must end the command."""
+    with dying_of_interrupts():
+        import torch  # noqa: F401
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """One sentence on a mistyped name, with the nearest known one, or all of them when none is near."""
     # Imported here because it pulls in pydantic, which would double the time that `--help` takes.
@@ -67,7 +77,19 @@ class ManyValuesCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         many = {name for parameter in self.params if getattr(parameter, "multiple", False) for name in parameter.opts}
-        return super().parse_args(ctx, _repeat_flags(args, many))
+        rest = super().parse_args(ctx, _repeat_flags(args, many))
+        _check_numbers(ctx)
+        return rest
+
+
+def _check_numbers(ctx: Any) -> None:
+    """Refuse what no count can be and no number is computed with; smaller bounds are those of the options."""
+    for name, value in ctx.params.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{option}: must be a finite number, not {value}.", ctx=ctx)
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise UsageError(f"{option}: must be at most {LARGEST:,}.", ctx=ctx)
 
 
 def _repeat_flags(args: Sequence[str], many: set[str]) -> list[str]:

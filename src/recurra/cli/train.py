@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..shown import tell
-from .frame import FAILED, UsageError, unknown_name
+from .frame import FAILED, UsageError, import_torch, unknown_name
 from .options import TrustCell
 from .output import measured, print_json, print_pairs
 
@@ -159,6 +159,7 @@ def train(
 
 
 def _module(task: str) -> Any:
+    import_torch()
     if task == "translation":
         from ..tasks import translation
 

@@ -16,7 +16,7 @@ import typer
 
 from ..errors import DataError
 from ..shown import tell, visible
-from .frame import UsageError, check_texts
+from .frame import UsageError, check_texts, import_torch
 from .options import Device, LengthPenalty, TrustCell
 from .output import print_json
 
@@ -174,6 +174,7 @@ def translate(
     }
     if beam is not None and n_best > beam and not sample:
         raise UsageError(f"--n-best {n_best} needs a beam of as many hypotheses: raise --beam.")
+    import_torch()
     if sample:
         from ..decoding.sampling import SamplingOptions
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..bounds import WIDEST_BEAM
 from ..errors import ConfigError
 from .constraints import Constraints
 from .hypothesis import Hypothesis, Step, length_penalty, penalized_score
@@ -45,13 +46,13 @@ class BeamOptions:
     coverage_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.beam < 1:
-            raise ConfigError(f"beam must be at least 1, not {self.beam}.")
+        if not 1 <= self.beam <= WIDEST_BEAM:
+            raise ConfigError(f"beam must be from 1 to {WIDEST_BEAM:,}, not {self.beam}.")
         if not 1 <= self.n_best <= self.beam:
             raise ConfigError(f"n_best must be from 1 to the beam's {self.beam}, not {self.n_best}.")
         # Above, powers of long outputs would leave what a float can hold.
         if not 0 <= self.length_penalty <= 10 or not 0 <= self.coverage_penalty < math.inf:
-            raise ConfigError("length_penalty must be from 0 to 10 and coverage_penalty 0 or more.")
+            raise ConfigError("length_penalty must be from 0 to 10 and coverage_penalty a finite number of 0 or more.")
 
 
 class _Beams(NamedTuple):

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..bounds import LARGEST
 from ..errors import ConfigError
 
 __all__ = ["Constraints", "Progress", "WordJoints"]
@@ -108,6 +109,8 @@ class Constraints:
     def __post_init__(self) -> None:
         if self.max_length < 0 or self.min_length < 0 or self.no_repeat < 0:
             raise ConfigError("lengths and no_repeat must not be negative.")
+        if self.max_length > LARGEST:
+            raise ConfigError(f"the greatest length must be at most {LARGEST:,} tokens.")
         if self.min_length > self.max_length:
             raise ConfigError(f"the least length {self.min_length} is above the greatest, {self.max_length} tokens.")
         if any(not tokens for tokens in (*self.banned, *self.required)):

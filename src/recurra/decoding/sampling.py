@@ -54,7 +54,7 @@ class SamplingOptions:
     def __post_init__(self) -> None:
         # Written so that NaN fails every comparison and is refused too.
         if not (0.0 <= self.temperature < math.inf):
-            raise ConfigError(f"temperature must be 0 or more, not {self.temperature}.")
+            raise ConfigError(f"temperature must be a finite number of 0 or more, not {self.temperature}.")
         if self.top_k is not None and not self.top_k >= 1:
             raise ConfigError(f"top_k must be at least 1 token, not {self.top_k}.")
         if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
@@ -62,7 +62,7 @@ class SamplingOptions:
         if self.min_p is not None and not 0.0 <= self.min_p <= 1.0:
             raise ConfigError(f"min_p must be from 0 to 1, not {self.min_p}.")
         if not (0.0 < self.repetition_penalty < math.inf):
-            raise ConfigError(f"repetition_penalty must be above 0, not {self.repetition_penalty}.")
+            raise ConfigError(f"repetition_penalty must be a finite number above 0, not {self.repetition_penalty}.")
 
 
 def penalize_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..bounds import LARGEST
 from ..config_translation import TranslationConfig
 from ..data.parallel import Pair, ParallelCorpus, read_pairs
 from ..data.sentences import SentenceTokenizer
@@ -185,7 +185,7 @@ class Translator:
         if banned_tokens or required_tokens:
             joints = WordJoints(*target.joints, target.tokenizer.vocabulary_bytes)
         # A limit that was only derived from a short source gives way to what was asked for.
-        needed = max(min_length, Constraints(sys.maxsize, 0, begun, (), required_tokens, 0, joints).needed)
+        needed = max(min_length, Constraints(LARGEST, 0, begun, (), required_tokens, 0, joints).needed)
         constraints = [
             Constraints(
                 max(greatest_length(decoding, len(sources[index])), needed) if max_length is None else max_length,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["Interrupts", "ending_signals"]
+__all__ = ["Interrupts", "dying_of_interrupts", "ending_signals"]
 
 
 def _catchable() -> list[int]:
@@ -18,6 +18,23 @@ def _catchable() -> list[int]:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     return numbers
+
+
+@contextmanager
+def dying_of_interrupts() -> Iterator[None]:
+    """Ctrl-C ends the process at once and without a word: for imports, where nothing has begun that could be lost.
+
+    torch's own loses a KeyboardInterrupt, or aborts of it. Handlers of others stay.
+    """
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
