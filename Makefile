@@ -23,9 +23,10 @@ demo: install
 test: install lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-# What takes longer than every change can wait for: the tests marked so, then tensors of more than 2^31 elements.
+# What takes longer than every change can wait for: the tests marked so, damaged files, tensors of more than 2^31 elements.
 check: test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m check
+	$(BIN)/python -m tests.fuzz
 	$(BIN)/python -m tests.kernels.huge
 
 lint: install

@@ -103,6 +103,30 @@ def test_a_corpus_keeps_its_pairs_and_comes_back_from_its_file(tmp_path: Path, t
         ParallelCorpus.open(tmp_path / "missing.npz")
 
 
+DAMAGED: dict[str, dict[str, Any]] = {
+    "starts that fall": {"source_starts": np.array([0, 5, 2, 7], np.int64)},
+    "starts that wrap": {"source_starts": np.array([0, -(2**63), 2**63 - 1, 7], np.int64)},
+    "starts beyond the end": {"target_starts": np.array([0, 2, 4, 100], np.int64)},
+    "fewer sentences on a side": {"source_starts": np.array([0, 7], np.int64)},
+    "no sentences": {"source_starts": np.array([0], np.int64)},
+    "tokens in rows": {"source": np.zeros((7, 1), np.uint32)},
+    "fractions of tokens": {"source": np.zeros(7, np.float32)},
+    "characters in a row": {"characters": np.arange(3)},
+    "a number for a fingerprint": {"fingerprint": np.int64(3)},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_corpus_of_damaged_arrays_is_refused(name: str, tmp_path: Path, tokenizer: SentenceTokenizer) -> None:
+    path = tmp_path / "train.npz"
+    ParallelCorpus.of(PAIRS, tokenizer, tokenizer).save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **{**arrays, **DAMAGED[name]})
+    with pytest.raises(RunError, match="prepare them again"):
+        ParallelCorpus.open(path)
+
+
 def test_filters_drop_by_length_and_count_why(tokenizer: SentenceTokenizer) -> None:
     pairs = [Pair("a " * n, "ein " * m) for n, m in [(1, 1), (5, 5), (6, 1), (1, 3), (2, 4)]]
     corpus = ParallelCorpus.of(pairs, tokenizer, tokenizer)

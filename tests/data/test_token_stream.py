@@ -158,10 +158,20 @@ def test_damaged_streams_are_refused(tmp_path, source):
     (tmp_path / "tokens.json").write_text(json.dumps(header | {"format": 99}))
     with pytest.raises(RunError, match="newer recurra"):
         TokenStream.open(out)
-    for content in ("", "[]", "{}", json.dumps({"format": 1})):
+    damaged = [{"tokens": "many"}, {"token_characters": [[1]]}, {"dtype": "<f4"}, {"characters": 0}, {"eos_id": -1}]
+    for content in ("", "[]", "{}", json.dumps({"format": 1}), *(json.dumps(header | each) for each in damaged)):
         (tmp_path / "tokens.json").write_text(content)
         with pytest.raises(RunError, match="not a header"):
             TokenStream.open(out)
     (tmp_path / "tokens.json").unlink()
     with pytest.raises(RunError, match="cannot be read"):
         TokenStream.open(out)
+
+
+def test_a_stream_knows_its_vocabulary(tmp_path, source):
+    tokenizer = tokenizer_of("character")
+    out = tmp_path / "tokens"
+    assert prepare(source, tokenizer, out).is_of(tokenizer.vocab_size)
+    assert not TokenStream.open(out).is_of(tokenizer.vocab_size + 1)
+    out.write_bytes(b"\xff" * out.stat().st_size)
+    assert not TokenStream.open(out).is_of(tokenizer.vocab_size)

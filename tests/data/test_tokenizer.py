@@ -331,6 +331,31 @@ def test_a_damaged_file_is_named(tmp_path, content, complaint):
         Tokenizer.load(path)
 
 
+@pytest.mark.parametrize("kind", ["bpe", "word", "character"])
+def test_an_id_far_beyond_the_others_is_refused_before_room_is_made_for_it(tmp_path, kind):
+    path = tmp_path / "tokenizer.json"
+    tree = json.loads(trained(kind)._json)
+    vocabulary = tree["model"]["vocab"]
+    vocabulary[max(vocabulary, key=vocabulary.get)] = 2**31
+    path.write_text(json.dumps(tree))
+    with pytest.raises(RunError, match="the ids have gaps"):
+        Tokenizer.load(path)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_subwords_that_lack_a_byte_are_refused(tmp_path, kind):
+    path = tmp_path / "tokenizer.json"
+    tree = json.loads(trained(kind)._json)
+    vocabulary = tree["model"]["vocab"]
+    if kind == "bpe":
+        vocabulary["##"] = vocabulary.pop("Q")
+    else:
+        vocabulary[[piece for piece, _ in vocabulary].index("Q")][0] = "##"
+    path.write_text(json.dumps(tree))
+    with pytest.raises(RunError, match="lacks tokens of single bytes"):
+        Tokenizer.load(path)
+
+
 def test_a_foreign_tokenizer_is_refused(tmp_path):
     path = tmp_path / "tokenizer.json"
     foreign = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recurra.config import LoggingConfig
-from recurra.training.logging import RunLog, bits_per_character, perplexity, read_metrics
+from recurra.training.logging import RunLog, best_evaluation, bits_per_character, perplexity, read_metrics
 
 QUIET = LoggingConfig(tensorboard=False, picture=False, progress=False)
 
@@ -26,6 +26,36 @@ def test_perplexity_and_bits() -> None:
     # 100 tokens of 3 characters, 2 bits a token: 2/3 bit a character.
     assert bits_per_character(2 * math.log(2), 100, 300) == pytest.approx(2 / 3)
     assert bits_per_character(1.0, 100, 0) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": true, "kind": "train", "loss": 1.0}',
+        '{"step": 3, "kind": "train"}',
+        '{"step": 3, "kind": [], "loss": 1.0}',
+        '{"step": 3, "kind": "valid", "loss": "low"}',
+        '{"step": 3, "kind": "valid", "loss": 1.0, "bleu": [2]}',
+        '{"step": 3, "kind": "valid", "loss": 1.0, "seconds": {}}',
+        "3",
+    ],
+)
+def test_a_line_that_is_no_record_is_passed_over(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "kind": "valid", "loss": 2.0}\n' + line + "\n")
+    assert [record["step"] for record in read_metrics(path)] == [1]
+
+
+def test_the_best_evaluation_is_that_of_the_lowest_criterion() -> None:
+    records = [
+        {"step": 1, "kind": "train", "loss": 0.1},
+        {"step": 2, "kind": "valid", "loss": 1.0, "criterion": -3.0},
+        {"step": 3, "kind": "valid", "loss": 0.5, "criterion": None},
+        {"step": 4, "kind": "valid", "loss": None, "criterion": -9.0},
+    ]
+    best = best_evaluation(records)
+    assert best is not None and best["step"] == 2
+    assert best_evaluation(records[:1]) is None
 
 
 def test_lines_after_the_checkpoint_are_cut_and_a_torn_one_too(tmp_path: Path) -> None:
@@ -64,10 +94,8 @@ def test_samples_may_hold_any_line_separator(tmp_path: Path) -> None:
         for step in (1, 2):
             log.show_samples(step, [{"source": text, "text": text}])
         log.close()
-    assert [(line["step"], line["source"]) for line in read_metrics(tmp_path / "samples.jsonl")] == [
-        (1, text),
-        (2, text),
-    ]
+    lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_bytes().split(b"\n")[:-1]]
+    assert [(line["step"], line["source"]) for line in lines] == [(1, text), (2, text)]
 
 
 def test_tensorboard_and_picture(tmp_path: Path) -> None:

@@ -28,6 +28,13 @@ def test_a_new_run_has_the_complete_configuration(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["config.yaml"]
 
 
+def test_what_a_training_killed_before_its_beginning_leaves_is_not_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.yaml").write_text("half of")
+    open_run(tmp_path / "run", config(training={"max_steps": 1}), resume=False)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.yaml"]
+
+
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     open_run(tmp_path / "run", config(), resume=False)
     with pytest.raises(RunError, match="already holds a run; resume"):

@@ -102,28 +102,21 @@ def _version(package: str) -> str:
 
 
 def _run(directory: Path) -> dict[str, Any]:
-    from ..training.logging import read_metrics
+    from ..training.logging import best_evaluation, read_metrics
     from ..training.run_directory import METRICS, read_run
 
     config = read_run(directory)
     facts: dict[str, Any] = {"run": str(directory), "task": config.task}
     facts |= _sizes(directory, config)
-    # A line that was damaged or written by somebody else may lack anything.
-    records = [record for record in read_metrics(directory / METRICS) if _is_whole(record)]
-    evaluations = [record for record in records if record["kind"] == "valid" and record["loss"] is not None]
-    facts["best"] = min(evaluations, key=lambda record: record.get("criterion", record["loss"]), default={})
+    # A line that was damaged or written by somebody else may lack anything else.
+    records = [record for record in read_metrics(directory / METRICS) if record.get("seconds") is not None]
+    facts["best"] = best_evaluation(records) or {}
     facts["last"] = records[-1] if records else {}
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     facts["bytes"] = {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
     facts["config"] = config.model_dump(mode="json", exclude={"task"})
     facts["installation"] = _machine()
     return facts
-
-
-def _is_whole(record: dict[str, Any]) -> bool:
-    numbers = [record.get(key, "") for key in ("loss", "perplexity", "bits_per_character")]
-    whole = all(isinstance(number, int | float | None) for number in numbers)
-    return whole and isinstance(record.get("kind"), str) and isinstance(record.get("seconds"), int | float)
 
 
 def _sizes(directory: Path, config: Any) -> dict[str, Any]:
@@ -219,9 +212,12 @@ def _summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "text", _data(facts["task"], facts["config"]["data"])
     yield "optimiser", f"{training['optimizer']}, learning rate {training['learning_rate']:g}, seed {training['seed']}"
     if best:
-        per_character = best["bits_per_character"]
-        bits = "" if per_character is None else f", {per_character:.4f} bits per character"
-        yield "best validation", f"{best['loss']:.4f} nats per token, perplexity {best['perplexity']:.2f}{bits}"
+        said = f"{best['loss']:.4f} nats per token"
+        if best.get("perplexity") is not None:
+            said += f", perplexity {best['perplexity']:.2f}"
+        if best.get("bits_per_character") is not None:
+            said += f", {best['bits_per_character']:.4f} bits per character"
+        yield "best validation", said
         yield from measured(best)
         yield "at", f"step {best['step']:,} of {last['step']:,}, after {best['seconds']:.0f} of {last['seconds']:.0f} s"
     yield "size", f"{sum(facts['bytes'].values()) / 1e6:.1f} MB in {len(facts['bytes'])} files"

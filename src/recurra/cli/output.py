@@ -82,4 +82,6 @@ _MEASURES = {
 
 def measured(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Names and values, for people, of those metrics that have a name."""
-    return [(name, form.format(metrics[key])) for key, (name, form) in _MEASURES.items() if key in metrics]
+    return [
+        (name, form.format(metrics[key])) for key, (name, form) in _MEASURES.items() if metrics.get(key) is not None
+    ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -263,12 +265,27 @@ class ParallelCorpus:
         try:
             with np.load(regular(path), allow_pickle=False) as file:
                 parts = {name: file[name] for name in file.files}
-            return cls(
-                parts["source"], parts["source_starts"], parts["target"], parts["target_starts"],
-                int(parts["characters"]), str(parts["fingerprint"]),
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            sides = [_side(parts[name], parts[f"{name}_starts"]) for name in ("source", "target")]
+            if len(sides[0][1]) != len(sides[1][1]):
+                raise ValueError("the sides have not as many sentences")
+            characters, made_by = parts["characters"], parts["fingerprint"]
+            if characters.shape or characters.dtype.kind != "i" or made_by.shape or made_by.dtype.kind != "U":
+                raise ValueError("what is said of them is damaged")
+            return cls(*sides[0], *sides[1], int(characters), str(made_by))
+        except (OSError, ValueError, KeyError, EOFError, *_DAMAGE) as error:
             raise RunError(f"{path}: the tokenised pairs cannot be read ({error}); prepare them again.") from error
+
+
+# What zipfile raises for one, beside errors of the system and of values.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error, SyntaxError)
+
+
+def _side(ids: npt.NDArray[Any], starts: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    if ids.ndim != 1 or ids.dtype != np.uint32 or starts.ndim != 1 or starts.dtype != np.int64:
+        raise ValueError("its tokens are damaged")
+    if len(starts) < 2 or starts[0] != 0 or starts[-1] != len(ids) or (starts[1:] < starts[:-1]).any():
+        raise ValueError("the starts of its sentences are damaged")
+    return ids, starts
 
 
 def fingerprint(source: SentenceTokenizer, target: SentenceTokenizer) -> str:

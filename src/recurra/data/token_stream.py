@@ -7,11 +7,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, Field, StrictInt, StrictStr, TypeAdapter
 
+from ..bounds import LARGEST
 from ..errors import RunError
 from ..files import regular, unwritten
 from ..strict_json import read_json
@@ -24,20 +26,25 @@ _FORMAT = 1
 _BLOCK = 1 << 22
 
 
+_Count = Annotated[StrictInt, Field(ge=0, le=LARGEST)]
+
+
 @dataclass(frozen=True)
 class _Header:
     """The JSON beside a token file; `spare_characters` are those that no token accounts for (spaces between words)."""
 
-    format: int
-    dtype: str
-    tokens: int
-    characters: int
-    words: int
-    bytes: int
-    spare_characters: int
-    eos_id: int
-    tokenizer: str
-    token_characters: list[int]
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    format: StrictInt
+    dtype: Literal["<u2", "<u4"]
+    tokens: _Count
+    characters: Annotated[StrictInt, Field(ge=1, le=LARGEST)]
+    words: _Count
+    bytes: _Count
+    spare_characters: Annotated[StrictInt, Field(ge=-LARGEST, le=LARGEST)]
+    eos_id: _Count
+    tokenizer: StrictStr
+    token_characters: list[_Count]
 
 
 class TokenStream:
@@ -68,7 +75,7 @@ class TokenStream:
             version = tree["format"]
             if version > _FORMAT:
                 raise RunError(f"{path}: prepared text of format {version} needs a newer recurra; prepare it again.")
-            header = _Header(**tree)
+            header = TypeAdapter(_Header).validate_python(tree)
             size = regular(path).stat().st_size
         except OSError as error:
             raise RunError(f"{path}: prepared text cannot be read ({error.strerror}); prepare it again.") from error
@@ -98,6 +105,10 @@ class TokenStream:
     def bytes(self) -> int:
         """Bytes of normalised text in UTF-8; in a slice an estimate from its share of the characters."""
         return self._header.bytes
+
+    def is_of(self, vocab_size: int) -> bool:
+        """Whether all tokens are of a vocabulary of this size, and the header tells their characters."""
+        return len(self._header.token_characters) == vocab_size and int(self.tokens.max()) < vocab_size
 
     def slice(self, start: int, stop: int) -> TokenStream:
         """The tokens from `start` to before `stop` (as in Python), without copying them."""
@@ -173,7 +184,7 @@ def prepare(
             os.fsync(file.fileno())
         header = _Header(
             format=_FORMAT,
-            dtype=dtype.str,
+            dtype="<u2" if dtype.itemsize == 2 else "<u4",
             tokens=tokens,
             characters=characters,
             words=words,

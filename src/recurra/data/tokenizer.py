@@ -103,6 +103,8 @@ class Tokenizer(ABC):
                 kind: Literal["bpe", "unigram"] = "bpe" if model == "BPE" else "unigram"
                 # Looked at first, for the library does whatever a file asks for, or panics.
                 if _is_like(tree, tokenizer_subword.library_tokenizer(kind)):
+                    if kind == "bpe":
+                        _in_order(tree)
                     library = _parsed(text)
                     return tokenizer_subword.SubwordTokenizer(kind, library, normalization, lowercase)
             elif _is_like(tree, tokenizer_character.library_tokenizer({})):
@@ -321,6 +323,7 @@ def _in_order(tree: Any) -> list[str]:
     """The strings of a saved vocabulary by id."""
     vocabulary: dict[str, int] = tree["model"]["vocab"]
     strings = sorted(vocabulary, key=vocabulary.__getitem__)
+    # The library makes room for every id up to the largest.
     if [vocabulary[string] for string in strings] != list(range(len(strings))):
         raise ValueError("the ids have gaps")
     return strings

@@ -66,6 +66,8 @@ class SubwordTokenizer(Tokenizer):
         alphabet = _byte_alphabet()
         size = library.get_vocab_size()
         self._bytes = [bytes(alphabet[c] for c in library.id_to_token(token)) for token in range(size)]
+        if not {bytes([byte]) for byte in range(_BYTES)} <= set(self._bytes):
+            raise ValueError("it lacks tokens of single bytes")
         self.eos_id = self._bytes.index(b"\n")
         # Words recur, and looking one up is ten times as fast as encoding it anew.
         self._known: dict[str, list[int]] = {}

@@ -23,6 +23,7 @@ from ..training.processes import Processes
 from ..training.randomness import seed_everything
 from ..training.run_directory import CONFIG, read_run
 from ..training.run_weights import read_weights
+from ..training.state_shape import check_like
 from ..training.task import Evaluation, Loss, Task
 from .own_cell import model_settings
 from .stream_likelihood import stream_nats
@@ -124,6 +125,10 @@ class LanguageModelTask:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.train_batches.load_state_dict(state["batches"])
         self._epoch = state["epoch"]
+        if state["hx"] is not None:
+            rows = torch.zeros(1, self.config.training.batch_size, dtype=torch.int64, device=self._processes.device)
+            with torch.no_grad():
+                check_like(state["hx"], self._language_model(rows).hx, "hx")
         self._hx = _to_device(state["hx"], self._processes.device)
 
     def _move(self, tokens: Tensor) -> Tensor:
@@ -261,8 +266,8 @@ def _open_streams(config: Config, run_dir: Path, vocab_size: int) -> tuple[Token
     """Training and validation tokens; without validation text the end of the training text is held out."""
     streams = [TokenStream.open(run_dir / "data" / name) for name in ("train", "valid")[: 1 + bool(config.data.valid)]]
     for stream in streams:
-        if len(stream) and int(stream.tokens.max()) >= vocab_size:
-            raise RunError(f"{run_dir / 'data'}: holds tokens beyond the vocabulary; remove it to prepare it again.")
+        if not stream.is_of(vocab_size):
+            raise RunError(f"{run_dir / 'data'}: holds tokens of another vocabulary; remove it to prepare it again.")
     train_stream = streams[0]
     if len(streams) > 1:
         return train_stream, streams[1]

@@ -104,7 +104,12 @@ def open_pairs(run_dir: Path) -> tuple[ParallelCorpus, list[Pair]]:
     path = run_dir / "data" / VALID
     try:
         lines = regular(path).read_text(encoding="utf-8").split("\n")[:-1]
-        return corpus, [Pair(**read_json(line)) for line in lines]
+        pairs = [Pair(**read_json(line)) for line in lines]
+        if not pairs:
+            raise ValueError("there are none")
+        if not all(isinstance(side, str) for pair in pairs for side in pair):
+            raise ValueError("a side is no text")
+        return corpus, pairs
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{path}: the validation pairs cannot be read ({error}); prepare them again.") from error
 

@@ -29,7 +29,15 @@ from ..files import regular, unwritten
 from ..shown import tell, visible
 from ..strict_json import read_json
 
-__all__ = ["RunLog", "bits_per_character", "perplexity", "preparation", "read_metrics", "screen_progress"]
+__all__ = [
+    "RunLog",
+    "best_evaluation",
+    "bits_per_character",
+    "perplexity",
+    "preparation",
+    "read_metrics",
+    "screen_progress",
+]
 
 
 def perplexity(loss: float) -> float:
@@ -45,9 +53,32 @@ def bits_per_character(loss: float, tokens: float, characters: float) -> float |
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl, each of a step; an unfinished last line and damaged ones are passed over.
 
+    A record has the keys step (a whole number), kind (train or valid) and loss; all but kind are numbers, or None for
+    what is endless, of which JSON has no number.
+
     Raises:
         RunError: if it is there and cannot be read.
     """
+    return [record for record in _records(path) if _is_of_training(record)]
+
+
+def best_evaluation(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The evaluation of the lowest criterion, or loss where none is set; None if there is none."""
+    found = [record for record in records if record["kind"] == "valid" and record["loss"] is not None]
+    return min(found, key=lambda record: _or(record.get("criterion"), record["loss"]), default=None)
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
+
+
+def _is_of_training(record: dict[str, Any]) -> bool:
+    numbers = (value for key, value in record.items() if key != "kind")
+    whole = all(value is None or type(value) in (int, float) for value in numbers)
+    return whole and record.get("kind") in ("train", "valid") and "loss" in record
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
     records = []
     try:
         # Not splitlines, which also parts at the separators of Unicode that JSON lets stand in a text.
@@ -59,7 +90,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             record = read_json(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
+        if isinstance(record, dict) and type(record.get("step")) is int:
             records.append(record)
     return records
 
@@ -125,8 +156,8 @@ class RunLog:
     @property
     def best(self) -> tuple[int, float]:
         """Step and loss of the evaluation whose weights are kept: the lowest criterion, or loss where none is set."""
-        valid = [record for record in self._records if record["kind"] == "valid" and record["loss"] is not None]
-        chosen = min(valid, key=lambda record: record.get("criterion", record["loss"]))
+        chosen = best_evaluation(self._records)
+        assert chosen is not None
         return chosen["step"], chosen["loss"]
 
     @property
@@ -178,7 +209,7 @@ class RunLog:
         path = self.run_dir / "samples.jsonl"
         try:
             # A resumed run writes again what came after its checkpoint.
-            kept = [record for record in read_metrics(path) if record["step"] < step]
+            kept = [record for record in _records(path) if record["step"] < step]
             lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
             lines += [json.dumps({"step": step, **sample}, ensure_ascii=False) + "\n" for sample in samples]
             aside = path.with_name(f".{path.name}")

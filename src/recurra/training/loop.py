@@ -22,6 +22,7 @@ from .optimizers import NTASGD, build_optimizer, non_monotonic
 from .processes import Processes
 from .randomness import random_state, restore_random_state, seed_everything
 from .schedules import Schedule, total_steps
+from .state_shape import check_like, load_optimizer
 from .task import Task
 
 __all__ = ["Outcome", "Trainer"]
@@ -371,10 +372,11 @@ class Trainer:
         state = unpack(checkpoint.tensors, checkpoint.state)
         try:
             return self._take_up(checkpoint, state)
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            why = str(error) if isinstance(error, ValueError) else type(error).__name__
             raise RunError(
-                f"{checkpoint.path}: does not fit this run ({type(error).__name__}); remove it to resume from the one "
-                "before, or train again in a new run directory."
+                f"{checkpoint.path}: does not fit this run ({why}); remove it to resume from the one before, or train "
+                "again in a new run directory."
             ) from error
 
     def _take_up(self, checkpoint: Checkpoint, state: dict[str, Any]) -> int:
@@ -388,21 +390,31 @@ class Trainer:
         if checkpoint.path.name != "last" and self.processes.is_main:
             set_aside(self.checkpoints / "last")
         self.task.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
+        check_like(state["schedule"], self.schedule.state_dict(), "schedule")
         self.schedule.load_state_dict(state["schedule"])
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
+        numbers = {"step": 0, "epoch": 0, "seconds": 0.0, "metrics_size": 0}
+        check_like({key: state[key] for key in numbers}, numbers, "state")
         self.step, self.epoch = state["step"], state["epoch"]
         # Checkpoints of before there were other measures hold losses alone.
         self.history = [{"criterion": entry["loss"], "metrics": {}} | entry for entry in state["history"]]
-        self.best_loss, self.best_step, self.best_criterion = [*state["best"], state["best"][0]][:3]
+        check_like(
+            self.history, [{"step": 0, "loss": 0.0, "criterion": 0.0, "metrics": None}] * len(self.history), "history"
+        )
+        best = [*state["best"], state["best"][0]][:3]
+        check_like(best, [0.0, 0, 0.0], "best")
+        self.best_loss, self.best_step, self.best_criterion = best
         self._seconds = self._agreed_seconds = state["seconds"]
         self._saved_at, self._saved_clock = self.step, self._clock
         self._evaluated_at = self.history[-1]["step"] if self.history else -1
         mine = own[self.processes.rank]
         nats, norms, self._tokens, self._steps = mine["sums"]
+        check_like([self._tokens, self._steps], [0, 0], "sums")
         self._nats.copy_(nats)
         self._norms.copy_(norms)
+        check_like(mine["task"], self.task.state_dict(), "task")
         self.task.load_state_dict(mine["task"])
         restore_random_state(mine["random"])
         return int(state["metrics_size"])

@@ -21,6 +21,8 @@ except ImportError:  # a system without such locks
 __all__ = ["CONFIG", "METRICS", "WEIGHTS", "begun_run", "discard_run", "hold_run", "open_run", "read_run"]
 
 CONFIG = "config.yaml"
+# Where it is written first: all that a training killed before its beginning can leave.
+_ASIDE = f".{CONFIG}"
 METRICS = "metrics.jsonl"
 WEIGHTS = "model.safetensors"
 
@@ -56,7 +58,7 @@ def open_run(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
     if resume and (run_dir / CONFIG).exists():
         _refuse_links(run_dir)
         _check_unchanged(read_run(run_dir), config, run_dir)
-    elif run_dir.is_dir() and any(run_dir.iterdir()):
+    elif run_dir.is_dir() and any(path.name != _ASIDE for path in run_dir.iterdir()):
         what = "a run" if (run_dir / CONFIG).exists() else "files that are not a run"
         advice = "resume it with --resume or give another folder" if what == "a run" else "give a new or empty folder"
         raise RunError(f"{run_dir}: already holds {what}; {advice}.")
@@ -66,7 +68,7 @@ def open_run(run_dir: Path, config: RunConfig, *, resume: bool) -> None:
         raise RunError(f"{run_dir}: there is no run to resume; leave out --resume to start one.")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        aside = run_dir / f".{CONFIG}"
+        aside = run_dir / _ASIDE
         save_config(config, aside)
         aside.replace(run_dir / CONFIG)
     except OSError as error:

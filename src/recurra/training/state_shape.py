@@ -1,0 +1,73 @@
+"""Whether a saved state has the form of the one that it replaces, so that a damaged one is seen before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bounds import LARGEST
+
+__all__ = ["check_like", "load_optimizer"]
+
+
+def check_like(value: Any, example: Any, name: str) -> None:
+    """Raise ValueError, naming the place, unless a value has the form of an example.
+
+    Dicts have the same keys and lists the same lengths; tensors have the same shape, and fractions in them if the
+    example has; where the example has a whole number, there is one that is not negative; where it has None, there may
+    be anything.
+    """
+    if example is None:
+        return
+    if isinstance(example, Tensor):
+        # A run that was begun in half precision may go on in another.
+        right = isinstance(value, Tensor) and value.shape == example.shape
+        right = right and value.is_floating_point() == example.is_floating_point()
+    elif isinstance(example, Mapping):
+        right = isinstance(value, Mapping) and value.keys() == example.keys()
+    elif isinstance(example, list | tuple):
+        right = isinstance(value, list | tuple) and len(value) == len(example)
+    elif isinstance(example, bool | str):
+        right = type(value) is type(example)
+    elif isinstance(example, int):
+        right = type(value) is int and 0 <= value <= LARGEST
+    else:
+        right = type(value) in (int, float)
+    if not right:
+        raise ValueError(f"{name} is not as it has to be")
+    if isinstance(example, Mapping):
+        for key, part in example.items():
+            check_like(value[key], part, f"{name}.{key}")
+    elif isinstance(example, Sequence) and not isinstance(example, str):
+        for index, part in enumerate(example):
+            check_like(value[index], part, f"{name}.{index}")
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimizer's state; its rates and the like stay, which are those of the configuration.
+
+    An optimizer takes any state, and fails in the middle of its next step if that was not its own.
+
+    Raises:
+        ValueError: unless all parameters have the same entries, each a number or a tensor of the parameter's shape.
+    """
+    options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update(own)
+        check_like(group.get("averaged_steps", 0), 0, "optimizer.averaged_steps")
+    kinds = set()
+    for parameter, entries in optimizer.state.items():
+        for name, entry in entries.items():
+            if isinstance(entry, Tensor):
+                right = entry.dim() == 0 or (entry.shape == parameter.shape and entry.dtype == parameter.dtype)
+            else:
+                right = entry is None or type(entry) in (int, float, bool)
+            if not right:
+                raise ValueError(f"optimizer.{name} is not as it has to be")
+        kinds.add(frozenset((name, type(entry)) for name, entry in entries.items()))
+    if len(kinds) > 1:
+        raise ValueError("the parameters have different entries in optimizer")

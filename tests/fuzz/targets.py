@@ -1,0 +1,236 @@
+"""What is damaged, and the commands that then read it.
+
+Two small runs are trained once; every case gets a copy of one with one file damaged, in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from .mutations import damage_bytes, damage_lines, damage_tree
+
+__all__ = ["TARGETS", "Target", "train_runs"]
+
+TEXT = "the apple is red\nthe pear is green\nan apple and a pear make a salad\n사과와 배\n" * 6
+PAIRS = [("an apple", "ein Apfel"), ("a pear", "eine Birne"), ("a red pear", "eine rote Birne"), ("사과", "Apfel")] * 5
+
+SETTINGS = """# A comment, 사과.
+task: language-model
+data:
+  train: [nowhere.txt, "no where/*.gz"]
+  validation_fraction: 0.1
+tokenizer: {kind: bpe, vocab_size: 300, lowercase: true}
+model:
+  cell: lstm
+  hidden_size: [8, 4]
+  dropout: .2
+training: &training
+  optimizer: adamw
+  learning_rate: 2e-3
+  betas: [0.9, 0.99]
+  max_minutes: null
+logging: {progress: no}
+"""
+
+Damage = Callable[[Random, Path], None]
+
+
+class Target(NamedTuple):
+    """A file that is read.
+
+    Attributes:
+        runs: of which one is taken for each case; none: the file lies by itself.
+        file: what is damaged, relative to the run, or to the folder that the run lies in.
+        damage: changes it.
+        command: reads it; {run} is the run, {folder} what it lies in.
+    """
+
+    runs: tuple[str, ...]
+    file: str
+    damage: Damage
+    command: str
+
+
+def train_runs(folder: Path, invoke: Callable[..., Any]) -> None:
+    """Train the small runs, one for each kind of tokenizer and one that translates, and write the texts."""
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    (folder / "pairs.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in PAIRS), encoding="utf-8")
+    lines = [json.dumps({"source": a, "target": b}, ensure_ascii=False) + "\n" for a, b in PAIRS]
+    (folder / "pairs.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / "config.yaml").write_text(SETTINGS, encoding="utf-8")
+    small = ["training.max_steps=2", "training.save_every=1", "training.device=cpu", "training.num_threads=1"]
+    small += ["logging.tensorboard=false", "logging.picture=false", "logging.progress=false"]
+    for kind in ("character", "word", "whitespace", "bpe", "unigram"):
+        size = ["tokenizer.vocab_size=290"] if kind in ("bpe", "unigram") else []
+        model = [
+            "training.batch_size=2",
+            "model.hidden_size=4",
+            "model.num_layers=1",
+            "training.sequence_length=8",
+            f"tokenizer.kind={kind}",
+        ]
+        invoke("train", "language-model", "--data", str(folder / "text.txt"), "--run", str(folder / kind), "--set",
+               *small, *model, *size)  # fmt: skip
+    model = [
+        "model.hidden_size=4",
+        "model.embedding_size=4",
+        "tokenizer.vocab_size=290",
+        # What is longer is cut, lest a long line be an honest hang.
+        "decoding.max_source_length=50",
+        "data.validation_fraction=0.2",
+    ]
+    invoke("train", "translation", "--data", str(folder / "pairs.tsv"), "--run", str(folder / "translation"), "--set",
+           *small, *model)  # fmt: skip
+
+
+def _bytes(random: Random, path: Path) -> None:
+    path.write_bytes(damage_bytes(random, path.read_bytes()))
+
+
+def _lines(random: Random, path: Path) -> None:
+    path.write_bytes(random.choice([damage_bytes, damage_lines])(random, path.read_bytes()))
+
+
+def _json(random: Random, path: Path) -> None:
+    if random.random() < 0.3:
+        return _bytes(random, path)
+    changed = damage_tree(random, json.loads(path.read_text(encoding="utf-8")))
+    path.write_bytes(json.dumps(changed, ensure_ascii=random.random() < 0.5).encode("utf-8", "surrogatepass"))
+    return None
+
+
+def _yaml(random: Random, path: Path) -> None:
+    if random.random() < 0.4:
+        return _bytes(random, path)
+    changed = damage_tree(random, yaml.safe_load(path.read_text(encoding="utf-8")))
+    path.write_bytes(yaml.safe_dump(changed, allow_unicode=random.random() < 0.5).encode("utf-8", "surrogatepass"))
+    return None
+
+
+def _json_lines(random: Random, path: Path) -> None:
+    if random.random() < 0.4:
+        return _lines(random, path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    place = random.randrange(len(lines))
+    lines[place] = json.dumps(damage_tree(random, json.loads(lines[place])))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return None
+
+
+def _safetensors(random: Random, path: Path) -> None:
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    if random.random() < 0.4:
+        # Most of the file is numbers, and most of what can be wrong is in the header.
+        end = random.choice([8, 8 + size, len(data)])
+        path.write_bytes(damage_bytes(random, data[:end]) + data[end:])
+        return
+    header = json.dumps(damage_tree(random, json.loads(data[8 : 8 + size])), ensure_ascii=False)
+    written = header.encode("utf-8", "surrogatepass")
+    path.write_bytes(len(written).to_bytes(8, "little") + written + data[8 + size :])
+
+
+def _arrays(random: Random, path: Path) -> None:
+    if random.random() < 0.4:
+        return _bytes(random, path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    name = random.choice(sorted(arrays))
+    value = arrays[name]
+    match random.randrange(7):
+        case 0:
+            del arrays[name]
+        case 1:
+            # Of text there is no number.
+            numbers = value if value.dtype.kind in "iu" else np.zeros(3)
+            arrays[name] = numbers.astype(random.choice(["f4", "i8", "u1", "U3", "?"]))
+        case 2:
+            arrays[name] = value[None]
+        case 3:
+            arrays[name] = np.resize(value, random.choice([0, 1, max(value.size - 1, 0), value.size + 1]))
+        case 4:
+            arrays[random.choice(sorted(arrays))] = value
+        case 5 if value.size and value.dtype.kind in "iu":
+            changed = value.copy().reshape(-1)
+            limits = np.iinfo(value.dtype)
+            changed[random.randrange(changed.size)] = random.choice([limits.min, limits.max, 0, 1, 1000])
+            arrays[name] = changed.reshape(value.shape)
+        case _:
+            arrays["x"] = value
+    held = io.BytesIO()
+    np.savez(held, **arrays)
+    path.write_bytes(held.getvalue())
+    return None
+
+
+def _sealed(damage: Damage) -> Damage:
+    """Damage that the sums of the checkpoint's manifest do not tell, as an ill-willed or a careless maker leaves it."""
+
+    def seal(random: Random, path: Path) -> None:
+        damage(random, path)
+        manifest = path.parent / "manifest.json"
+        said = json.loads(manifest.read_text())
+        data = path.read_bytes()
+        said["files"][path.name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        manifest.write_text(json.dumps(said))
+
+    return seal
+
+
+def _alone(damage: Damage) -> Damage:
+    """Damage in the one checkpoint that there is, and no weights beside it."""
+
+    def leave(random: Random, path: Path) -> None:
+        damage(random, path)
+        run = path.parents[2]
+        (run / "model.safetensors").unlink()
+        for folder in (run / "checkpoints").iterdir():
+            if folder != path.parent:
+                shutil.rmtree(folder)
+
+    return leave
+
+
+MODELS = ("character", "word", "whitespace", "bpe", "unigram")
+_RESUME = "train --run {run} --resume --set training.max_steps=3"
+_SCORE = "score {run} --text apple --text zebra"
+_LAST = "checkpoints/last"
+
+TARGETS: dict[str, tuple[Target, ...]] = {
+    "config.yaml": (
+        Target((*MODELS, "translation"), "config.yaml", _yaml, "info {run}"),
+        Target(("word", "translation"), "config.yaml", _yaml, _RESUME),
+    ),
+    "tokenizer.json": (Target(MODELS, "tokenizer.json", _json, _SCORE),),
+    "safetensors": (
+        Target(MODELS, "model.safetensors", _safetensors, _SCORE),
+        Target(("word",), f"{_LAST}/tensors.safetensors", _alone(_sealed(_safetensors)), _RESUME),
+    ),
+    "metrics.jsonl": (Target(("word", "translation"), "metrics.jsonl", _json_lines, "info {run}"),),
+    "state.json": (
+        Target(("word", "translation"), f"{_LAST}/state.json", _alone(_sealed(_json)), _RESUME),
+        Target(("word",), f"{_LAST}/manifest.json", _alone(_json), _SCORE),
+    ),
+    "prepared data": (
+        Target(("bpe",), "data/train.json", _json, _RESUME),
+        Target(("bpe",), "data/train", _bytes, _RESUME),
+        Target(("translation",), "data/train.npz", _arrays, _RESUME),
+        Target(("translation",), "data/valid.jsonl", _json_lines, _RESUME),
+    ),
+    "text": (Target(("bpe", "character"), "text.txt", _lines, "evaluate {run} --data {folder}/text.txt"),),
+    "TSV": (Target(("translation",), "pairs.tsv", _lines, "score {run} {folder}/pairs.tsv"),),
+    "JSONL": (Target(("translation",), "pairs.jsonl", _json_lines, "score {run} {folder}/pairs.jsonl"),),
+    # The text is missing, so that what is read as right trains nothing.
+    "YAML": (Target((), "config.yaml", _yaml, "train --config {folder}/config.yaml --run {folder}/new"),),
+}
+"""What is read, and the ways to read it, which share its cases."""
