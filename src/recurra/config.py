@@ -95,10 +95,15 @@ class ModelConfig(Section):
     residual: Literal["none", "residual", "highway"] = Field(
         "none", description="Connection around each layer but the first (none)."
     )
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout between layers, one mask a sequence (0).")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout between layers (0).")
     embedding_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Share of whole words dropped (0).")
-    input_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout on the embedded input (0).")
-    output_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Locked dropout before the output layer (0).")
+    input_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout on the embedded input (0).")
+    output_dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout before the output layer (0).")
+    locked_dropout: bool = Field(
+        True,
+        description="These three draw one mask a sequence (Gal & Ghahramani 2016); false: one each step (Zaremba et "
+        "al. 2014) (true).",
+    )
     recurrent_dropout: float = Field(
         0.0, ge=0.0, lt=1.0, description="Locked dropout on what enters the recurrent products (0)."
     )
@@ -158,7 +163,7 @@ class TrainingConfig(Section):
     nt_asgd_patience: int = Field(
         5, ge=1, description="Evaluations without a better loss before nt-asgd starts to average (5)."
     )
-    schedule: Literal["constant", "cosine", "linear", "plateau"] = Field(
+    schedule: Literal["constant", "cosine", "linear", "plateau", "epochs"] = Field(
         "cosine", description="How the learning rate falls after warm-up (cosine)."
     )
     warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises from zero (0).")
@@ -169,6 +174,12 @@ class TrainingConfig(Section):
         0.5, gt=0, lt=1, description="Factor on the learning rate when plateau triggers (0.5)."
     )
     plateau_patience: int = Field(1, ge=0, description="Evaluations without a better loss before plateau triggers (1).")
+    decay_after: int = Field(
+        4, ge=0, description="Epochs at the full learning rate, for schedule epochs; then it falls with each (4)."
+    )
+    epoch_factor: float = Field(
+        0.5, gt=0, le=1, description="Factor on the learning rate of each epoch after these (0.5)."
+    )
     clip_norm: float | None = Field(1.0, gt=0, description="Largest norm of the gradient (1; null: no clipping).")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Arithmetic of forward and backward (fp32).")
     evaluate_every: int | None = Field(None, ge=1, description="Steps between evaluations (null: once an epoch).")

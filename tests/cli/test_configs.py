@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from pydantic import BaseModel
 
 from recurra.config import TASKS, Config, LoggingConfig, TrainingConfig, load_config
 from recurra.config_translation import TranslationConfig
+from recurra.models.language_model import LanguageModel
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SCHEMAS: dict[str, type[BaseModel]] = {"language-model": Config, "translation": TranslationConfig}
@@ -50,6 +52,27 @@ def test_every_example_loads_and_starts_with_its_command(path: Path) -> None:
 def test_there_are_as_many_kinds_as_systems() -> None:
     assert set(SCHEMAS) == set(TASKS)
     assert sorted(path for task in TASKS for path in of_task(task)) == CONFIGS
+
+
+PUBLISHED = sorted((CONFIGS[0].parent / "published").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_every_published_network_loads_and_starts_with_its_command(path: Path) -> None:
+    load_config(path)
+    text = path.read_text(encoding="utf-8")
+    assert f"recurra train --config configs/published/{path.name} " in text
+    assert "arXiv:" in text
+
+
+@pytest.mark.parametrize(("size", "parameters"), [("small", 4_651_600), ("medium", 19_775_200)])
+def test_the_networks_of_zaremba_have_the_published_numbers_of_parameters(size: str, parameters: int) -> None:
+    config = load_config(CONFIGS[0].parent / "published" / f"zaremba-2014-{size}.yaml")
+    with torch.device("meta"):
+        model = LanguageModel(10_000, config.model)
+    # torch.nn's LSTM has a second bias beside each one.
+    twice = sum(p.numel() for name, p in model.named_parameters() if "bias_hh" in name)
+    assert sum(parameter.numel() for parameter in model.parameters()) - twice == parameters
 
 
 @pytest.mark.parametrize("task", SCHEMAS)

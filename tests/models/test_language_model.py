@@ -47,6 +47,34 @@ def test_is_embedding_lstm_and_linear(tied: bool) -> None:
     assert logits.shape == (T, B, V)
 
 
+@pytest.mark.parametrize("place", ["input_dropout", "dropout", "output_dropout"])
+@pytest.mark.parametrize("locked", [True, False])
+def test_dropout_is_locked_or_drawn_anew_each_step(place: str, locked: bool) -> None:
+    ours = model(**{place: 0.5}, locked_dropout=locked, num_layers=2, zoneout=0.0).train()
+    if place == "output_dropout":
+        out = ours(tokens())
+        mask = out.dropped / out.raw
+    else:
+        # Of the same token at each step every mask that is drawn anew shows; states are cut by a network without them.
+        recurrent = ours.recurrent
+        with torch.no_grad():
+            for name, parameter in recurrent.named_parameters():
+                parameter.fill_(0.0)
+                if "weight_ih" in name:
+                    parameter[16:24] = torch.eye(8)
+                if "bias_ih" in name:
+                    parameter[:8] = 20.0
+                    parameter[24:] = 20.0
+                    parameter[8:16] = -20.0
+            ours.embedding.weight.fill_(0.5)
+        out = ours(torch.zeros(T, B, dtype=torch.int64))
+        mask = out.raw
+    kept = [(each > 1e-3).double() for each in mask]
+    same = all(torch.equal(each, kept[0]) for each in kept)
+    assert same == locked
+    assert 0.2 < torch.stack(kept).mean() < 0.8
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_loss_is_that_of_the_logits(tied: bool) -> None:
     ours = model(tied=tied, embedding_size=None if tied else 5)

@@ -658,6 +658,18 @@ def test_an_empty_line_is_an_empty_line_for_every_kind_of_token(kind: str, tmp_p
     assert translator.translate(["the cat"], prefix=" ")[0].best == translator.translate(["the cat"])[0].best
 
 
+@pytest.mark.parametrize("line", ['{"source": 3, "target": "b"}', '{"source": "a", "target": "\\ud800"}', "[]", ""])
+def test_validation_pairs_that_are_no_text_are_prepared_again(line: str, tmp_path: Path) -> None:
+    train(config(write_pairs(tmp_path), training={"max_steps": 1}), tmp_path / "run")
+    path = tmp_path / "run" / "data" / "valid.jsonl"
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(line and line + "\n", encoding="utf-8")
+    with pytest.raises(RunError, match="prepare them again"):
+        open_pairs(tmp_path / "run")
+    train(config(write_pairs(tmp_path), training={"max_steps": 2}), tmp_path / "run", resume=True)
+    assert path.read_text(encoding="utf-8") == whole
+
+
 def test_dropped_validation_pairs_are_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = write_pairs(tmp_path)
     for side in ("valid_source", "valid_target"):

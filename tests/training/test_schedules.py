@@ -61,6 +61,16 @@ def test_plateau_is_torchs_reduce_on_plateau() -> None:
         assert again.rate(50) == schedule.rate(50)
 
 
+def test_the_rate_falls_with_each_epoch_after_the_first_ones() -> None:
+    # Zaremba et al. (2014): 1 for 4 epochs, then half of it in the fifth, and so on; 13 epochs.
+    schedule = Schedule(TrainingConfig(learning_rate=1.0, schedule="epochs", decay_after=4, epoch_factor=0.5), None)
+    found = [schedule.rate(1, epoch=epoch) for epoch in range(13)]
+    assert found == [1, 1, 1, 1, *(0.5**k for k in range(1, 10))]
+    medium = Schedule(TrainingConfig(learning_rate=1.0, schedule="epochs", decay_after=6, epoch_factor=1 / 1.2), None)
+    assert medium.rate(1, epoch=5) == 1.0
+    assert medium.rate(1, epoch=38) == pytest.approx(1.2**-33)
+
+
 def test_time_moves_the_schedule_on_when_it_runs_out_first() -> None:
     config = TrainingConfig(learning_rate=1.0, schedule="linear", final_learning_rate_ratio=0.0, max_minutes=1)
     assert Schedule(config, None).rate(7, time_share=0.25) == 0.75

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast, overload
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +40,9 @@ class LanguageModel(nn.Module):
     """P(next token | tokens so far) by a recurrent stack.
 
     Regularised as in Merity, Keskar & Socher (2018), "Regularizing and Optimizing LSTM Language Models": dropout of
-    whole words (Gal & Ghahramani 2016), locked dropout on the input, between layers and on the output, dropout on the
-    recurrent weights or operands, zoneout. Embedding and output layer may share one matrix (Press & Wolf 2017; Inan et
-    al. 2017).
+    whole words (Gal & Ghahramani 2016), dropout on the input, between layers and on the output, locked or (Zaremba et
+    al. 2014) drawn anew each step, dropout on the recurrent weights or operands, zoneout. Embedding and output layer
+    may share one matrix (Press & Wolf 2017; Inan et al. 2017).
 
     Args:
         vocab_size: number of tokens V.
@@ -111,19 +111,21 @@ class LanguageModel(nn.Module):
         return LanguageModelOutput(F.linear(dropped, weight, self.output_bias), hx, raw, dropped)
 
     def _embed(self, tokens: Tensor) -> Tensor:
-        embedded = self.embedding(tokens)
+        embedded: Tensor = self.embedding(tokens)
+        if not self.training:
+            return embedded
         rate = self.config.embedding_dropout
-        if not self.training or rate == 0.0:
-            return cast(Tensor, embedded)
-        # A dropped word is dropped wherever it stands; masking after the look-up spares a copy of the whole matrix.
-        kept = locked_mask(embedded, rate, (self.vocab_size, 1))
-        return cast(Tensor, embedded * kept[tokens])
+        if rate:
+            # A dropped word is dropped wherever it stands; masking after the look-up spares a copy of the whole matrix.
+            embedded = embedded * locked_mask(embedded, rate, (self.vocab_size, 1))[tokens]
+        # The recurrent layers drop of their input what is locked.
+        return embedded if self.config.locked_dropout else F.dropout(embedded, self.config.input_dropout)
 
     def _drop_output(self, raw: Tensor) -> Tensor:
         rate = self.config.output_dropout
         if not self.training or rate == 0.0:
             return raw
-        return raw * locked_mask(raw, rate, (1, *raw.shape[1:]))
+        return raw * locked_mask(raw, rate, (1, *raw.shape[1:])) if self.config.locked_dropout else F.dropout(raw, rate)
 
 
 def _recurrent(config: ModelConfig) -> Recurrent:
@@ -138,8 +140,9 @@ def _recurrent(config: ModelConfig) -> Recurrent:
             config.input_size,
             sizes if len(set(sizes)) > 1 else sizes[0],
             num_layers=config.num_layers,
-            input_dropout=config.input_dropout,
-            locked_dropout=config.dropout,
+            input_dropout=config.input_dropout if config.locked_dropout else 0.0,
+            locked_dropout=config.dropout if config.locked_dropout else 0.0,
+            dropout=0.0 if config.locked_dropout else config.dropout,
             recurrent_dropout=config.recurrent_dropout,
             weight_dropout=config.weight_dropout,
             zoneout=config.zoneout,

@@ -107,8 +107,11 @@ def open_pairs(run_dir: Path) -> tuple[ParallelCorpus, list[Pair]]:
         pairs = [Pair(**read_json(line)) for line in lines]
         if not pairs:
             raise ValueError("there are none")
-        if not all(isinstance(side, str) for pair in pairs for side in pair):
-            raise ValueError("a side is no text")
+        # What cannot be written as UTF-8 has half of a surrogate pair in it; UnicodeEncodeError is a ValueError.
+        for side in (side for pair in pairs for side in pair):
+            if not isinstance(side, str):
+                raise ValueError("a side is no text")
+            side.encode()
         return corpus, pairs
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{path}: the validation pairs cannot be read ({error}); prepare them again.") from error

@@ -161,7 +161,7 @@ class Trainer:
         if self._on_cpu:
             # Costs nothing here and stops before the weights are spoilt; on a GPU each look would wait for the device.
             self._guard()
-        rate = self.schedule.rate(self.step + 1, self._time_share())
+        rate = self.schedule.rate(self.step + 1, self._time_share(), self.epoch)
         rate *= sum(batch.rate_scale for batch in batches) / len(batches)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

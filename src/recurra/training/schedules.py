@@ -38,6 +38,8 @@ class Schedule:
         cosine     learning_rate * (r + (1 - r) (1 + cos(pi p)) / 2)            (Loshchilov & Hutter 2017, one period)
         plateau    learning_rate * factor^k, k the number of times that the loss stood still for more than `patience`
                    evaluations
+        epochs     learning_rate * factor^k, k the number of epochs begun after the first `decay_after`
+                   (Zaremba, Sutskever & Vinyals 2014)
 
     When training is bounded by minutes too, p is the larger of the share of steps and the share of time that is used,
     so that linear and cosine reach their end whichever bound comes first.
@@ -50,13 +52,21 @@ class Schedule:
         self._best = math.inf
         self._waited = 0
 
-    def rate(self, step: int, time_share: float = 0.0) -> float:
-        """The learning rate of optimiser step `step` (from 1), `time_share` of the allowed minutes being used up."""
+    def rate(self, step: int, time_share: float = 0.0, epoch: int = 0) -> float:
+        """The learning rate of an optimiser step.
+
+        Args:
+            step: its number, from 1.
+            time_share: of the allowed minutes, what is used up.
+            epoch: epochs that have ended before.
+        """
         config = self.config
         if step < config.warmup_steps:
             return config.learning_rate * step / config.warmup_steps
         if config.schedule == "constant":
             return config.learning_rate
+        if config.schedule == "epochs":
+            return config.learning_rate * config.epoch_factor ** max(epoch + 1 - config.decay_after, 0)
         if config.schedule == "plateau":
             return config.learning_rate * self._factor
         progress = max(self._step_share(step), min(time_share, 1.0))
