@@ -420,7 +420,7 @@ def test_start_values_are_those_of_the_configuration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
 def test_a_signal_before_the_first_step_leaves_the_folder_free(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """While the tokens are learnt, say; the corrected command is then not refused."""
     text, run = write_text(tmp_path), tmp_path / "run"
@@ -430,6 +430,9 @@ def test_a_signal_before_the_first_step_leaves_the_folder_free(
         os.kill(os.getpid(), number)
         time.sleep(5)
 
+    # Started in the background or under nohup, this process ignores what is to be tested.
+    given = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(number, given))
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patched:
         patched.setattr(Tokenizer, "train", stopped)
