@@ -126,6 +126,12 @@ class TranslationModelConfig(Section):
         0.0, ge=0.0, lt=1.0, description="Dropout on the recurrent weights of layers run as one call (0)."
     )
     forget_bias: float | None = Field(1.0, description="Initial bias of the forget gate; null: as torch.nn (1).")
+    init_scale: float | None = Field(
+        None,
+        gt=0,
+        description="Deviation of the normal start values of embeddings and output weights; null: embedding_size^-1/2 "
+        "(null).",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -449,3 +449,15 @@ def test_chunks_of_steps_are_the_whole_and_stay_within_their_bound(
         weights = torch.cat([part.weights for part in parts if part.weights is not None])
         torch.testing.assert_close(weights, whole.weights, rtol=1e-12, atol=1e-12)
     assert len(list(network.chunks(SOURCE, LENGTHS, TARGET, 1))) == len(TARGET)
+
+
+@pytest.mark.parametrize("tied", ["none", "decoder", "all"])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_start_values_have_the_deviation_of_the_configuration(scale: float | None, tied: str) -> None:
+    torch.manual_seed(0)
+    settings = TranslationModelConfig(embedding_size=64, hidden_size=8, tied=tied, init_scale=scale)  # type: ignore[arg-type]
+    network = EncoderDecoder(3000, 3000, settings)
+    for layer in (network.target_embedding, network.source_embedding, network.output):
+        if layer is not None:
+            assert layer.weight.std().item() == pytest.approx(scale or 0.125, rel=0.02)
+    assert not network.output_bias.any()

@@ -79,11 +79,12 @@ class EncoderDecoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal embeddings and output weights of deviation E^-1/2, so that first logits lie near zero; no bias.
+        """Normal embeddings and output weights of deviation `init_scale`, else E^-1/2; a zero bias.
 
-        The readout is within +-1, and a row's product with it has then a deviation below one.
+        With E^-1/2 the first logits lie near zero: the readout is within +-1, and a row's product with it has a
+        deviation below one.
         """
-        deviation = self.config.embedding_size**-0.5
+        deviation = self.config.init_scale or self.config.embedding_size**-0.5
         for module in (self.target_embedding, self.source_embedding, self.output):
             if module is not None:
                 nn.init.normal_(module.weight, std=deviation)
