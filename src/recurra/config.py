@@ -111,10 +111,14 @@ class ModelConfig(Section):
     zoneout: float = Field(0.0, ge=0.0, lt=1.0, description="Probability that a unit keeps its previous state (0).")
     forget_bias: float | None = Field(1.0, description="Initial bias of the forget gate; null: as torch.nn (1).")
     learn_initial_state: bool = Field(False, description="Make the first state a parameter (false).")
-    init: Literal["uniform", "normal"] = Field(
-        "normal", description="How the start values of embedding and output weights are spread (normal)."
+    init: Literal["uniform", "normal"] | None = Field(
+        None,
+        description="How the start values of embedding and output weights are spread; null: normal for adam and adamw, "
+        "uniform for sgd and nt-asgd (null).",
     )
-    init_scale: float = Field(0.5, gt=0, description="Their bound if uniform, their deviation if normal (0.5).")
+    init_scale: float | None = Field(
+        None, gt=0, description="Their bound if uniform, null: 0.1; their deviation if normal, null: 0.5 (null)."
+    )
     recurrent_init_scale: float | None = Field(
         None,
         gt=0,
@@ -246,6 +250,14 @@ class Config(RunConfig):
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
     training: StreamTrainingConfig = StreamTrainingConfig()
+
+    @model_validator(mode="after")
+    def _start_values(self) -> Self:
+        # experiments/results/defaults has the trainings that this was chosen by.
+        init = self.model.init or ("normal" if self.training.optimizer in ("adam", "adamw") else "uniform")
+        scale = self.model.init_scale or {"normal": 0.5, "uniform": 0.1}[init]
+        self.model = self.model.model_copy(update={"init": init, "init_scale": scale})
+        return self
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

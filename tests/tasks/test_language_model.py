@@ -22,7 +22,7 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional as F
 
-from recurra.config import Config, save_config
+from recurra.config import Config, load_config, save_config
 from recurra.data.batching import StreamBatches
 from recurra.data.token_stream import TokenStream
 from recurra.data.tokenizer import Tokenizer
@@ -441,6 +441,28 @@ def test_a_signal_before_the_first_step_leaves_the_folder_free(
     assert not list(run.iterdir())
     assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     assert train(config(text, training={"max_steps": 2}), run).steps == 2
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "model", "expected"),
+    [
+        ("adamw", {}, ("normal", 0.5)),
+        ("adam", {}, ("normal", 0.5)),
+        ("sgd", {}, ("uniform", 0.1)),
+        ("nt-asgd", {}, ("uniform", 0.1)),
+        ("sgd", {"init": "normal"}, ("normal", 0.5)),
+        ("adamw", {"init": "uniform"}, ("uniform", 0.1)),
+        ("sgd", {"init_scale": 0.05}, ("uniform", 0.05)),
+    ],
+)
+def test_start_values_go_with_the_optimizer(
+    optimizer: str, model: dict[str, Any], expected: tuple[str, float], tmp_path: Path
+) -> None:
+    settings = config(write_text(tmp_path), model=model, training={"optimizer": optimizer})
+    assert (settings.model.init, settings.model.init_scale) == expected
+    # What stands in the run is what was used, whatever the defaults of another version are.
+    save_config(settings, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == settings
 
 
 def rewritten(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> None:

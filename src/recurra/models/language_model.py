@@ -64,17 +64,16 @@ class LanguageModel(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal embeddings and output weights of deviation 1/2, and a zero output bias.
+        """Embedding and output weights as `init` and `init_scale` say (null: normal, 1/2), and a zero output bias.
 
-        The usual uniform +-0.1 (Zaremba et al. 2014; Merity et al. 2018) is tuned to SGD with a rate of 20 or 30. Under
-        Adam, whose steps do not grow with the gradient, so small an input leaves the first hundred steps at the unigram
-        entropy: on characters of Tiny Shakespeare (2 x 256, tied) step 200 had 2.27 nats with it, and 1.78 so.
-        nn.Embedding's unit normal learns as fast, but through a tied output starts a nat above log V, not near it.
-        The bias starts at zero, for it learns the tokens' frequencies within a few steps.
+        The usual uniform +-0.1 (Zaremba et al. 2014; Merity et al. 2018) goes with SGD at a rate of 20 or 30. Adam's
+        steps do not grow with the gradient, and from so small an input it is behind even at the end of a training:
+        experiments/results/defaults. The bias learns the tokens' frequencies within a few steps.
         """
-        scale = self.config.init_scale
+        uniform = self.config.init == "uniform"
+        scale = self.config.init_scale or (0.1 if uniform else 0.5)
         for layer in (self.embedding, self.output):
-            if layer is not None and self.config.init == "uniform":
+            if layer is not None and uniform:
                 nn.init.uniform_(layer.weight, -scale, scale)
             elif layer is not None:
                 nn.init.normal_(layer.weight, std=scale)
