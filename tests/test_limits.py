@@ -20,7 +20,7 @@ LANGUAGE_MODEL = [
     ("training", "max_steps", 10**20), ("training", "clip_norm", float("inf")), ("training", "batch_size", 10**12),
     ("training", "sequence_length", 10**12), ("tokenizer", "vocab_size", 10**20), ("model", "num_layers", 100_000_000),
     ("model", "hidden_size", 10**12), ("model", "embedding_size", 10**12), ("model", "init_scale", float("inf")),
-    ("logging", "every_steps", 10**20),
+    ("logging", "every_steps", 10**20), ("training", "betas", [0.9, 990.0]), ("training", "betas", [-0.1, 0.9]),
 ]  # fmt: skip
 TRANSLATION = [
     ("model", "encoder_layers", 10**8), ("model", "hidden_size", 10**12), ("decoding", "beam", 10**12),

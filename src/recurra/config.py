@@ -10,7 +10,7 @@ import difflib
 import importlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -150,6 +150,9 @@ class ModelConfig(Section):
         return self.embedding_size or self.layer_sizes[-1]
 
 
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class TrainingConfig(Section):
     max_steps: int | None = Field(None, ge=1, description="Stop after so many optimiser steps (null: no bound).")
     max_epochs: int | None = Field(
@@ -163,7 +166,7 @@ class TrainingConfig(Section):
     learning_rate: float = Field(2e-3, gt=0, description="Largest learning rate (0.002).")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay; decoupled for adamw (0).")
     momentum: float = Field(0.0, ge=0, lt=1, description="Momentum of sgd (0).")
-    betas: tuple[float, float] = Field((0.9, 0.99), description="Moment decay of adam and adamw (0.9, 0.99).")
+    betas: tuple[_Decay, _Decay] = Field((0.9, 0.99), description="Moment decay of adam and adamw (0.9, 0.99).")
     nt_asgd_patience: int = Field(
         5, ge=1, description="Evaluations without a better loss before nt-asgd starts to average (5)."
     )

@@ -39,6 +39,9 @@ def serve(pipe: Connection, runs: Path, folder: Path, keep: Path | None) -> None
     for target in (each for several in TARGETS.values() for each in several):
         run = _prepare(target, Random(0), runs, folder / "case", damaged=False)
         invoke(_words(target.command, run, folder / "case"))
+    # It asks the system for its fonts once.
+    import matplotlib.font_manager  # noqa: F401
+
     touched = _Touched(folder)
     sys.addaudithook(touched)
     pipe.send(None)
