@@ -14,16 +14,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from trainings import finish, train
 
 from recurra.training.logging import best_evaluation, read_metrics
 
@@ -103,7 +99,7 @@ def folder(work: Path, case: Mapping[str, Any]) -> Path:
     return work / "-".join(str(case[key]).replace(" ", "_") for key in KEYS)
 
 
-def train(work: Path, case: Mapping[str, Any], files: tuple[Path, Path]) -> dict[str, Any]:
+def measure(work: Path, case: Mapping[str, Any], files: tuple[Path, Path]) -> dict[str, Any]:
     text, run = TEXTS[case["text"]], folder(work, case)
     start = STARTS[case["choice"] if case["choice"] in STARTS else DEFAULT[case["optimizer"]]]
     other = OTHERS.get(case["choice"], {})
@@ -116,15 +112,7 @@ def train(work: Path, case: Mapping[str, Any], files: tuple[Path, Path]) -> dict
         | other.get("training", {}),
         "logging": {"tensorboard": False, "picture": False, "progress": False},
     }
-    settings = work / f"{run.name}.yaml"
-    settings.write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "recurra", "train", "language-model", "--config", str(settings)]
-    command += ["--data", str(files[0]), "--valid", str(files[1]), "--run", str(run)]
-    if (run / "config.yaml").exists():
-        command.append("--resume")
-    ended = subprocess.run(command, capture_output=True, text=True)
-    if ended.returncode:
-        raise SystemExit(f"{run.name}: {ended.stderr.strip()}")
+    train(run, config, "--data", str(files[0]), "--valid", str(files[1]))
     valid = [record for record in read_metrics(run / "metrics.jsonl") if record["kind"] == "valid"]
     best = best_evaluation(valid)
     assert best is not None
@@ -188,19 +176,14 @@ def main() -> None:
     parser.add_argument("--choices", nargs="+", choices=[*STARTS, *OTHERS], default=[*STARTS, *OTHERS])
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
     texts = prepare(options.work, options)
-    kept = RESULTS / "results.jsonl"
-    results = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    done = {tuple(result[key] for key in KEYS) for result in results}
-    wanted = cases([text for text in options.only or TEXTS if text in texts], options.choices)
-    missing = [case for case in wanted if tuple(case.values()) not in done]
-    with ThreadPoolExecutor(options.workers) as pool, kept.open("a") as file:
-        for result in pool.map(lambda case: train(options.work, case, texts[case["text"]]), missing):
-            results.append(result)
-            file.write(json.dumps(result) + "\n")
-            file.flush()
-            print(json.dumps(result), flush=True)
+    wanted = list(cases([text for text in options.only or TEXTS if text in texts], options.choices))
+    results = finish(
+        RESULTS / "results.jsonl",
+        wanted,
+        lambda case: measure(options.work, case, texts[case["text"]]),
+        options.workers,
+    )
     (RESULTS / "table.md").write_text(table(results, options.work, texts))
 
 

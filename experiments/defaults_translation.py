@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import yaml
+from trainings import finish, recurra, train
 
 RESULTS = Path(__file__).parent / "results" / "defaults"
 RECIPE = Path(__file__).parent / "multi30k-en-de.yaml"
@@ -44,27 +42,13 @@ def settings(choice: str, epochs: int) -> dict[str, Any]:
     return config
 
 
-def train(work: Path, choice: str, epochs: int, files: Mapping[str, Path]) -> dict[str, Any]:
-    run = work / choice.replace(" ", "_")
-    config = work / f"{run.name}.yaml"
-    config.write_text(yaml.safe_dump(settings(choice, epochs)))
-    recurra = [sys.executable, "-m", "recurra"]
-    command = [*recurra, "train", "--config", str(config), "--run", str(run)]
-    command += [part for name, path in files.items() for part in (f"--{name}", str(path))]
-    if (run / "config.yaml").exists():
-        command.append("--resume")
-    _call(command)
-    answers = work / f"{run.name}.txt"
+def measure(work: Path, case: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
+    run = work / case["choice"].replace(" ", "_")
+    train(run, settings(**case), *(part for name, path in files.items() for part in (f"--{name}", str(path))))
     judged = ["--source", str(files["valid-source"]), "--target", str(files["valid-target"])]
-    measured = json.loads(_call([*recurra, "evaluate", str(run), *judged, "--output", str(answers), "--json"]))
-    return {"choice": choice, "epochs": epochs, **{key: measured[key] for key in ("loss", "bleu", "chrf")}}
-
-
-def _call(command: list[str]) -> str:
-    ended = subprocess.run(command, capture_output=True, text=True)
-    if ended.returncode:
-        raise SystemExit(f"{' '.join(command)}: {ended.stderr.strip()}")
-    return ended.stdout
+    answers = str(work / f"{run.name}.txt")
+    measured = json.loads(recurra("evaluate", str(run), *judged, "--output", answers, "--json"))
+    return {**case, **{key: measured[key] for key in ("loss", "bleu", "chrf")}}
 
 
 def table(results: list[dict[str, Any]], work: Path, reference: Path) -> str:
@@ -96,18 +80,13 @@ def main() -> None:
     parser.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES))
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
     files = dict(zip(("source", "target", "valid-source", "valid-target"), options.files, strict=True))
-    kept = RESULTS / "translation.jsonl"
-    results = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    done = {(result["choice"], result["epochs"]) for result in results}
-    missing = [choice for choice in options.choices if (choice, options.epochs) not in done]
-    with ThreadPoolExecutor(options.workers) as pool, kept.open("a") as file:
-        for result in pool.map(lambda choice: train(options.work, choice, options.epochs, files), missing):
-            results.append(result)
-            file.write(json.dumps(result) + "\n")
-            file.flush()
-            print(json.dumps(result), flush=True)
+    results = finish(
+        RESULTS / "translation.jsonl",
+        [{"choice": choice, "epochs": options.epochs} for choice in options.choices],
+        lambda case: measure(options.work, case, files),
+        options.workers,
+    )
     of_one_length = [result for result in results if result["epochs"] == options.epochs]
     (RESULTS / "translation.md").write_text(table(of_one_length, options.work, files["valid-target"]))
 

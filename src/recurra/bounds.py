@@ -1,12 +1,12 @@
-"""Numbers beyond which a setting is a slip of the hand, kept together so that files, options and calls agree."""
+"""Largest values of settings, in one place so that configurations, options and calls from Python agree."""
 
 __all__ = ["LARGEST", "MOST_UNITS", "WIDEST_BEAM"]
 
 LARGEST = 2**53
-"""Any whole number: up to here every format that a run is written in keeps it exactly."""
+"""The largest whole number of any setting; JSON readers that use floating point keep integers exactly up to here."""
 
 MOST_UNITS = 1_000_000
-"""The width of a layer, which weights multiply by another width."""
+"""The widest layer; a weight matrix has the product of two widths."""
 
 WIDEST_BEAM = 100_000
-"""Hypotheses that a search keeps side by side."""
+"""The most hypotheses that a beam search keeps."""

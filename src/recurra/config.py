@@ -145,6 +145,11 @@ class ModelConfig(Section):
         return [self.hidden_size] * self.num_layers if isinstance(self.hidden_size, int) else self.hidden_size
 
     @property
+    def start_scale(self) -> float:
+        """`init_scale`, or what null stands for."""
+        return self.init_scale or (0.1 if self.init == "uniform" else 0.5)
+
+    @property
     def input_size(self) -> int:
         """The size of an embedded token."""
         return self.embedding_size or self.layer_sizes[-1]
@@ -258,8 +263,8 @@ class Config(RunConfig):
     def _start_values(self) -> Self:
         # experiments/results/defaults has the trainings that this was chosen by.
         init = self.model.init or ("normal" if self.training.optimizer in ("adam", "adamw") else "uniform")
-        scale = self.model.init_scale or {"normal": 0.5, "uniform": 0.1}[init]
-        self.model = self.model.model_copy(update={"init": init, "init_scale": scale})
+        model = self.model.model_copy(update={"init": init})
+        self.model = model.model_copy(update={"init_scale": model.start_scale})
         return self
 
 

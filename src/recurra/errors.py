@@ -8,7 +8,7 @@ __all__ = ["ConfigError", "DataError", "RecurraError", "RunError"]
 class RecurraError(Exception):
     """Base of every error that recurra raises for wrong input; the message is one sentence fit to be shown alone.
 
-    It often quotes a name or a line of somebody else's file: what is shown of it cannot steer a terminal.
+    Messages quote names and lines of other people's files, so control characters are shown as escapes.
     """
 
     def __str__(self) -> str:

@@ -28,9 +28,9 @@ def regular(path: Path) -> Path:
 
 @contextmanager
 def unchanged(paths: Iterable[str | Path]) -> Iterator[None]:
-    """While files are read: of one that is cut short or written anew, neither the old nor the new was read.
+    """Check that files do not change while they are read in this context; else a mixture of two texts was read.
 
-    A file that only grows is no fault: what stood there at the start was read.
+    A file may grow: its text at the start was read whole.
 
     Raises:
         DataError: on leaving, if one of the files is shorter than at the start, or was written again or taken away.
@@ -57,7 +57,7 @@ def _state(path: Path) -> os.stat_result | None:
 
 
 def unwritten(error: Exception) -> str:
-    """Why a file could not be written, and what helps, to end a sentence with: `(Disk quota exceeded); make room`."""
+    """The reason why a file could not be written, and advice, as `(Disk quota exceeded); make room`."""
     code, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
     # Libraries written in Rust give the system's error as text.
     if code is None and "os error" in reason:

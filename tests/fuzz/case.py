@@ -20,12 +20,12 @@ from .targets import TARGETS, Target, train_runs
 __all__ = ["serve", "train"]
 
 MEMORY = 8 << 30
-"""What a case may take of address space; a file that asks for more is met with a sentence like on a small machine."""
+"""Bytes of address space for a case: a file that asks for more meets an error, as on a small machine."""
 
 
 def serve(pipe: Connection, runs: Path, folder: Path, keep: Path | None) -> None:
     """Answer cases, by kind and number, with what went wrong or None, until the process is killed."""
-    # Before the sentence of a fault comes where it was, which the report of a failed case shows.
+    # Errors then come with tracebacks, for the report of a failed case.
     os.environ["RECURRA_TRACEBACK"] = "1"
     for name in ("HOME", "TMPDIR", "RECURRA_CACHE", "XDG_CACHE_HOME"):
         os.environ[name] = str(folder)

@@ -85,7 +85,7 @@ def train_runs(folder: Path, invoke: Callable[..., Any]) -> None:
         "model.hidden_size=4",
         "model.embedding_size=4",
         "tokenizer.vocab_size=290",
-        # What is longer is cut, lest a long line be an honest hang.
+        # Long lines take long to translate, which is no fault.
         "decoding.max_source_length=50",
         "data.validation_fraction=0.2",
     ]
@@ -101,20 +101,21 @@ def _lines(random: Random, path: Path) -> None:
     path.write_bytes(random.choice([damage_bytes, damage_lines])(random, path.read_bytes()))
 
 
-def _json(random: Random, path: Path) -> None:
-    if random.random() < 0.3:
-        return _bytes(random, path)
-    changed = damage_tree(random, json.loads(path.read_text(encoding="utf-8")))
-    path.write_bytes(json.dumps(changed, ensure_ascii=random.random() < 0.5).encode("utf-8", "surrogatepass"))
-    return None
+def _tree(share: float, load: Callable[[str], Any], dump: Callable[[Any, bool], str]) -> Damage:
+    """Damage to the bytes of this share of the cases, and to the parsed tree of the others."""
+
+    def damage(random: Random, path: Path) -> None:
+        if random.random() < share:
+            _bytes(random, path)
+        else:
+            changed = damage_tree(random, load(path.read_text(encoding="utf-8")))
+            path.write_bytes(dump(changed, random.random() < 0.5).encode("utf-8", "surrogatepass"))
+
+    return damage
 
 
-def _yaml(random: Random, path: Path) -> None:
-    if random.random() < 0.4:
-        return _bytes(random, path)
-    changed = damage_tree(random, yaml.safe_load(path.read_text(encoding="utf-8")))
-    path.write_bytes(yaml.safe_dump(changed, allow_unicode=random.random() < 0.5).encode("utf-8", "surrogatepass"))
-    return None
+_json = _tree(0.3, json.loads, lambda tree, plain: json.dumps(tree, ensure_ascii=plain))
+_yaml = _tree(0.4, yaml.safe_load, lambda tree, plain: yaml.safe_dump(tree, allow_unicode=plain))
 
 
 def _json_lines(random: Random, path: Path) -> None:
@@ -174,7 +175,7 @@ def _arrays(random: Random, path: Path) -> None:
 
 
 def _sealed(damage: Damage) -> Damage:
-    """Damage that the sums of the checkpoint's manifest do not tell, as an ill-willed or a careless maker leaves it."""
+    """Damage with the checksums of the manifest made to fit it."""
 
     def seal(random: Random, path: Path) -> None:
         damage(random, path)

@@ -57,7 +57,7 @@ def check_texts(**given: str | Sequence[str] | None) -> None:
 
 
 def import_torch() -> None:
-    """Import torch before what needs it, which takes seconds in which Ctrl-C must end the command."""
+    """Import torch, which takes seconds; Ctrl-C meanwhile ends the command."""
     with dying_of_interrupts():
         import torch  # noqa: F401
 
@@ -83,7 +83,7 @@ class ManyValuesCommand(TyperCommand):
 
 
 def _check_numbers(ctx: Any) -> None:
-    """Refuse what no count can be and no number is computed with; smaller bounds are those of the options."""
+    """Refuse infinity, NaN and whole numbers beyond LARGEST in every option; most have closer bounds of their own."""
     for name, value in ctx.params.items():
         option = f"--{name.replace('_', '-')}"
         if isinstance(value, float) and not math.isfinite(value):

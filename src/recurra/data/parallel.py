@@ -267,16 +267,16 @@ class ParallelCorpus:
                 parts = {name: file[name] for name in file.files}
             sides = [_side(parts[name], parts[f"{name}_starts"]) for name in ("source", "target")]
             if len(sides[0][1]) != len(sides[1][1]):
-                raise ValueError("the sides have not as many sentences")
+                raise ValueError("the two sides have different numbers of sentences")
             characters, made_by = parts["characters"], parts["fingerprint"]
             if characters.shape or characters.dtype.kind != "i" or made_by.shape or made_by.dtype.kind != "U":
-                raise ValueError("what is said of them is damaged")
+                raise ValueError("the number of characters or the fingerprint is damaged")
             return cls(*sides[0], *sides[1], int(characters), str(made_by))
         except (OSError, ValueError, KeyError, EOFError, *_DAMAGE) as error:
             raise RunError(f"{path}: the tokenised pairs cannot be read ({error}); prepare them again.") from error
 
 
-# What zipfile raises for one, beside errors of the system and of values.
+# Raised for damaged archives, besides OSError and ValueError.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error, SyntaxError)
 
 

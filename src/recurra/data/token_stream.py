@@ -107,7 +107,7 @@ class TokenStream:
         return self._header.bytes
 
     def is_of(self, vocab_size: int) -> bool:
-        """Whether all tokens are of a vocabulary of this size, and the header tells their characters."""
+        """Whether all ids are below this vocabulary size, and the header has the length of each of its tokens."""
         return len(self._header.token_characters) == vocab_size and int(self.tokens.max()) < vocab_size
 
     def slice(self, start: int, stop: int) -> TokenStream:

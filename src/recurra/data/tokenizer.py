@@ -104,7 +104,7 @@ class Tokenizer(ABC):
                 # Looked at first, for the library does whatever a file asks for, or panics.
                 if _is_like(tree, tokenizer_subword.library_tokenizer(kind)):
                     if kind == "bpe":
-                        _in_order(tree)
+                        _in_order(tree)  # raises where ids have gaps; the pieces of unigram are a list
                     library = _parsed(text)
                     return tokenizer_subword.SubwordTokenizer(kind, library, normalization, lowercase)
             elif _is_like(tree, tokenizer_character.library_tokenizer({})):

@@ -66,14 +66,13 @@ class LanguageModel(nn.Module):
     def reset_parameters(self) -> None:
         """Embedding and output weights as `init` and `init_scale` say (null: normal, 1/2), and a zero output bias.
 
-        The usual uniform +-0.1 (Zaremba et al. 2014; Merity et al. 2018) goes with SGD at a rate of 20 or 30. Adam's
-        steps do not grow with the gradient, and from so small an input it is behind even at the end of a training:
-        experiments/results/defaults. The bias learns the tokens' frequencies within a few steps.
+        The usual uniform +-0.1 (Zaremba et al. 2014; Merity et al. 2018) is for SGD at a rate of 20 or 30. Adam's steps
+        do not grow with the gradient: from start values so small, its loss is higher even at the end of a training
+        (experiments/results/defaults). The bias learns the tokens' frequencies within a few steps.
         """
-        uniform = self.config.init == "uniform"
-        scale = self.config.init_scale or (0.1 if uniform else 0.5)
+        scale = self.config.start_scale
         for layer in (self.embedding, self.output):
-            if layer is not None and uniform:
+            if layer is not None and self.config.init == "uniform":
                 nn.init.uniform_(layer.weight, -scale, scale)
             elif layer is not None:
                 nn.init.normal_(layer.weight, std=scale)
@@ -117,7 +116,7 @@ class LanguageModel(nn.Module):
         if rate:
             # A dropped word is dropped wherever it stands; masking after the look-up spares a copy of the whole matrix.
             embedded = embedded * locked_mask(embedded, rate, (self.vocab_size, 1))[tokens]
-        # The recurrent layers drop of their input what is locked.
+        # Locked dropout of the input is done by the recurrent layers.
         return embedded if self.config.locked_dropout else F.dropout(embedded, self.config.input_dropout)
 
     def _drop_output(self, raw: Tensor) -> Tensor:

@@ -22,9 +22,10 @@ def _catchable() -> list[int]:
 
 @contextmanager
 def dying_of_interrupts() -> Iterator[None]:
-    """Ctrl-C ends the process at once and without a word: for imports, where nothing has begun that could be lost.
+    """Within this context Ctrl-C ends the process at once and without a message; for imports, before any work.
 
-    torch's own loses a KeyboardInterrupt, or aborts of it. Handlers of others stay.
+    While torch is imported, a KeyboardInterrupt can be lost or abort the process. A handler that somebody else has set
+    stays in place.
     """
     main_thread = threading.current_thread() is threading.main_thread()
     if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

@@ -53,8 +53,8 @@ def bits_per_character(loss: float, tokens: float, characters: float) -> float |
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl, each of a step; an unfinished last line and damaged ones are passed over.
 
-    A record has the keys step (a whole number), kind (train or valid) and loss; all but kind are numbers, or None for
-    what is endless, of which JSON has no number.
+    A record has the keys step (a whole number), kind (train or valid) and loss. All values but kind are numbers, or
+    None in place of infinity and NaN, which JSON does not have.
 
     Raises:
         RunError: if it is there and cannot be read.
@@ -65,11 +65,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def best_evaluation(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The evaluation of the lowest criterion, or loss where none is set; None if there is none."""
     found = [record for record in records if record["kind"] == "valid" and record["loss"] is not None]
-    return min(found, key=lambda record: _or(record.get("criterion"), record["loss"]), default=None)
+    return min(found, key=_criterion, default=None)
 
 
-def _or(value: float | None, other: float) -> float:
-    return other if value is None else value
+def _criterion(record: dict[str, Any]) -> float:
+    found: float | None = record.get("criterion")
+    return record["loss"] if found is None else found
 
 
 def _is_of_training(record: dict[str, Any]) -> bool:

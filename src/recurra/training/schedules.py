@@ -57,8 +57,8 @@ class Schedule:
 
         Args:
             step: its number, from 1.
-            time_share: of the allowed minutes, what is used up.
-            epoch: epochs that have ended before.
+            time_share: share of the allowed minutes that is used up.
+            epoch: number of finished epochs.
         """
         config = self.config
         if step < config.warmup_steps:

@@ -1,4 +1,4 @@
-"""Whether a saved state has the form of the one that it replaces, so that a damaged one is seen before it is used."""
+"""Comparing a saved state with the state that it replaces, so that damage is found before training goes on."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ __all__ = ["check_like", "load_optimizer"]
 def check_like(value: Any, example: Any, name: str) -> None:
     """Raise ValueError, naming the place, unless a value has the form of an example.
 
-    Dicts have the same keys and lists the same lengths; tensors have the same shape, and fractions in them if the
-    example has; where the example has a whole number, there is one that is not negative; where it has None, there may
-    be anything.
+    Dicts need the same keys, lists the same length, and tensors the same shape, of floating point if the example is.
+    Where the example has a whole number, the value needs one that is not negative. None in the example allows anything.
     """
     if example is None:
         return
@@ -37,7 +36,7 @@ def check_like(value: Any, example: Any, name: str) -> None:
     else:
         right = type(value) in (int, float)
     if not right:
-        raise ValueError(f"{name} is not as it has to be")
+        raise ValueError(f"{name} has the wrong form")
     if isinstance(example, Mapping):
         for key, part in example.items():
             check_like(value[key], part, f"{name}.{key}")
@@ -47,9 +46,9 @@ def check_like(value: Any, example: Any, name: str) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load an optimizer's state; its rates and the like stay, which are those of the configuration.
+    """Load an optimizer's state; its learning rate and other options stay as the configuration has them.
 
-    An optimizer takes any state, and fails in the middle of its next step if that was not its own.
+    torch's optimizers load any state, and a wrong one fails only in the middle of the next step.
 
     Raises:
         ValueError: unless all parameters have the same entries, each a number or a tensor of the parameter's shape.
@@ -67,7 +66,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
             else:
                 right = entry is None or type(entry) in (int, float, bool)
             if not right:
-                raise ValueError(f"optimizer.{name} is not as it has to be")
+                raise ValueError(f"optimizer.{name} has the wrong form")
         kinds.add(frozenset((name, type(entry)) for name, entry in entries.items()))
     if len(kinds) > 1:
         raise ValueError("the parameters have different entries in optimizer")
