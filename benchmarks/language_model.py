@@ -24,17 +24,19 @@ import torch
 from machine import busy_share, describe, peak_memory
 from torch import nn
 
-from recurra.config import Config
+from recurra import registry
 from recurra.data.text import expand_paths, read_text
 from recurra.data.token_stream import TokenStream, prepare
 from recurra.data.tokenizer import Tokenizer
-from recurra.tasks.language_model import LanguageModelTask, prepare_task
+from recurra.run.directory import Run
+from recurra.systems.language_model.config import LanguageModelConfig
+from recurra.systems.language_model.train import LanguageModelTask, prepare_task
 from recurra.training.loop import Trainer
 from recurra.training.processes import Processes
 
 
-def config_of(options: argparse.Namespace, steps: int) -> Config:
-    return Config.model_validate(
+def config_of(options: argparse.Namespace, steps: int) -> LanguageModelConfig:
+    return LanguageModelConfig.model_validate(
         {
             "data": {"train": [options.data]},
             "tokenizer": (
@@ -101,11 +103,16 @@ class Alternating:
         self.theirs: list[float] = []
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
+        return getattr(self._task.batches if hasattr(self._task.batches, name) else self._task, name)
 
-    def batches(self) -> Iterator[Any]:
+    @property
+    def batches(self) -> Alternating:
+        """Its own batches, so that it sees when each is asked for."""
+        return self
+
+    def epoch(self, number: int) -> Iterator[Any]:
         began = time.perf_counter()
-        for count, batch in enumerate(self._task.batches(), start=1):
+        for count, batch in enumerate(self._task.batches.epoch(number), start=1):
             yield batch
             if count % self._steps == 0:
                 self.ours.append(time.perf_counter() - began)
@@ -115,12 +122,6 @@ class Alternating:
                         self._bare.step()
                     self.theirs.append(time.perf_counter() - began)
                 began = time.perf_counter()
-
-
-def build(options: argparse.Namespace, folder: Path, steps: int) -> tuple[LanguageModelTask, Config, Processes]:
-    config = config_of(options, steps)
-    processes = Processes(config.training)
-    return prepare_task(config, folder, processes), config, processes
 
 
 def run(options: argparse.Namespace, contestants: str) -> tuple[list[float], list[float]]:
@@ -135,13 +136,16 @@ def run(options: argparse.Namespace, contestants: str) -> tuple[list[float], lis
             for _ in range(steps):
                 bare.step()
             return [], []
-        task, config, processes = build(options, folder, steps)
+        config = config_of(options, steps)
+        processes = Processes(config.training)
+        opened = Run(folder, config, registry.find(config.task))
+        task = prepare_task(opened, processes)
         bare = None
         if contestants == "both":
             tokens = torch.tensor(TokenStream.open(folder / "data" / "train").tokens.astype("int64"))
             bare = Bare(tokens, task.model.vocab_size, options)  # type: ignore[arg-type]
         alternating = Alternating(task, bare, options.steps)
-        Trainer(alternating, folder, config.training, config.logging, processes).run()  # type: ignore[arg-type]
+        Trainer(alternating, opened, processes).run()  # type: ignore[arg-type]
         # The first round warms up.
         return alternating.ours[1:], alternating.theirs[1:]
 

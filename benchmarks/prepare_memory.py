@@ -53,7 +53,7 @@ def measure(kind: str, text: Path, out: Path) -> None:
     """Learn and prepare in this process, and print its peak memory."""
     import torch  # noqa: F401  a training run holds it in memory too
 
-    from recurra.config import TokenizerConfig
+    from recurra.config.sections import TokenizerConfig
     from recurra.data.text import read_text
     from recurra.data.token_stream import prepare
     from recurra.data.tokenizer import Tokenizer

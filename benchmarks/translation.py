@@ -26,10 +26,10 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import recurra
-from recurra.config import load_config
+from recurra.config.load import load_config
 from recurra.data.token_batches import IGNORED, PairBatch
 from recurra.layers.regularize import locked_mask
-from recurra.models.encoder_decoder import EncoderDecoder
+from recurra.systems.translation.network import EncoderDecoder
 
 CONFIG = Path(__file__).parents[1] / "configs" / "translation.yaml"
 VOCABULARY = 5000

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from trainings import finish, train
 
-from recurra.training.logging import best_evaluation, read_metrics
+from recurra.run.metrics import best_evaluation, read_metrics
 
 RESULTS = Path(__file__).parent / "results" / "defaults"
 

@@ -26,8 +26,8 @@ import yaml
 
 import recurra
 from recurra.data.parallel import read_pairs
-from recurra.tasks.alignment import draw_attention
-from recurra.tasks.translation_measures import measure
+from recurra.measures.translation import measure
+from recurra.pictures.attention import draw_attention
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from machine import describe
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--sentence", required=True, help="whose attention is shown")
     parser.add_argument("--note", default="")
     options = parser.parse_args()
-    from recurra.tasks.translator import Translator
+    from recurra.systems.translation.predict import Translator
 
     folder = RESULTS / options.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,27 +10,34 @@ from typing import Any
 
 import pytest
 
+from recurra import registry
 from recurra.data.parallel import ParallelCorpus
 from recurra.data.token_stream import TokenStream
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import RunError
-from recurra.tasks.translation_files import open_pairs
-from recurra.training.checkpoint import load_checkpoint
-from recurra.training.logging import read_metrics
-from recurra.training.run_directory import read_run
-from recurra.training.run_weights import read_weights
+from recurra.run.checkpoint import load_checkpoint
+from recurra.run.directory import Run, read_run
+from recurra.run.metrics import read_metrics
+from recurra.run.weights import read_weights
+from recurra.systems.translation.config import TranslationConfig
+from recurra.systems.translation.data import open_pairs
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+
+
+def opened(folder: Path) -> Run:
+    return Run(folder, TranslationConfig(), registry.find("translation"))
+
 
 FILES: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "configuration": ("config.yaml", read_run),
     "log": ("metrics.jsonl", lambda run: read_metrics(run / "metrics.jsonl")),
     "tokenizer": ("tokenizer.json", lambda run: Tokenizer.load(run / "tokenizer.json")),
-    "weights": ("model.safetensors", read_weights),
+    "weights": ("model.safetensors", lambda run: read_weights(opened(run))),
     "checkpoint": ("checkpoints/last/manifest.json", lambda run: load_checkpoint(run / "checkpoints", ("last",))),
-    "step of the best": ("checkpoints/best/state.json", read_weights),
+    "step of the best": ("checkpoints/best/state.json", lambda run: read_weights(opened(run))),
     "pairs": ("data/train.npz", lambda run: ParallelCorpus.open(run / "data" / "train.npz")),
-    "validation pairs": ("data/train.npz", open_pairs),
+    "validation pairs": ("data/train.npz", lambda run: open_pairs(opened(run))),
     "stream": ("data/train.json", lambda run: TokenStream.open(run / "data" / "train")),
 }
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from recurra.config import load_config
+from recurra.config.load import load_config
 from recurra.data.parallel import read_pairs
 from recurra.errors import ConfigError, DataError
+from recurra.run.metrics import read_metrics
 from recurra.strict_json import read_json
-from recurra.training.logging import read_metrics
 
 LANGUAGE_MODEL = [
     ("training", "seed", 2**64), ("training", "num_threads", 100_000), ("training", "learning_rate", float("inf")),

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recurra.config import LoggingConfig, load_config
+from recurra.config.load import load_config
+from recurra.config.sections import LoggingConfig
 from recurra.errors import ConfigError, DataError, RunError
+from recurra.run.directory import read_run
 from recurra.shown import tell, visible
 from recurra.training.logging import RunLog
-from recurra.training.run_directory import read_run
+
+from .training.regression import opened
 
 # Clears the screen, as ESC [ and as the one C1 character for both.
 HOSTILE = "\x1b[2J\x9b2Jname"
@@ -53,7 +56,7 @@ def test_errors_show_the_names_that_they_quote_without_control_characters(tmp_pa
 
 def test_samples_and_messages_show_no_control_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tell(HOSTILE)
-    log = RunLog(tmp_path, LoggingConfig(tensorboard=False))
+    log = RunLog(opened(tmp_path, LoggingConfig(tensorboard=False)))
     log.say(HOSTILE)
     log.close()
     assert capsys.readouterr().err == f"{SAFE}\n{SAFE}\n"
@@ -68,7 +71,7 @@ def test_samples_above_a_progress_bar_show_no_control_characters(
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    log = RunLog(tmp_path, LoggingConfig(tensorboard=False))
+    log = RunLog(opened(tmp_path, LoggingConfig(tensorboard=False)))
     log.say(HOSTILE)
     log.close()
     assert SAFE in terminal.getvalue()

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recurra.config import load_config, parse_assignment
+from recurra.config.load import load_config, parse_assignment
 from recurra.errors import ConfigError
 from recurra.strict_yaml import DEEPEST, read_yaml, write_yaml
 

@@ -48,7 +48,7 @@ def test_help_names_every_command_and_does_not_import_torch() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_help_with_its_default(command: str) -> None:
     group = typer.main.get_command(app)
-    for parameter in group.commands[command].params:  # type: ignore[attr-defined]
+    for parameter in group.get_command(None, command).params:  # type: ignore[attr-defined]
         text = parameter.help or ""
         assert text.strip(), parameter.name
         if parameter.param_type_name == "option" and parameter.name != "help":
@@ -133,6 +133,9 @@ def test_a_wrong_configuration_is_wrong_usage(arguments: list[str], said: str, t
         (["place", "--data", "a", "b"], (["a", "b"], None, "place")),
         (["--one", "1", "place"], ([], "1", "place")),
         (["--data", "a", "--", "--place"], (["a"], None, "--place")),
+        (["-5 degrees", "--one", "1"], ([], "1", "-5 degrees")),
+        (["--one", "-5 degrees"], ([], "-5 degrees", None)),
+        (["--data", "a", "-5 degrees", "-7"], (["a", "-5 degrees", "-7"], None, None)),
     ],
 )
 def test_a_repeatable_option_takes_values_until_the_next_option(arguments: list[str], expected: Any) -> None:
@@ -148,6 +151,31 @@ def test_a_repeatable_option_takes_values_until_the_next_option(arguments: list[
     result = CliRunner().invoke(an_app(go), ["go", *arguments])
     assert result.exit_code == 0, result.stderr
     assert seen == [expected]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--data", "a", "b", "place"], (["a", "b"], "place")),
+        (["--data", "a", "--data", "place"], (["a"], "place")),
+        (["--data", "place"], None),
+        (["--data", "a", "b", "--one", "1"], None),
+    ],
+)
+def test_an_argument_may_stand_after_the_values_of_an_option(arguments: list[str], expected: Any) -> None:
+    seen: list[Any] = []
+
+    def go(
+        place: Annotated[str, typer.Argument()],
+        data: Annotated[list[str] | None, typer.Option()] = None,
+        one: Annotated[str | None, typer.Option()] = None,
+    ) -> None:
+        seen.append((list(data or []), place))
+
+    result = CliRunner().invoke(an_app(go), ["go", *arguments])
+    assert result.exit_code == (2 if expected is None else 0), result.stderr
+    assert seen == ([] if expected is None else [expected])
+    assert expected is not None or "Missing argument 'place'" in result.stderr
 
 
 @pytest.mark.parametrize(

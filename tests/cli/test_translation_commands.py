@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recurra.cli.main import app
-from recurra.config import load_config, save_config
+from recurra.config.load import load_config, save_config
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
 
@@ -122,11 +122,11 @@ def test_constraints_that_no_translation_meets_are_said(folder: Path, mode: tupl
 
 
 def test_every_line_of_a_sample_is_drawn_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recurra.cli.translate._LINES", 4)
+    monkeypatch.setattr("recurra.systems.translation.commands._LINES", 4)
     drawn = call("translate", folder / "run", "--sample", "--temperature", "3", input="one two\n" * 12)
     lines = drawn.stdout.splitlines()
     assert len(lines) == 12 and lines[:4] != lines[4:8] != lines[8:]
-    monkeypatch.setattr("recurra.cli.translate._LINES", 5)
+    monkeypatch.setattr("recurra.systems.translation.commands._LINES", 5)
     again = call("translate", folder / "run", "--sample", "--temperature", "3", input="one two\n" * 12)
     assert again.stdout == drawn.stdout
 
@@ -211,7 +211,7 @@ def test_what_is_asked_for_wrongly_is_said(folder: Path, word_run: Path, tmp_pat
         (("translate", tmp_path / "gone"), 1, "no such run directory"),
         (("translate", word_run), 1, "is a run of the task language-model"),
         (("next", run, "one"), 1, "is a run of the task translation"),
-        (("score", run, "--text", "one"), 2, "--text is for language models"),
+        (("score", run, "--text", "one"), 2, "--text: this is not for translation but for language-model"),
         (("score", run), 1, "-:1: has 1 columns"),
         (("translate", run, "--temperature", "2"), 2, "--temperature is for drawing"),
         (("translate", run, "--seed", "2"), 2, "--seed is for drawing"),

@@ -24,9 +24,9 @@ from typer.testing import CliRunner
 
 from recurra import load
 from recurra.cli.main import app
-from recurra.models.encoder_decoder import EncoderDecoder
-from recurra.tasks.translator import Translator
-from recurra.training.checkpoint import load_checkpoint, unpack
+from recurra.run.checkpoint import load_checkpoint, unpack
+from recurra.systems.translation.network import EncoderDecoder
+from recurra.systems.translation.predict import Translator
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
 LINES = ["one two three", "four", "five one", "two two four five"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recurra.config import TokenizerConfig
+from recurra.config.sections import TokenizerConfig
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import RunError
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recurra.config import TokenizerConfig
+from recurra.config.sections import TokenizerConfig
 from recurra.data.parallel import Pair, ParallelCorpus, describe_dropped, read_pairs
 from recurra.data.sentences import SentenceTokenizer
-from recurra.data.toy import toy_pairs
 from recurra.errors import DataError, RunError
+from recurra.systems.translation.toy_pairs import toy_pairs
 
 PAIRS = [Pair("a cat", "eine Katze"), Pair("two dogs .", "zwei Hunde ."), Pair("사과 하나", "ein Apfel")]
 

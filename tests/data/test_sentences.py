@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recurra.config import TokenizerConfig
+from recurra.config.sections import TokenizerConfig
 from recurra.data.sentences import SentenceTokenizer
 
 KINDS = ("character", "word", "whitespace", "bpe", "unigram")

@@ -41,7 +41,7 @@ def test_every_pair_comes_once_an_epoch_within_the_bound(batch_tokens: int) -> N
     batches = TokenBatches(data, batch_tokens, 0, 1, seed=3)
     orders = []
     for epoch in range(2):
-        steps = batches.steps_in_epoch
+        steps = batches.steps_in_epoch()
         found = list(batches.epoch(epoch))
         assert len(found) == steps
         numbers = [int(number) for batch in found for number in batch.source[0]]
@@ -61,7 +61,7 @@ def test_processes_share_batches_of_equal_number() -> None:
     alone = [batch.source[0].tolist() for batch in TokenBatches(corpus(), 30, 0, 1, seed=1).epoch(0)]
     ranks = [TokenBatches(corpus(), 30, 0, 1, seed=1, rank=rank, world_size=3) for rank in range(3)]
     parts = [[batch.source[0].tolist() for batch in each.epoch(0)] for each in ranks]
-    assert len({len(part) for part in parts}) == 1 == len({each.steps_in_epoch for each in ranks})
+    assert len({len(part) for part in parts}) == 1 == len({each.steps_in_epoch() for each in ranks})
     together = [batch for step in zip(*parts, strict=True) for batch in step]
     assert together == alone[: len(together)] and len(alone) - len(together) < 3
     with pytest.raises(DataError, match="fewer batches than the 9 processes"):
@@ -79,7 +79,7 @@ def test_a_saved_place_is_gone_on_from() -> None:
     rest = [batch for epoch in range(2) for batch in later.epoch(epoch)]
     assert len(before) + len(rest) == len(expected)
     for one, other in zip([*before, *rest], expected, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one[:-1], other[:-1], strict=True)) and one.tokens == other.tokens
+        assert all(torch.equal(a, b) for a, b in zip(one[:4], other[:4], strict=True)) and one.tokens == other.tokens
     for other in (TokenBatches(corpus(50), 30, 0, 1, seed=2), TokenBatches(corpus(), 31, 0, 1, seed=2)):
         with pytest.raises(RunError, match="resume with the data"):
             other.load_state_dict(first.state_dict())

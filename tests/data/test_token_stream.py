@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recurra.config import TokenizerConfig
+from recurra.config.sections import TokenizerConfig
 from recurra.data import text as text_module
 from recurra.data import token_stream
 from recurra.data.text import read_text

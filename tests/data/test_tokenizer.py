@@ -16,7 +16,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recurra.config import TokenizerConfig
+from recurra.config.sections import TokenizerConfig
 from recurra.data.tokenizer import Tokenizer
 from recurra.data.tokenizer_subword import sample
 from recurra.data.tokenizer_word import WhitespaceTokenizer, WordTokenizer
@@ -230,7 +230,8 @@ def test_lower_case_folds_and_is_kept():
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_training_is_the_same_in_every_process(kind):
     script = (
-        "import sys; from recurra.config import TokenizerConfig; from recurra.data.tokenizer import Tokenizer\n"
+        "import sys\nfrom recurra.config.sections import TokenizerConfig\n"
+        "from recurra.data.tokenizer import Tokenizer\n"
         f"text = sys.stdin.buffer.read().decode()\n"
         f"print(Tokenizer.train([text], TokenizerConfig(kind='{kind}', vocab_size=400)).fingerprint)"
     )

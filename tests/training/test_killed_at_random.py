@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from recurra.config import Config, load_config
+from recurra.config.load import load_config
 from recurra.errors import RunError
-from recurra.tasks import language_model, translation
-from recurra.training.logging import read_metrics
-from recurra.training.run_directory import begun_run
+from recurra.run.directory import begun_run
+from recurra.run.metrics import read_metrics
+from recurra.systems.language_model.config import LanguageModelConfig
+from recurra.training.training_run import train
 
 pytestmark = [
     pytest.mark.check,
@@ -40,7 +41,7 @@ def forked(work: Callable[[], object]) -> int:
     return child
 
 
-def language_settings(folder: Path) -> Config:
+def language_settings(folder: Path) -> LanguageModelConfig:
     text = folder / "text.txt"
     text.write_text("the apple is red\nthe pear is green\nan apple and a pear make a salad\n" * 60, encoding="utf-8")
     rates = dict.fromkeys(("dropout", "embedding_dropout", "weight_dropout"), 0.2)
@@ -56,7 +57,7 @@ def language_settings(folder: Path) -> Config:
     )
 
 
-def translation_settings(folder: Path) -> Config:
+def translation_settings(folder: Path) -> LanguageModelConfig:
     return load_config(
         None,
         [
@@ -79,10 +80,9 @@ def written(run: Path) -> tuple[object, ...]:
 def test_killed_at_random_moments_and_resumed_is_the_same_run(system: str, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     settings = (language_settings if system == "language-model" else translation_settings)(tmp_path)
-    module = language_model if system == "language-model" else translation
     whole = tmp_path / "whole"
     began = time.monotonic()
-    os.waitpid(forked(lambda: module.train(settings, whole)), 0)  # type: ignore[arg-type]
+    os.waitpid(forked(lambda: train(settings, whole)), 0)  # type: ignore[arg-type]
     takes = time.monotonic() - began
     expected = written(whole)
     chance = random.Random(system)
@@ -92,11 +92,11 @@ def test_killed_at_random_moments_and_resumed_is_the_same_run(system: str, tmp_p
         # Twice: what a killed resumption leaves has to be a run too.
         for _ in range(2):
             resume = (run / "config.yaml").exists()
-            child = forked(lambda run=run, resume=resume: module.train(settings, run, resume=resume))  # type: ignore[misc]
+            child = forked(lambda run=run, resume=resume: train(settings, run, resume=resume))  # type: ignore[misc]
             time.sleep(chance.uniform(0.0, takes))
             os.kill(child, signal.SIGKILL)
             killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        module.train(settings, run, resume=(run / "config.yaml").exists())  # type: ignore[arg-type]
+        train(settings, run, resume=(run / "config.yaml").exists())  # type: ignore[arg-type]
         assert written(run) == expected
     # Some end before they are killed; were it most of them, little would have been looked at.
     assert killed >= KILLED

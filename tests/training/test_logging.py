@@ -11,14 +11,24 @@ import pytest
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recurra.config import LoggingConfig
-from recurra.training.logging import RunLog, best_evaluation, bits_per_character, perplexity, read_metrics
+from recurra.config.sections import LoggingConfig
+from recurra.measures.likelihood import bits_per_character, perplexity
+from recurra.run.metrics import best_evaluation, read_metrics
+from recurra.training.logging import RunLog
+
+from .regression import opened
 
 QUIET = LoggingConfig(tensorboard=False, picture=False, progress=False)
 
 
 def record(step: int, kind: str = "train", loss: float = 1.0) -> dict[str, object]:
-    return {"step": step, "epoch": 1, "kind": kind, "loss": loss, "perplexity": perplexity(loss)}
+    return {"step": step, "epoch": 1, "kind": kind, "loss": loss, "rmse": loss**0.5}
+
+
+def best_of(run_dir: Path) -> tuple[int, float]:
+    best = best_evaluation(read_metrics(run_dir / "metrics.jsonl"))
+    assert best is not None
+    return best["step"], best["loss"]
 
 
 def test_perplexity_and_bits() -> None:
@@ -59,7 +69,7 @@ def test_the_best_evaluation_is_that_of_the_lowest_criterion() -> None:
 
 
 def test_lines_after_the_checkpoint_are_cut_and_a_torn_one_too(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, QUIET)
+    log = RunLog(opened(tmp_path, QUIET))
     log.write(record(10))
     size = log.position
     log.write(record(20))
@@ -67,30 +77,30 @@ def test_lines_after_the_checkpoint_are_cut_and_a_torn_one_too(tmp_path: Path) -
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + b'{"step": 30, "lo')
     assert [line["step"] for line in read_metrics(path)] == [10, 20]
-    log = RunLog(tmp_path, QUIET, start=size, step=10)
+    log = RunLog(opened(tmp_path, QUIET), start=size, step=10)
     log.write(record(20, loss=0.5))
     log.close()
     assert [(line["step"], line["loss"]) for line in read_metrics(path)] == [(10, 1.0), (20, 0.5)]
-    RunLog(tmp_path, QUIET).close()
+    RunLog(opened(tmp_path, QUIET)).close()
     assert path.read_bytes() == b""
 
 
 def test_lines_are_json_even_where_numbers_are_endless(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, QUIET)
-    log.write(record(1, loss=1e5))
+    log = RunLog(opened(tmp_path, QUIET))
+    log.write(record(1, loss=1e5) | {"rmse": math.inf})
     log.close()
 
     def refuse(constant: str) -> float:
         raise AssertionError(constant)
 
     line = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=refuse)
-    assert line["perplexity"] is None and line["loss"] == 1e5
+    assert line["rmse"] is None and line["loss"] == 1e5
 
 
 def test_samples_may_hold_any_line_separator(tmp_path: Path) -> None:
     text = "a\u2028b\u2029c\u0085d\x0be"
     for _ in range(2):
-        log = RunLog(tmp_path, QUIET)
+        log = RunLog(opened(tmp_path, QUIET))
         for step in (1, 2):
             log.show_samples(step, [{"source": text, "text": text}])
         log.close()
@@ -99,40 +109,40 @@ def test_samples_may_hold_any_line_separator(tmp_path: Path) -> None:
 
 
 def test_tensorboard_and_picture(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, LoggingConfig(progress=False))
+    log = RunLog(opened(tmp_path, LoggingConfig(progress=False)))
     for step, loss in ((1, 3.0), (2, 2.0)):
         log.write(record(step, loss=loss))
         log.write(record(step, "valid", loss + 0.5))
     log.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss/valid")] == [(1, 3.5), (2, 2.5)]
-    assert events.Scalars("perplexity/train")[0].value == pytest.approx(math.exp(3))
+    assert events.Scalars("rmse/train")[0].value == pytest.approx(3**0.5)
     image = imread(tmp_path / "learning_curve.png")
     orange = np.abs(image[..., :3] - np.array([1.0, 0.498, 0.055])).max(axis=-1) < 0.02
     assert image.shape[1] > 600 and orange.sum() > 100
 
 
 def test_the_best_is_what_the_weights_are_kept_by(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, QUIET)
+    log = RunLog(opened(tmp_path, QUIET))
     log.write(record(1, "valid", 2.0) | {"criterion": -20.0})
     log.write(record(2, "valid", 2.5) | {"criterion": -30.0})
-    assert log.best == (2, 2.5)
+    assert best_of(tmp_path) == (2, 2.5)
     log.draw()
     log.close()
-    log = RunLog(tmp_path, QUIET)
+    log = RunLog(opened(tmp_path, QUIET))
     for step, loss in ((1, 3.0), (2, 2.0), (3, 2.5)):
         log.write(record(step, "valid", loss))
-    assert log.best == (2, 2.0)
+    assert best_of(tmp_path) == (2, 2.0)
     log.close()
 
 
 def test_plain_lines_when_stderr_is_no_terminal(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
-    log = RunLog(tmp_path, LoggingConfig(tensorboard=False, picture=False), total=40)
-    log.write(record(10, loss=math.log(8)) | {"bits_per_character": 1.5, "tokens_per_second": 12345.6}, 75.0)
+    log = RunLog(opened(tmp_path, LoggingConfig(tensorboard=False, picture=False)), total=40)
+    log.write(record(10, loss=2.25) | {"fit": 0.5, "rows_per_second": 12345.6}, 75.0)
     log.write(record(10, "valid", 2.0))
     log.close()
     out, err = capsys.readouterr()
     assert out == ""
     first, second = err.splitlines()
-    assert first == ("step 10/40: epoch 1, loss 2.0794, perplexity 8.00, 1.500 bits/char, 12,346 tokens/s, 1:15 left")
+    assert first == "step 10/40: epoch 1, loss 2.2500, RMSE 1.500 m, 12,346 rows/s, 1:15 left"
     assert second.startswith("step 10/40: epoch 1, validation loss 2.0000")

@@ -9,105 +9,43 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from recurra.config import LoggingConfig, TrainingConfig
+from recurra.config.sections import LoggingConfig, TrainingConfig
 from recurra.errors import ConfigError, RunError
-from recurra.training.checkpoint import load_checkpoint, unpack
-from recurra.training.logging import read_metrics
+from recurra.run.checkpoint import load_checkpoint, unpack
+from recurra.run.metrics import read_metrics
 from recurra.training.loop import Outcome, Trainer
 from recurra.training.optimizers import NTASGD
 from recurra.training.processes import Processes
-from recurra.training.task import Evaluation, Loss
+from recurra.training.task import Loss
+
+from .regression import Regression, Rows, opened
 
 QUIET = LoggingConfig(every_steps=3, tensorboard=False, picture=False, progress=False)
-
-
-class Rows(NamedTuple):
-    x: Tensor
-    y: Tensor
-    rate_scale: float = 1.0
-
-    @property
-    def tokens(self) -> int:
-        return len(self.x)
-
-
-class Regression:
-    """Linear regression in float64 over 40 rows, with dropout and a carried running mean to make state matter."""
-
-    characters_per_token = 0.0
-
-    def __init__(self, rows: int = 4, dropout: float = 0.2) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.model = nn.Linear(5, 1, dtype=torch.float64)
-        with torch.no_grad():
-            self.model.weight.fill_(0.5)
-            self.model.bias.fill_(-0.5)
-        self.x = torch.randn(40, 5, generator=generator, dtype=torch.float64)
-        self.y = self.x @ torch.arange(5.0, dtype=torch.float64)[:, None] + 1
-        self.rows, self.dropout = rows, dropout
-        self.position = 0
-        self.carried = torch.zeros((), dtype=torch.float64)
-        self.after_batch: Any = lambda number: None
-        self.validation: list[float] | None = None
-
-    def steps_in_epoch(self, epoch: int) -> int:
-        return -(-40 // self.rows)
-
-    @property
-    def epoch_done(self) -> bool:
-        return self.position >= 40
-
-    def batches(self) -> Iterator[Rows]:
-        if self.epoch_done:
-            self.position = 0
-        while not self.epoch_done:
-            rows = slice(self.position, self.position + self.rows)
-            self.position += self.rows
-            yield Rows(self.x[rows], self.y[rows])
-
-    def loss(self, model: nn.Module, batch: Rows) -> Loss:
-        predicted = model(nn.functional.dropout(batch.x, self.dropout)) + 0.01 * self.carried
-        self.carried = 0.9 * self.carried + predicted.mean().detach()
-        loss = (predicted - batch.y).square().mean()
-        self.after_batch(self.position)
-        return Loss(loss, loss.detach())
-
-    def evaluate(self) -> Evaluation:
-        assert not self.model.training and not torch.is_grad_enabled()
-        if self.validation is not None:
-            return Evaluation(self.validation.pop(0), 1)
-        return Evaluation(float((self.model(self.x) - self.y).square().sum()), 40)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position, "carried": self.carried}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.position, self.carried = state["position"], state["carried"]
 
 
 class Still(Regression):
     """Without the carried mean: then nothing but the rows decides."""
 
     def loss(self, model: nn.Module, batch: Rows) -> Loss:
-        self.carried = torch.zeros((), dtype=torch.float64)
+        self.mean = torch.zeros((), dtype=torch.float64)
         return super().loss(model, batch)
 
 
 def trainer(run_dir: Path, task: Regression | None = None, logging: LoggingConfig = QUIET, **options: Any) -> Trainer:
     run_dir.mkdir(exist_ok=True)
     config = TrainingConfig(**{"learning_rate": 0.05, "max_epochs": 4, "device": "cpu"} | options)
-    return Trainer(task or Regression(), run_dir, config, logging, Processes(config))
+    return Trainer(task or Regression(), opened(run_dir, logging, config), Processes(config))
 
 
 def numbers(run_dir: Path) -> list[dict[str, Any]]:
-    timing = ("seconds", "tokens_per_second")
+    timing = ("seconds", "rows_per_second")
     lines = read_metrics(run_dir / "metrics.jsonl")
     return [{key: value for key, value in line.items() if key not in timing} for line in lines]
 
@@ -123,9 +61,10 @@ def test_learns_and_reports_every_field(tmp_path: Path) -> None:
     lines = read_metrics(tmp_path / "metrics.jsonl")
     train = [line for line in lines if line["kind"] == "train"]
     assert [line["step"] for line in train] == list(range(3, 301, 3))
-    assert {"loss", "perplexity", "bits_per_character", "learning_rate", "gradient_norm", "tokens_per_second"} < set(
-        train[0]
-    )
+    # What the system measures, in its unit, and nothing of other systems.
+    assert set(train[0]) == {
+        *("step", "epoch", "kind", "loss", "rmse", "learning_rate", "gradient_norm", "rows_per_second", "seconds")
+    }
     valid = [line for line in lines if line["kind"] == "valid"]
     assert [(line["step"], line["epoch"]) for line in valid] == [(10 * epoch, epoch) for epoch in range(1, 31)]
     assert outcome.best_loss == min(line["loss"] for line in valid)
@@ -156,7 +95,7 @@ def test_the_reported_loss_and_norm_are_means_since_the_last_report(tmp_path: Pa
     model, task = nn.Linear(5, 1, dtype=torch.float64), Regression(dropout=0.0)
     model.load_state_dict(task.model.state_dict())
     losses, norms = [], []
-    for batch in task.batches():
+    for batch in task.epoch(0):
         loss = task.loss(model, batch).objective
         model.zero_grad()
         loss.backward()
@@ -211,6 +150,44 @@ def test_resuming_at_any_point_changes_no_bit(tmp_path: Path, options: dict[str,
     assert weights(last) == weights(whole)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": "plateau", "plateau_patience": 0},
+        {"optimizer": "nt-asgd", "nt_asgd_patience": 1, "schedule": "constant"},
+        {"schedule": "constant", "keep_evaluated": 2, "select_by": "fit"},
+    ],
+)
+@pytest.mark.parametrize("lives", [(10,), (10, 10), (3, 17)])
+def test_an_extended_training_is_as_one_asked_for_at_once(
+    tmp_path: Path, options: dict[str, Any], lives: tuple[int, ...]
+) -> None:
+    # At 3, 10 and 17 nothing is evaluated but for being the end.
+    options = options | {"evaluate_every": 4, "learning_rate": 0.4, "max_epochs": None}
+    whole = trainer(tmp_path / "whole", **options, max_steps=30)
+    expected = whole.run()
+    part = tmp_path / "part"
+    for life, steps in enumerate(lives):
+        ended = trainer(part, **options, max_steps=steps).run(resume=life > 0)
+        last = numbers(part)[-1]
+        assert ended.steps == last["step"] == steps and last["kind"] == "valid"
+        best = load_checkpoint(part / "checkpoints", ("best",))
+        assert best is not None and best.state["step"] == ended.best_step
+    extended = trainer(part, **options, max_steps=30)
+    outcome = extended.run(resume=True)
+    assert numbers(part) == numbers(tmp_path / "whole")
+    assert weights(extended) == weights(whole)
+    assert outcome._replace(seconds=0.0) == expected._replace(seconds=0.0)
+    folders = [
+        sorted(path.name for path in (run / "checkpoints").iterdir() if path.name != "previous")
+        for run in (part, tmp_path / "whole")
+    ]
+    assert folders[0] == folders[1]
+    pair = [load_checkpoint(run / "checkpoints", ("best",)) for run in (part, tmp_path / "whole")]
+    assert pair[0] is not None and pair[1] is not None and pair[0].state == pair[1].state
+    assert all(torch.equal(pair[0].tensors[name], pair[1].tensors[name]) for name in pair[0].tensors)
+
+
 def test_a_damaged_last_checkpoint_resumes_from_the_previous_one(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     trainer(tmp_path / "whole", save_every=5).run()
     trainer(tmp_path / "part", save_every=5, max_steps=25).run()
@@ -247,8 +224,8 @@ def test_the_best_checkpoint_holds_the_weights_that_were_evaluated(tmp_path: Pat
     task = Regression()
     task.model.load_state_dict(state["model"])
     with torch.no_grad():
-        nats, rows, *_ = task.__class__.evaluate(_evaluating(task))
-    assert nats / rows == outcome.best_loss == state["loss"]
+        loss = _evaluating(task).evaluate().loss
+    assert loss == outcome.best_loss == state["loss"]
     assert state["step"] == outcome.best_step
 
 
@@ -282,7 +259,7 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Pat
     def spoil(position: int) -> None:
         if task.spoil and position == 24:  # type: ignore[attr-defined]
             if where == "loss":
-                task.carried.fill_(float("nan"))
+                task.mean.fill_(float("nan"))
             else:
                 task.model.weight.register_hook(lambda gradient: gradient * float("inf"))
 
@@ -339,8 +316,8 @@ def test_trains_outside_the_main_thread(tmp_path: Path) -> None:
 
 def test_the_rate_follows_the_batchs_scale(tmp_path: Path) -> None:
     class Scaled(Regression):
-        def batches(self) -> Iterator[Rows]:
-            for batch in super().batches():
+        def epoch(self, number: int) -> Iterator[Rows]:
+            for batch in super().epoch(number):
                 yield batch._replace(rate_scale=0.25)
 
     trainer(tmp_path, Scaled(), schedule="constant", learning_rate=0.08).run()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from recurra.config import TrainingConfig
-from recurra.training.checkpoint import pack, unpack
+from recurra.config.sections import TrainingConfig
+from recurra.run.checkpoint import pack, unpack
 from recurra.training.optimizers import NTASGD, build_optimizer, non_monotonic
 
 

@@ -11,82 +11,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from recurra.training.checkpoint import load_checkpoint, unpack
-from recurra.training.logging import read_metrics
+from recurra.run.checkpoint import load_checkpoint, unpack
+from recurra.run.metrics import read_metrics
 
-SCRIPT = """
+SCRIPT = f"""
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from recurra.config import LoggingConfig, TrainingConfig
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from regression import Regression, opened
+
+from recurra.config.sections import LoggingConfig, TrainingConfig
 from recurra.training.loop import Trainer
 from recurra.training.processes import Processes
-from recurra.training.task import Evaluation, Loss
-
-
-class Rows(NamedTuple):
-    x: torch.Tensor
-    y: torch.Tensor
-    rate_scale: float = 1.0
-
-    @property
-    def tokens(self):
-        return len(self.x)
-
-
-class Regression:
-    characters_per_token = 0.0
-
-    def __init__(self, processes, dropout, kill_at):
-        self.processes, self.dropout, self.kill_at = processes, dropout, kill_at
-        generator = torch.Generator().manual_seed(0)
-        self.model = nn.Linear(5, 1, dtype=torch.float64)
-        with torch.no_grad():
-            # DDP starts every process from the first one's weights.
-            self.model.weight.fill_(0.5 + processes.rank)
-            self.model.bias.fill_(-0.5)
-        x = torch.randn(80, 5, generator=generator, dtype=torch.float64)
-        y = x @ torch.arange(5.0, dtype=torch.float64)[:, None] + 1
-        mine = slice(processes.rank, None, processes.world_size)
-        self.x, self.y = x[mine], y[mine]
-        self.rows = len(self.x) // 10
-        self.position = self.steps = 0
-
-    def steps_in_epoch(self, epoch):
-        return 10
-
-    @property
-    def epoch_done(self):
-        return self.position >= 10
-
-    def batches(self):
-        self.position %= 10
-        while not self.epoch_done:
-            rows = slice(self.position * self.rows, (self.position + 1) * self.rows)
-            self.position += 1
-            yield Rows(self.x[rows], self.y[rows])
-
-    def loss(self, model, batch):
-        self.steps += 1
-        if self.steps == self.kill_at:
-            os._exit(9)
-        loss = (model(nn.functional.dropout(batch.x, self.dropout)) - batch.y).square().mean()
-        return Loss(loss, loss.detach())
-
-    def evaluate(self):
-        return Evaluation(float((self.model(self.x) - self.y).square().sum()), len(self.x))
-
-    def state_dict(self):
-        return {"position": self.position}
-
-    def load_state_dict(self, state):
-        self.position = state["position"]
-
 
 run_dir, dropout, kill_at, resume = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "resume"
 config = TrainingConfig(max_epochs=3, learning_rate=0.1, device="cpu", save_every=4, accumulate=2, clip_norm=0.5)
@@ -95,7 +35,20 @@ processes = Processes(config)
 if processes.is_main:
     run_dir.mkdir(exist_ok=True)
 processes.wait()
-outcome = Trainer(Regression(processes, dropout, kill_at), run_dir, config, logging, processes).run(resume=resume)
+task = Regression(8 // processes.world_size, dropout, processes, 80)
+steps = 0
+
+
+def after_batch(position):
+    global steps
+    task.mean = torch.zeros((), dtype=torch.float64)
+    steps += 1
+    if steps == kill_at:
+        os._exit(9)
+
+
+task.after_batch = after_batch
+outcome = Trainer(task, opened(run_dir, logging, config), processes).run(resume=resume)
 assert outcome.steps == 15 and outcome.stopped_because == "max_epochs"
 """
 

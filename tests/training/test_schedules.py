@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from recurra.config import TrainingConfig
+from recurra.config.sections import TrainingConfig
 from recurra.training.schedules import Schedule, total_steps
 
 

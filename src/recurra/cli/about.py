@@ -7,13 +7,16 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import __version__
+from .. import __version__, registry
 from .frame import UsageError, import_torch, unknown_name
-from .output import measured, print_json, print_pairs, print_table, show
+from .output import print_json, print_pairs, print_table, show
+
+if TYPE_CHECKING:
+    from ..run.directory import Run
 
 __all__ = ["cells", "info"]
 
@@ -102,96 +105,61 @@ def _version(package: str) -> str:
 
 
 def _run(directory: Path) -> dict[str, Any]:
-    from ..training.logging import best_evaluation, read_metrics
-    from ..training.run_directory import METRICS, read_run
+    from ..run.directory import read_run
+    from ..run.metrics import best_evaluation, read_metrics
 
-    config = read_run(directory)
-    facts: dict[str, Any] = {"run": str(directory), "task": config.task}
-    facts |= _sizes(directory, config)
+    run = read_run(directory)
+    facts: dict[str, Any] = {"run": str(directory), "task": run.system.name}
+    facts |= _sizes(run)
     # A line that was damaged or written by somebody else may lack anything else.
-    records = [record for record in read_metrics(directory / METRICS) if record.get("seconds") is not None]
+    records = [record for record in read_metrics(run.metrics) if record.get("seconds") is not None]
     facts["best"] = best_evaluation(records) or {}
     facts["last"] = records[-1] if records else {}
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     facts["bytes"] = {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
-    facts["config"] = config.model_dump(mode="json", exclude={"task"})
+    facts["config"] = run.config.model_dump(mode="json", exclude={"task"})
     facts["installation"] = _machine()
     return facts
 
 
-def _sizes(directory: Path, config: Any) -> dict[str, Any]:
-    """Vocabulary and number of parameters, as soon as the run has its tokenizer."""
+def _sizes(run: Run) -> dict[str, Any]:
+    """Vocabulary and number of parameters, as soon as the run has what its model needs."""
     import_torch()
     import torch
 
+    from ..data.tokenizer import Tokenizer
     from ..errors import RunError
-    from ..tasks.own_cell import is_own, model_settings
+    from ..run.own_cell import is_own
 
-    model: torch.nn.Module | None = None
+    try:
+        files = run.files
+    except RunError:
+        return {}
+    # Of two vocabularies the one that is written in.
+    tokenizers = [name for name in files if name.startswith("tokenizer")]
+    sizes = {"vocabulary": Tokenizer.load(run.path / tokenizers[-1]).vocab_size} if tokenizers else {}
     # A cell that came with the run is a program, and to look at a run shall run nothing.
-    own = is_own(config)
+    if is_own(run.config):
+        return {**sizes, **_stored_parameters(run)}
     # Without storage: only the shapes are counted.
-    if config.task == "translation":
-        from ..models.encoder_decoder import EncoderDecoder
-        from ..tasks.translation_files import load_tokenizers
-
-        try:
-            source, target = load_tokenizers(directory)
-        except RunError:
-            return {}
-        if not own:
-            with torch.device("meta"):
-                model = EncoderDecoder(source.vocab_size, target.vocab_size, model_settings(config, directory))
-        vocabulary = target.vocab_size
-    else:
-        from ..data.tokenizer import Tokenizer
-        from ..models.language_model import LanguageModel
-
-        path = directory / "tokenizer.json"
-        if not path.is_file():
-            return {}
-        vocabulary = Tokenizer.load(path).vocab_size
-        if not own:
-            with torch.device("meta"):
-                model = LanguageModel(vocabulary, model_settings(config, directory))
-    if model is not None:
-        return {"vocabulary": vocabulary, "parameters": sum(parameter.numel() for parameter in model.parameters())}
-    return {"vocabulary": vocabulary, **_stored_parameters(directory)}
+    with torch.device("meta"):
+        network = registry.resolve(run.system.network)(run)
+    return {**sizes, "parameters": sum(parameter.numel() for parameter in network.parameters())}
 
 
-def _stored_parameters(directory: Path) -> dict[str, int]:
+def _stored_parameters(run: Run) -> dict[str, int]:
     """The number of parameters in the weights' file, if it is there."""
     from math import prod
 
     from safetensors import SafetensorError, safe_open
 
-    from ..training.run_directory import WEIGHTS
+    from ..run.directory import WEIGHTS
 
     try:
-        with safe_open(directory / WEIGHTS, framework="pt") as file:
+        with safe_open(run.path / WEIGHTS, framework="pt") as file:
             return {"parameters": sum(prod(file.get_slice(name).get_shape()) for name in file.keys())}  # noqa: SIM118
     except (OSError, SafetensorError):
         return {}
-
-
-def _shape(task: str, model: dict[str, Any]) -> str:
-    sizes = model["hidden_size"]
-    if task == "translation":
-        layers = f"{model['encoder_layers']} + {model['decoder_layers']} layers of {sizes} units"
-        if model["attention"] == "none":
-            return f"{layers}, fixed context {model['fixed_context']}"
-        return f"{layers}, attention {model['attention']}, decoder {model['decoder']}"
-    return (
-        f"{model['num_layers']} x {sizes} units" if isinstance(sizes, int) else " + ".join(map(str, sizes)) + " units"
-    )
-
-
-def _data(task: str, data: dict[str, Any]) -> str:
-    if task != "translation":
-        return _text(data["train"])
-    if data["toy"] != "none":
-        return f"made up: {data['toy']}"
-    return data["pairs"] or f"{data['source']}, {data['target']}"
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -200,25 +168,23 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What a person asks of a run; --json and config.yaml have the rest."""
-    model, training, tokenizer = (facts["config"][section] for section in ("model", "training", "tokenizer"))
+    from ..run.directory import read_run
+
+    run = read_run(facts["run"])
+    system, training = run.system, run.config.training
+    said = registry.resolve(system.describe)(run.config)
     best, last = facts["best"], facts["last"]
     yield "run", facts["run"]
     yield "task", facts["task"]
-    yield "cell", f"{model['cell']}, {_shape(facts['task'], model)}"
+    yield "cell", f"{run.config.model.cell}, {said['network']}"
     if "parameters" in facts:
         yield "parameters", f"{facts['parameters']:,}"
     if "vocabulary" in facts:
-        yield "vocabulary", f"{facts['vocabulary']:,} ({tokenizer['kind']})"
-    yield "text", _data(facts["task"], facts["config"]["data"])
-    yield "optimiser", f"{training['optimizer']}, learning rate {training['learning_rate']:g}, seed {training['seed']}"
+        yield "vocabulary", f"{facts['vocabulary']:,} ({run.config.tokenizer.kind})"
+    yield "data", said["data"]
+    yield "optimiser", f"{training.optimizer}, learning rate {training.learning_rate:g}, seed {training.seed}"
     if best:
-        said = f"{best['loss']:.4f} nats per token"
-        if best.get("perplexity") is not None:
-            said += f", perplexity {best['perplexity']:.2f}"
-        if best.get("bits_per_character") is not None:
-            said += f", {best['bits_per_character']:.4f} bits per character"
-        yield "best validation", said
-        yield from measured(best)
+        yield from ((f"best validation {name}", value) for name, value in system.shown(best))
         yield "at", f"step {best['step']:,} of {last['step']:,}, after {best['seconds']:.0f} of {last['seconds']:.0f} s"
     yield "size", f"{sum(facts['bytes'].values()) / 1e6:.1f} MB in {len(facts['bytes'])} files"
 

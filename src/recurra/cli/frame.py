@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -20,10 +21,12 @@ from typer.core import TyperCommand, TyperGroup
 
 from ..bounds import LARGEST
 from ..errors import ConfigError, RecurraError
+from ..names import nearest
 from ..shown import tell
 from ..training.interrupts import dying_of_interrupts
 
 __all__ = [
+    "CONTEXT",
     "FAILED",
     "USAGE",
     "CommandGroup",
@@ -36,6 +39,8 @@ __all__ = [
 
 FAILED = 1
 USAGE = 2
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+"""What typer and click are told of every command."""
 
 UsageError: Any = typer.BadParameter.__mro__[1]
 """click's error for wrong usage: exit code 2."""
@@ -64,20 +69,29 @@ def import_torch() -> None:
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """One sentence on a mistyped name, with the nearest known one, or all of them when none is near."""
-    # Imported here because it pulls in pydantic, which would double the time that `--help` takes.
-    from ..config import nearest
-
     names = list(known)
     guess = nearest(name, names)
     return f"there is no {kind} {name}; " + (f"did you mean {guess}?" if guess else f"known are {', '.join(names)}.")
 
 
 class ManyValuesCommand(TyperCommand):
-    """A command whose repeatable options take one or more values after one flag: `--data a b c`."""
+    """A command whose repeatable options take one or more values after one flag: `--data a b c`.
+
+    A value may begin with a hyphen if nobody could take it for an option, such as '-5 degrees'. An argument that must
+    be given may stand after the values of such an option: in `--data a b DIR` the last value is DIR.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        many = {name for parameter in self.params if getattr(parameter, "multiple", False) for name in parameter.opts}
-        rest = super().parse_args(ctx, _repeat_flags(args, many))
+        words = _Words(self.params)
+        try:
+            rest = super().parse_args(ctx, words.arrange(args))
+        except UsageError as error:
+            # Only what is missing has a kind.
+            missing = error.param if hasattr(error, "param_type") else None
+            moved = words.with_last_value_as_argument(args)
+            if missing is None or missing.param_type_name != "argument" or moved is None:
+                raise
+            rest = super().parse_args(ctx, moved)
         _check_numbers(ctx)
         return rest
 
@@ -92,35 +106,91 @@ def _check_numbers(ctx: Any) -> None:
             raise UsageError(f"{option}: must be at most {LARGEST:,}.", ctx=ctx)
 
 
-def _repeat_flags(args: Sequence[str], many: set[str]) -> list[str]:
-    """Write `--data a b` as `--data a --data b`, which is what click reads; a lone - is a value (stdin)."""
-    result: list[str] = []
-    flag: str | None = None
-    values = 0
-    for position, word in enumerate(args):
-        if word == "--":
-            return [*result, *args[position:]]
-        if word.startswith("-") and word != "-":
-            name, equals, _ = word.partition("=")
-            flag, values = (name, 1 if equals else 0) if name in many else (None, 0)
-            result.append(word)
-            continue
-        if flag is not None:
-            if values:
-                result.append(flag)
-            values += 1
-        result.append(word)
-    return result
+_OPTION = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)
+
+
+class _Words:
+    """The words of a command line, told apart by what the command takes.
+
+    Args:
+        parameters: of the command.
+    """
+
+    def __init__(self, parameters: Iterable[Any]) -> None:
+        options = [each for each in parameters if each.param_type_name == "option"]
+        self._many = {name for each in options if each.multiple for name in each.opts}
+        self._single = {name for each in options if not each.multiple and not each.is_flag for name in each.opts}
+
+    def arrange(self, words: Sequence[str]) -> list[str]:
+        """The words as click reads them: `--data a b` as `--data a --data b`, and arguments after -- if need be."""
+        options, arguments, _ = self._parted(words)
+        plain = [word for pair in options for word in pair]
+        return [*plain, "--", *arguments] if any(word.startswith("-") for word in arguments) else [*plain, *arguments]
+
+    def with_last_value_as_argument(self, words: Sequence[str]) -> list[str] | None:
+        """The words with the last value of an option as an argument; None if no option has a value to spare."""
+        options, arguments, last = self._parted(words)
+        if last is None or sum(pair[0] == options[last][0] for pair in options) < 2:
+            return None
+        value = options.pop(last)[1]
+        return [*(word for pair in options for word in pair), "--", value, *arguments]
+
+    def _parted(self, words: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str], int | None]:
+        """Options with their values, arguments, and which option took the last word of all if it takes many values."""
+        options: list[tuple[str, ...]] = []
+        arguments: list[str] = []
+        flag: str | None = None
+        last: int | None = None
+        rest = iter(words)
+        for word in rest:
+            if word == "--":
+                return options, [*arguments, *rest], last
+            if _OPTION.fullmatch(word):
+                name, equals, value = word.partition("=")
+                flag = name if name in self._many else None
+                if flag is not None and equals:
+                    options.append((flag, value))
+                elif flag is not None:
+                    follows = next(rest, None)
+                    if follows is None:
+                        options.append((flag,))
+                    elif _OPTION.fullmatch(follows) or follows == "--":
+                        # click says what is wrong with an option that has no value.
+                        options.append((flag,))
+                        return [*options, *((each,) for each in (follows, *rest))], arguments, None
+                    else:
+                        options.append((flag, follows))
+                        last = len(options) - 1
+                elif name in self._single and not equals:
+                    value = next(rest, "")
+                    options.append((word, value) if value else (word,))
+                    last = None
+                else:
+                    options.append((word,))
+                    last = None
+            elif flag is not None:
+                options.append((flag, word))
+                last = len(options) - 1
+            else:
+                arguments.append(word)
+        return options, arguments, last
 
 
 class CommandGroup(TyperGroup):
     """The root command: it turns every way in which a command can end into an exit code and at most one sentence."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name = args[0]
+        name, *rest = args
+        command, arguments = self.command_of(name, rest)
+        if command is not None:
+            return name, command, arguments
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             raise UsageError(unknown_name("command", name, self.list_commands(ctx)), ctx=ctx)
         return super().resolve_command(ctx, args)
+
+    def command_of(self, name: str, arguments: list[str]) -> tuple[Any, list[str]]:
+        """A command that depends on what follows its name, and what it is given; None: there is none."""
+        return None, arguments
 
     def invoke(self, ctx: Any) -> Any:
         try:

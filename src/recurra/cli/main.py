@@ -8,21 +8,41 @@ import typer
 
 from .. import __version__
 from .about import cells, info
-from .ask import evaluate, generate, next_word, score
-from .frame import CommandGroup, ManyValuesCommand
-from .train import train
-from .translate import translate
+from .frame import CONTEXT, CommandGroup, ManyValuesCommand
+from .train import train_command
+from .verbs import verb_command, verb_names
 
 __all__ = ["app", "main"]
 
+_OWN: dict[str, Any] = {"info": info, "cells": cells}
+
+
+class _Commands(CommandGroup):
+    """`train`, the verbs of all systems, and what is not of a system."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return ["train", *verb_names(), *_OWN]
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        return super().get_command(ctx, name) or self._declared(name, None)[0]
+
+    def command_of(self, name: str, arguments: list[str]) -> tuple[Any, list[str]]:
+        return self._declared(name, arguments)
+
+    def _declared(self, name: str, arguments: list[str] | None) -> tuple[Any, list[str]]:
+        if name == "train":
+            return train_command(arguments)
+        return verb_command(name, arguments), arguments or []
+
+
 app = typer.Typer(
     name="recurra",
-    cls=CommandGroup,
+    cls=_Commands,
     help="Train recurrent sequence models on your own data, ask them for probabilities, and let them write.",
     invoke_without_command=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT,
 )
 
 
@@ -43,17 +63,7 @@ def _root(
         print(context.get_help())
 
 
-_COMMANDS: dict[str, Any] = {
-    "train": train,
-    "evaluate": evaluate,
-    "score": score,
-    "next": next_word,
-    "generate": generate,
-    "translate": translate,
-    "info": info,
-    "cells": cells,
-}
-for _name, _function in _COMMANDS.items():
+for _name, _function in _OWN.items():
     app.command(_name, cls=ManyValuesCommand)(_function)
 
 

@@ -1,64 +1,18 @@
-"""Options that several commands take."""
+"""Options and arguments that several commands take."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from ..registry import Argument, Option
 
-import typer
+__all__ = ["AS_JSON", "DEVICE", "RUN", "RUNS", "TRUST_CELL"]
 
-__all__ = ["AsJson", "Average", "Beside", "Device", "LengthPenalty", "RunDirectory", "Source", "Target", "TrustCell"]
-
-RunDirectory = Annotated[
-    str, typer.Argument(metavar="DIR", help="Run directory, or USER/NAME on the Hugging Face Hub.", show_default=False)
-]
-TrustCell = Annotated[
+RUN = Argument("dir", "Run directory, or USER/NAME on the Hugging Face Hub.", "DIR")
+RUNS = Argument("dir", "Run directories, or USER/NAME on the Hugging Face Hub.", "DIR...", many=True)
+DEVICE = Option("--device", "Where to compute: auto, cpu, cuda or mps.", default="auto")
+TRUST_CELL = Option(
+    "--trust-cell",
+    "Run the cell that came with the run as a file, and remember that it is trusted (default: only one that you "
+    "trained with or trusted before).",
     bool,
-    typer.Option(
-        "--trust-cell",
-        help="Run the cell that came with the run as a file, and remember that it is trusted (default: only one "
-        "that you trained with or trusted before).",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people (default: text).")]
-Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or mps.")]
-
-Source = Annotated[
-    str | None,
-    typer.Option(
-        "--source", metavar="FILE", help="Translation: sentences, one a line (default: none).", show_default=False
-    ),
-]
-Target = Annotated[
-    str | None,
-    typer.Option(
-        "--target",
-        metavar="FILE",
-        help="Translation: their translations, line by line (default: none).",
-        show_default=False,
-    ),
-]
-
-LengthPenalty = Annotated[
-    float | None,
-    typer.Option(
-        "--length-penalty",
-        min=0.0,
-        max=10.0,
-        help="Higher favours longer translations (default: decoding.length_penalty).",
-        show_default=False,
-    ),
-]
-
-Average = Annotated[
-    int, typer.Option("--average", min=0, help="Translation: as of `recurra translate`; 0: the best weights.")
-]
-
-Beside = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--with",
-        metavar="DIR...",
-        help="Translation: more runs of the same vocabulary, which decide together with it (default: none).",
-        show_default=False,
-    ),
-]
+)
+AS_JSON = Option("--json", "Print JSON instead of text for people (default: text).", bool, parameter="as_json")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..shown import visible
 
-__all__ = ["measured", "print_json", "print_pairs", "print_table", "show"]
+__all__ = ["print_json", "print_pairs", "print_table", "show"]
 
 # JSON itself writes only those below 32 as escapes.
 _CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
@@ -67,21 +67,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return value
-
-
-_MEASURES = {
-    "bleu": ("BLEU", "{:.2f}"),
-    "bleu_tokenized": ("BLEU, tokenised", "{:.2f}"),
-    "chrf": ("chrF", "{:.2f}"),
-    "exact": ("exact", "{:.2%}"),
-    "aligned": ("aligned", "{:.2%}"),
-    "length_ratio": ("length ratio", "{:.3f}"),
-    "unknown_rate": ("unknown tokens", "{:.2%}"),
-}
-
-
-def measured(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values, for people, of those metrics that have a name."""
-    return [
-        (name, form.format(metrics[key])) for key, (name, form) in _MEASURES.items() if metrics.get(key) is not None
-    ]

@@ -10,23 +10,42 @@ import numpy.typing as npt
 import torch
 
 from ..errors import DataError, RunError
+from .moving import moved
 
-__all__ = ["Batch", "StreamBatches"]
+__all__ = ["StreamBatch", "StreamBatches"]
 
 _SHORTEST = 5
 _DEVIATION = 5
 _MOST_DEVIATIONS = 4
 
 
-class Batch(NamedTuple):
-    """Side by side: `input` and `target` (T, B), int64, where target is input one token later.
+class StreamBatch(NamedTuple):
+    """A window of the streams, side by side.
 
-    `starts_epoch` says that the rows do not continue the batch before, so the state is to be reset.
+    Attributes:
+        input, target: (T, B) int64, where target is input one token later.
+        starts_epoch: whether the rows do not continue the batch before, so that the state is to be reset.
+        rate_scale: the length of the window over the usual one, by which AWD-LSTM scales the learning rate.
     """
 
     input: torch.Tensor
     target: torch.Tensor
     starts_epoch: bool
+    rate_scale: float = 1.0
+
+    @property
+    def units(self) -> int:
+        """Tokens that are predicted."""
+        return self.target.numel()
+
+    @property
+    def weight(self) -> int:
+        """Tokens that are predicted."""
+        return self.target.numel()
+
+    def to(self, device: torch.device) -> StreamBatch:
+        """The window on a device."""
+        return self._replace(input=moved(self.input, device), target=moved(self.target, device))
 
 
 class StreamBatches:
@@ -114,7 +133,7 @@ class StreamBatches:
             return -(-self._length // self.sequence_length)
         return int(np.searchsorted(np.cumsum(self._drawn(epoch)), self._length)) + 1
 
-    def next_batch(self) -> Batch:
+    def next_batch(self) -> StreamBatch:
         """The next batch; after the last of an epoch comes the first of the next."""
         start = self._position
         starts_epoch = start == 0
@@ -124,14 +143,15 @@ class StreamBatches:
         self._position, self._step = stop, self._step + 1
         if stop == self._length:
             self._epoch, self._step, self._position = self._epoch + 1, 0, 0
-        return Batch(_columns(self._input[:, start:stop]), _columns(self._target[:, start:stop]), starts_epoch)
+        source, target = (_columns(rows[:, start:stop]) for rows in (self._input, self._target))
+        return StreamBatch(source, target, starts_epoch, self.length_ratio)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[StreamBatch]:
         """Batches from the current position on, epoch after epoch, without end."""
         while True:
             yield self.next_batch()
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int) -> Iterator[StreamBatch]:
         """The batches of one epoch; of the current one, those that are left."""
         if number != self._epoch:
             self._epoch, self._step, self._position = number, 0, 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
-from ..config import TokenizerConfig
+from ..config.sections import TokenizerConfig
 from .tokenizer import IdArray, Tokenizer
 from .tokenizer_word import WordTokenizer
 from .words import continues_word

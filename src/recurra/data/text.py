@@ -24,9 +24,9 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from ..config import nearest
 from ..errors import ConfigError, DataError
 from ..files import unchanged
+from ..names import nearest
 from ..shown import tell
 
 __all__ = [

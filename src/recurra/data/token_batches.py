@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, RunError
+from .moving import moved
 from .parallel import ParallelCorpus
 
 __all__ = ["IGNORED", "PairBatch", "TokenBatches", "collate", "group_by_length", "pad"]
@@ -28,6 +29,7 @@ class PairBatch(NamedTuple):
         before: (T, B) int64, what stands before each target token: an end, then the target.
         target: (T, B) int64, the target and its end; `IGNORED` beyond.
         tokens: of the targets, ends included.
+        epoch: the epoch, from 0, that the batch is of.
     """
 
     source: Tensor
@@ -35,11 +37,27 @@ class PairBatch(NamedTuple):
     before: Tensor
     target: Tensor
     tokens: int
+    epoch: int = 0
+
+    @property
+    def units(self) -> int:
+        """Target tokens."""
+        return self.tokens
+
+    @property
+    def weight(self) -> int:
+        """Target tokens."""
+        return self.tokens
 
     @property
     def rate_scale(self) -> float:
         """Every step takes the schedule's rate."""
         return 1.0
+
+    def to(self, device: torch.device) -> PairBatch:
+        """The batch on a device; the lengths stay on the CPU, as packing needs them."""
+        source, before, target = (moved(tensor, device) for tensor in (self.source, self.before, self.target))
+        return self._replace(source=source, before=before, target=target)
 
 
 def pad(rows: Sequence[npt.NDArray[np.uint32]], end: int, fill: int, *, first: int | None = None) -> Tensor:
@@ -132,7 +150,7 @@ class TokenBatches:
         self._epoch = self._step = 0
         self._drawn_epoch = -1
         self._drawn: list[npt.NDArray[np.int64]] = []
-        if not self.steps_in_epoch:
+        if not self.steps_in_epoch():
             raise DataError(
                 f"The {len(corpus)} training pairs make fewer batches than the {world_size} processes that share them; "
                 "lower training.batch_tokens or start fewer."
@@ -143,9 +161,8 @@ class TokenBatches:
         """The epoch, from 0, that the next batch belongs to."""
         return self._epoch
 
-    @property
-    def steps_in_epoch(self) -> int:
-        """Batches of this rank in an epoch."""
+    def steps_in_epoch(self, epoch: int = 0) -> int:
+        """Batches of this rank in an epoch; all epochs have as many."""
         return (len(self._cuts) + 1) // self._world_size
 
     def epoch(self, number: int) -> Iterator[PairBatch]:
@@ -155,9 +172,10 @@ class TokenBatches:
         while self._epoch == number:
             chosen = self._batches(number)[self._step * self._world_size + self._rank]
             self._step += 1
-            if self._step == self.steps_in_epoch:
+            if self._step == self.steps_in_epoch():
                 self._epoch, self._step = number + 1, 0
-            yield collate([self._corpus.pair(int(index)) for index in chosen], *self._ends)
+            batch = collate([self._corpus.pair(int(index)) for index in chosen], *self._ends)
+            yield batch._replace(epoch=number)
 
     def state_dict(self) -> dict[str, int]:
         """The place of the next batch, and of what corpus and settings it is the place."""

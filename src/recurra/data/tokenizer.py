@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
-from ..config import TokenizerConfig
+from ..config.sections import TokenizerConfig
 from ..errors import RunError
 from ..files import regular, unwritten
 from ..strict_json import read_json

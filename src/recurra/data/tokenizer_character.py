@@ -9,7 +9,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
-from ..config import TokenizerConfig
+from ..config.sections import TokenizerConfig
 from ..errors import DataError
 from .tokenizer import Decoder, IdArray, Normalization, Tokenizer
 

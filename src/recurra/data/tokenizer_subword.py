@@ -13,7 +13,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from ..config import TokenizerConfig
+from ..config.sections import TokenizerConfig
 from ..errors import ConfigError, DataError
 from .text import cut_point
 from .tokenizer import Decoder, IdArray, Normalization, Tokenizer

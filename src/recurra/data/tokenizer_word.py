@@ -13,7 +13,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
-from ..config import TokenizerConfig
+from ..config.sections import TokenizerConfig
 from ..errors import DataError
 from .tokenizer import Decoder, IdArray, Normalization, Tokenizer
 from .words import LIBRARY_HAN, LIBRARY_WORD, count_bounded, han_pattern, joins_tightly, word_pattern

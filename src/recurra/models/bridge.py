@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config_translation import TranslationModelConfig
 from ..errors import ConfigError
 from .encoder import Encoded
 
@@ -27,26 +26,38 @@ class Bridge(nn.Module):
     Without tanh for a state such as the LSTM's c, which is not bounded.
 
     Args:
-        config: the `model` section.
+        kind: as above.
+        size: units of the decoder's layers, H.
         states: how many states the cell has.
         layers: of the decoder.
+        source_size: units of an annotation, M.
+        source_layers, source_directions: of the encoder.
     """
 
-    def __init__(self, config: TranslationModelConfig, states: int, layers: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        size: int,
+        states: int,
+        layers: int,
+        *,
+        source_size: int,
+        source_layers: int = 1,
+        source_directions: int = 1,
+    ) -> None:
         super().__init__()
-        self.kind = config.bridge
-        self.directions = 2 if config.bidirectional else 1
+        self.kind = kind
+        self.directions = source_directions
         self.states = states
         self.layers = layers
-        self.size = config.hidden_size
-        if self.kind == "copy" and config.encoder_layers != layers:
+        self.size = size
+        if self.kind == "copy" and source_layers != layers:
             raise ConfigError(
-                f"model.bridge copy needs as many encoder as decoder layers, not {config.encoder_layers} and {layers}; "
+                f"model.bridge copy needs as many encoder as decoder layers, not {source_layers} and {layers}; "
                 "set model.encoder_layers or model.bridge=dense."
             )
-        width = config.annotation_size
         count = {"dense": states * layers, "mean": layers}.get(self.kind, 0)
-        self.maps = nn.ModuleList([nn.Linear(width, self.size) for _ in range(count)])
+        self.maps = nn.ModuleList([nn.Linear(source_size, self.size) for _ in range(count)])
 
     def forward(self, encoded: Encoded) -> list[tuple[Tensor, ...]]:
         """For each decoder layer a tuple of the cell's states, each (1, B, H)."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..config_translation import TranslationModelConfig
+from ..config.encoder_decoder import DecoderSection
 from ..layers import Recurrent
 from ..layers.regularize import locked_mask
 from ..layers.states import join_layers
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
 
     deep_output = True
 
-    def __init__(self, config: TranslationModelConfig) -> None:
+    def __init__(self, config: DecoderSection) -> None:
         super().__init__()
         self.config = config
         self.context_size = config.annotation_size
@@ -84,7 +84,15 @@ class Decoder(nn.Module):
                 coverage=config.coverage,
             )
         self._make_layers()
-        self.bridge = Bridge(config, len(self._cell_states()), config.decoder_layers)
+        self.bridge = Bridge(
+            config.bridge,
+            config.hidden_size,
+            len(self._cell_states()),
+            config.decoder_layers,
+            source_size=config.annotation_size,
+            source_layers=config.source_layers,
+            source_directions=config.source_directions,
+        )
         width = config.hidden_size + self._readout_context() + (config.embedding_size if self.deep_output else 0)
         self.readout = nn.Linear(width, config.embedding_size)
         norms = config.layer_norm
@@ -357,7 +365,7 @@ class StackedDecoder(Decoder):
         return DecoderOutput(features, state._replace(parts=(first, above)), attended.weights)
 
 
-def make_decoder(config: TranslationModelConfig) -> Decoder:
+def make_decoder(config: DecoderSection) -> Decoder:
     """The decoder that the `model` section describes.
 
     Raises:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import cells
-from ..config_translation import TranslationModelConfig
+from ..config.encoder_decoder import EncoderSection, StackSection
 from ..errors import ConfigError
 from ..layers import Recurrent
 from ..layers.regularize import locked_mask
@@ -39,12 +39,15 @@ class Encoder(nn.Module):
     Bidirectional as in Bahdanau, Cho & Bengio (2015): an annotation is the concatenation of both directions' states.
 
     Args:
-        config: the `model` section.
+        config: the section that describes it.
+        attended: whether the annotations are attended over; else the summary stands in their place.
+        read: whether anything but the last states is read, and has to be normalised.
     """
 
-    def __init__(self, config: TranslationModelConfig) -> None:
+    def __init__(self, config: EncoderSection, *, attended: bool = True, read: bool = True) -> None:
         super().__init__()
         self.config = config
+        self._attended = attended
         self.recurrent = layer_of(
             config,
             config.embedding_size,
@@ -53,7 +56,7 @@ class Encoder(nn.Module):
             locked_dropout=config.dropout,
             weight_dropout=config.weight_dropout,
         )
-        self.norm = nn.LayerNorm(config.annotation_size) if config.layer_norm and config.reads_annotations else None
+        self.norm = nn.LayerNorm(config.annotation_size) if config.layer_norm and read else None
 
     def forward(self, embedded: Tensor, lengths: Tensor) -> Encoded:
         """Read sources.
@@ -75,14 +78,14 @@ class Encoder(nn.Module):
         config = self.config
         last = final if isinstance(final, Tensor) else final[0]
         summary = torch.cat(tuple(last[-2 if config.bidirectional else -1 :]), dim=-1).unsqueeze(0)
-        if config.attention != "none":
+        if self._attended:
             return summary
         if self.norm is not None:
             summary = self.norm(summary)
         return locked(summary, config.annotation_dropout, self.training)
 
 
-def layer_of(config: TranslationModelConfig, input_size: int, **options: Any) -> Recurrent:
+def layer_of(config: StackSection, input_size: int, **options: Any) -> Recurrent:
     """Recurrent layers of the configured cell.
 
     Raises:

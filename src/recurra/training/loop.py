@@ -1,28 +1,31 @@
-"""The training loop of every task: steps, evaluations, checkpoints, and going on exactly where a run was cut off."""
+"""The training loop of every system: steps, evaluations, checkpoints, and going on exactly where a run was cut off."""
 
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from ..config import LoggingConfig, TrainingConfig
+from ..config.sections import LoggingConfig, TrainingConfig
 from ..errors import RunError
-from .averaging import keep_evaluated
-from .checkpoint import Checkpoint, load_checkpoint, pack, save_checkpoint, set_aside, unpack
+from ..run.averaging import forget_evaluated, keep_evaluated
+from ..run.checkpoint import Checkpoint, load_checkpoint, pack, read_state, save_checkpoint, set_aside, unpack
+from ..run.directory import Run
+from ..run.state_shape import check_like, load_optimizer
+from .evaluations import Evaluations
 from .interrupts import Interrupts
-from .logging import RunLog, bits_per_character, perplexity
+from .logging import RunLog
+from .means import Means
 from .optimizers import NTASGD, build_optimizer, non_monotonic
 from .processes import Processes
 from .randomness import random_state, restore_random_state, seed_everything
 from .schedules import Schedule, total_steps
-from .state_shape import check_like, load_optimizer
 from .task import Task
 
 __all__ = ["Outcome", "Trainer"]
@@ -37,16 +40,16 @@ class Outcome(NamedTuple):
     """How a training ended.
 
     Attributes:
-        best_loss: the validation loss of the best weights, nats per token.
+        best_loss: the validation loss of the best weights.
         best_step: the step that had them; they are in checkpoints/best.
-        best_metrics: what else the task measured of them.
+        best_measures: what else was measured of them.
         steps, seconds: optimiser steps and training time, earlier parts of a resumed run included.
         stopped_because: max_steps, max_epochs, max_minutes, patience or interrupted.
     """
 
     best_loss: float
     best_step: int
-    best_metrics: dict[str, float]
+    best_measures: dict[str, float]
     steps: int
     seconds: float
     stopped_because: str
@@ -57,30 +60,27 @@ class Trainer:
 
     Args:
         task: see `Task`; its model is on the device already.
-        run_dir: exists; gets metrics.jsonl, checkpoints/ and the pictures.
+        run: open; its directory gets metrics.jsonl, checkpoints/ and the pictures.
     """
 
-    def __init__(
-        self, task: Task, run_dir: Path, training: TrainingConfig, logging: LoggingConfig, processes: Processes
-    ) -> None:
+    def __init__(self, task: Task, run: Run, processes: Processes) -> None:
         self.task = task
-        self.run_dir = run_dir
-        self.checkpoints = run_dir / "checkpoints"
-        self.config = training
-        self.logging = logging
+        self.open_run = run
+        self.config: TrainingConfig = run.config.training
+        self.logging: LoggingConfig = run.config.logging
         self.processes = processes
         self.model = processes.wrap(task.model)
-        self.optimizer = build_optimizer(task.model, training)
+        self.optimizer = build_optimizer(task.model, self.config)
         self.scaler = processes.scaler()
-        self.total = total_steps(training, task.steps_in_epoch)
-        self.schedule = Schedule(training, self.total)
+        self.total = total_steps(self.config, task.batches.steps_in_epoch)
+        self.schedule = Schedule(self.config, self.total)
         self.step = 0
         self.epoch = 0
-        self.history: list[dict[str, Any]] = []
-        self.best_loss, self.best_step, self.best_criterion = math.inf, 0, math.inf
+        self.evaluations = Evaluations(run.system, self.config.select_by)
+        self._batch_epoch = task.batches.epoch_number
         self._parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self._on_cpu = processes.device.type == "cpu"
-        self._reset_sums()
+        self._means = Means(processes)
         self._seconds = 0.0
         self._started: float | None = None
         self._agreed_seconds = 0.0
@@ -104,8 +104,8 @@ class Trainer:
         seed_everything(self.config.seed + self.processes.rank)
         metrics_size = self._resume() if resume else 0
         if self.processes.is_main:
-            self._log = RunLog(self.run_dir, self.logging, start=metrics_size, step=self.step, total=self.total)
-        self._started = self._interval = time.monotonic()
+            self._log = RunLog(self.open_run, start=metrics_size, step=self.step, total=self.total)
+        self._started = self._means.began = time.monotonic()
         self.model.train()
         try:
             with self._interrupts:
@@ -113,8 +113,8 @@ class Trainer:
         finally:
             if self._log is not None:
                 self._log.close()
-        metrics = {entry["step"]: entry["metrics"] for entry in self.history}.get(self.best_step, {})
-        return Outcome(self.best_loss, self.best_step, metrics, self.step, self.seconds, reason)
+        best = self.evaluations
+        return Outcome(best.best_loss, best.best_step, best.best_measures, self.step, self.seconds, reason)
 
     @property
     def seconds(self) -> float:
@@ -129,35 +129,43 @@ class Trainer:
                 reason = self._after_step()
                 if reason is not None:
                     break
+        if reason != "interrupted" and self._evaluated_at != self.step:
+            # After the last checkpoint, so that a training which is extended goes on as if it had not looked here.
+            self._report(self._current_epoch)
+            self._evaluate(self._current_epoch, beyond=True)
         return reason
+
+    @property
+    def _current_epoch(self) -> int:
+        """The number from 1 of the epoch that the last batch was of."""
+        return self._batch_epoch + 1
 
     def _groups(self) -> Iterator[list[Any]]:
         """The batches of one step after another to the end of the epoch; the last step may have fewer."""
-        batches = self.task.batches()
+        self._batch_epoch = self.task.batches.epoch_number
+        batches = self.task.batches.epoch(self._batch_epoch)
         while group := list(islice(batches, self.config.accumulate)):
-            yield group
+            yield [batch.to(self.processes.device) for batch in group]
 
     def _take_step(self, batches: list[Any]) -> None:
-        tokens = sum(batch.tokens for batch in batches)
+        weight = sum(batch.weight for batch in batches)
         for index, batch in enumerate(batches):
             more = index + 1 < len(batches)
             with self.processes.without_sync(self.model) if more else nullcontext():
                 with self.processes.autocast():
-                    objective, nats = self.task.loss(self.model, batch)
+                    objective, reported = self.task.loss(self.model, batch)
                 if len(batches) > 1:
-                    # The mean over all tokens of the step, as one larger batch would have it.
-                    objective = objective * (batch.tokens / tokens)
+                    # The mean over the whole step, as one larger batch would have it.
+                    objective = objective * (batch.weight / weight)
                 (objective if self.scaler is None else self.scaler.scale(objective)).backward()
-            self._nats += nats.detach() * batch.tokens
-            self._tokens += batch.tokens
+            self._means.add_batch(reported, batch)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip_norm, norm)
-        self._norms += norm
-        self._steps += 1
+        self._means.add_step(norm)
         if self._on_cpu:
             # Costs nothing here and stops before the weights are spoilt; on a GPU each look would wait for the device.
             self._guard()
@@ -176,20 +184,16 @@ class Trainer:
     def _after_step(self) -> str | None:
         """Log, evaluate and save what is due; why to stop, or None."""
         config = self.config
-        epoch = self.epoch + 1
         if self._log is not None:
             self._log.step(self.step)
         if self.step % self.logging.every_steps == 0:
-            self._report(epoch)
-        ended = self.task.epoch_done
+            self._report(self._current_epoch)
+        ended = self.task.batches.epoch_number != self._batch_epoch
         if ended if config.evaluate_every is None else self.step % config.evaluate_every == 0:
-            self._evaluate(epoch)
+            self._evaluate(self._current_epoch)
         self.epoch += ended
         self._agree()
         reason = self._stop_reason()
-        if reason not in (None, "interrupted") and self._evaluated_at != self.step:
-            self._report(epoch)
-            self._evaluate(epoch)
         if config.save_every is None:
             due = self._evaluated_at == self.step or self._clock - self._saved_clock >= SAVE_SECONDS
         else:
@@ -206,10 +210,8 @@ class Trainer:
             return "max_epochs"
         if self._time_share() >= 1.0:
             return "max_minutes"
-        if config.patience is not None:
-            since_best = [entry for entry in self.history if entry["step"] > self.best_step]
-            if len(since_best) >= config.patience:
-                return "patience"
+        if config.patience is not None and self.evaluations.since_best >= config.patience:
+            return "patience"
         return "interrupted" if self._interrupted else None
 
     def _time_share(self) -> float:
@@ -236,95 +238,79 @@ class Trainer:
         if self._log is not None:
             self._log.say("Stopping after this step; press Ctrl-C again to stop at once without saving.")
 
-    def _reset_sums(self) -> None:
-        device = self.processes.device
-        kind = torch.float32 if device.type == "mps" else torch.float64
-        self._nats = torch.zeros((), dtype=kind, device=device)
-        self._norms = torch.zeros((), dtype=kind, device=device)
-        self._tokens = self._steps = 0
-        self._interval = time.monotonic()
-
     def _guard(self) -> None:
         # fp16 meets infinite gradients by design: the scaler skips such steps and lowers its scale.
-        norms = self._norms if self.scaler is None else 0.0
-        if not math.isfinite(float(self._nats + norms)) or (self.scaler is not None and self.scaler.get_scale() < 1e-4):
+        finite = self._means.finite(norms=self.scaler is None)
+        if not finite or (self.scaler is not None and self.scaler.get_scale() < 1e-4):
             raise self._not_finite("loss or gradient")
 
     def _not_finite(self, what: str) -> RunError:
         saved = self._saved_at
         kept = f"the checkpoint of step {saved} is kept" if saved >= 0 else "there is no checkpoint yet"
         return RunError(
-            f"{self.run_dir}: the {what} was no longer a finite number at step {self.step + 1} ({kept}); try a lower "
-            "training.learning_rate, a smaller training.clip_norm, or training.precision=fp32."
+            f"{self.open_run.path}: the {what} was no longer a finite number at step {self.step + 1} ({kept}); try a "
+            "lower training.learning_rate, a smaller training.clip_norm, or training.precision=fp32."
         )
 
     def _report(self, epoch: int) -> None:
         """Log the means since the last report."""
-        if self._steps == 0:
+        if self._means.steps == 0:
             return
         self._guard()
-        sums = torch.stack([self._nats, self._nats.new_tensor(float(self._tokens))])
-        nats, tokens = self.processes.sum(sums).tolist()
-        loss = nats / tokens
-        now = time.monotonic()
-        record = self._record(epoch, "train", loss, 1.0, self.task.characters_per_token)
+        loss, norm, speed = self._means.over_processes()
+        record = {"step": self.step, "epoch": epoch, "kind": "train", "loss": loss, **self.task.measures(loss)}
         record |= {
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "gradient_norm": float(self._norms) / self._steps,
-            "tokens_per_second": tokens / max(now - self._interval, 1e-9),
+            "gradient_norm": norm,
+            f"{self.open_run.system.unit}_per_second": speed,
             "seconds": self.seconds,
         }
         if self._log is not None:
-            self._log.write(record, self._seconds_left((now - self._interval) / self._steps))
-        self._reset_sums()
+            self._log.write(record, self._seconds_left(self._means.seconds_per_step))
+        self._means.reset()
 
-    def _evaluate(self, epoch: int) -> None:
+    def _evaluate(self, epoch: int, *, beyond: bool = False) -> None:
+        """Evaluate, log, and keep the weights if they are the best.
+
+        Args:
+            epoch: from 1, for the log.
+            beyond: whether a training that is extended would not have evaluated here.
+        """
         self._guard()
         began = time.monotonic()
         self.model.eval()
         with self._averaged(), torch.no_grad():
             with self.processes.autocast():
                 evaluation = self.task.evaluate()
-            sums = torch.tensor(evaluation[:3], dtype=self._nats.dtype, device=self.processes.device)
-            nats, tokens, characters = self.processes.sum(sums).tolist()
-            loss = nats / tokens
+            loss = evaluation.loss
             if not math.isfinite(loss):
                 raise self._not_finite("validation loss")
-            criterion = loss if evaluation.criterion is None else evaluation.criterion
-            metrics = dict(evaluation.metrics)
-            self.history.append({"step": self.step, "loss": loss, "criterion": criterion, "metrics": metrics})
-            if criterion < self.best_criterion:
-                self.best_loss, self.best_step, self.best_criterion = loss, self.step, criterion
-                if self.processes.is_main:
-                    state = {"model": self.task.model.state_dict(), "step": self.step, "loss": loss}
-                    save_checkpoint(self.checkpoints, "best", *pack(state))
+            measures = {name: value for name, value in evaluation.measures.items() if value is not None}
+            if self.evaluations.add(self.step, loss, measures) and self.processes.is_main:
+                state = {"model": self.task.model.state_dict(), "step": self.step, "loss": loss}
+                keep = "best-before" if beyond else None
+                save_checkpoint(self.open_run.checkpoints, "best", *pack(state), keep=keep)
             if self.config.keep_evaluated and self.processes.is_main:
-                keep_evaluated(self.checkpoints, self.task.model.state_dict(), self.step, self.config.keep_evaluated)
+                weights = self.task.model.state_dict()
+                keep_evaluated(self.open_run.checkpoints, weights, self.step, self.config.keep_evaluated)
         self.model.train()
+        criterion = self.evaluations.criteria[-1]
         if self._log is not None:
-            record = self._record(epoch, "valid", loss, tokens, characters)
-            record |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "seconds": self.seconds, **metrics}
-            record |= {} if evaluation.criterion is None else {"criterion": criterion}
+            record = {"step": self.step, "epoch": epoch, "kind": "valid", "loss": loss, **evaluation.measures}
+            record |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "seconds": self.seconds}
+            record |= {} if self.config.select_by == "loss" else {"criterion": criterion}
             self._log.write(record)
             self._log.show_samples(self.step, evaluation.samples)
         self.schedule.evaluated(criterion)
-        if isinstance(self.optimizer, NTASGD) and not self.optimizer.averaging:
-            losses = [entry["criterion"] for entry in self.history]
-            if non_monotonic(losses, self.config.nt_asgd_patience):
-                self.optimizer.start_averaging()
+        if (
+            isinstance(self.optimizer, NTASGD)
+            and not self.optimizer.averaging
+            and non_monotonic(self.evaluations.criteria, self.config.nt_asgd_patience)
+        ):
+            self.optimizer.start_averaging()
         self._evaluated_at = self.step
         # The speed that is shown is that of training alone.
-        self._interval += time.monotonic() - began
-
-    def _record(self, epoch: int, kind: str, loss: float, tokens: float, characters: float) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "epoch": epoch,
-            "kind": kind,
-            "loss": loss,
-            "perplexity": perplexity(loss),
-            "bits_per_character": bits_per_character(loss, tokens, characters),
-        }
+        self._means.began += time.monotonic() - began
 
     def _seconds_left(self, seconds_per_step: float) -> float | None:
         bounds = []
@@ -337,22 +323,24 @@ class Trainer:
     def _averaged(self) -> AbstractContextManager[None]:
         return self.optimizer.averaged() if isinstance(self.optimizer, NTASGD) else nullcontext()
 
+    def _place(self) -> dict[str, Any]:
+        """The place among the batches, and what goes from batch to batch."""
+        return {"batches": self.task.batches.state_dict(), "epoch": self._batch_epoch, **self.task.carried()}
+
     def _save(self) -> None:
         """Write checkpoints/last; what it replaces stays as checkpoints/previous."""
         if self._saved_at == self.step:
             return
         self._guard()
         began = time.monotonic()
-        sums = [self._nats, self._norms, self._tokens, self._steps]
-        own = {"task": self.task.state_dict(), "sums": sums, "random": random_state()}
+        own = {"task": self._place(), "sums": self._means.state(), "random": random_state()}
         everyones = self.processes.gather(_on_cpu(own))
         if self._log is not None:
             state = {
                 "step": self.step,
                 "epoch": self.epoch,
                 "seconds": self.seconds,
-                "history": self.history,
-                "best": [self.best_loss, self.best_step, self.best_criterion],
+                **self.evaluations.state(),
                 "metrics_size": self._log.position,
                 "model": self.task.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -360,13 +348,13 @@ class Trainer:
                 "scaler": None if self.scaler is None else self.scaler.state_dict(),
                 "processes": everyones,
             }
-            save_checkpoint(self.checkpoints, "last", *pack(state), keep="previous")
+            save_checkpoint(self.open_run.checkpoints, "last", *pack(state), keep="previous")
         self._saved_at, self._saved_clock = self.step, self._clock
-        self._interval += time.monotonic() - began
+        self._means.began += time.monotonic() - began
 
     def _resume(self) -> int:
         """Take up the state of the last whole checkpoint; the size of metrics.jsonl at that time."""
-        checkpoint = load_checkpoint(self.checkpoints, needed=_RESUMED_STATE)
+        checkpoint = load_checkpoint(self.open_run.checkpoints, needed=_RESUMED_STATE)
         if checkpoint is None:
             return 0
         state = unpack(checkpoint.tensors, checkpoint.state)
@@ -388,7 +376,7 @@ class Trainer:
             )
         self.processes.wait()
         if checkpoint.path.name != "last" and self.processes.is_main:
-            set_aside(self.checkpoints / "last")
+            set_aside(self.open_run.checkpoints / "last")
         self.task.model.load_state_dict(state["model"])
         load_optimizer(self.optimizer, state["optimizer"])
         check_like(state["schedule"], self.schedule.state_dict(), "schedule")
@@ -398,26 +386,34 @@ class Trainer:
         numbers = {"step": 0, "epoch": 0, "seconds": 0.0, "metrics_size": 0}
         check_like({key: state[key] for key in numbers}, numbers, "state")
         self.step, self.epoch = state["step"], state["epoch"]
-        # Checkpoints of before there were other measures hold losses alone.
-        self.history = [{"criterion": entry["loss"], "metrics": {}} | entry for entry in state["history"]]
-        check_like(
-            self.history, [{"step": 0, "loss": 0.0, "criterion": 0.0, "metrics": None}] * len(self.history), "history"
-        )
-        best = [*state["best"], state["best"][0]][:3]
-        check_like(best, [0.0, 0, 0.0], "best")
-        self.best_loss, self.best_step, self.best_criterion = best
+        self.evaluations.load(state)
+        if self.processes.is_main:
+            self._forget_what_came_after()
         self._seconds = self._agreed_seconds = state["seconds"]
         self._saved_at, self._saved_clock = self.step, self._clock
-        self._evaluated_at = self.history[-1]["step"] if self.history else -1
+        self._evaluated_at = self.evaluations.last_step
         mine = own[self.processes.rank]
-        nats, norms, self._tokens, self._steps = mine["sums"]
-        check_like([self._tokens, self._steps], [0, 0], "sums")
-        self._nats.copy_(nats)
-        self._norms.copy_(norms)
-        check_like(mine["task"], self.task.state_dict(), "task")
-        self.task.load_state_dict(mine["task"])
+        self._means.load(mine["sums"])
+        place = mine["task"]
+        check_like(place, self._place(), "task")
+        self.task.batches.load_state_dict(place["batches"])
+        self._batch_epoch = place["epoch"]
+        self.task.carry({name: value for name, value in place.items() if name not in ("batches", "epoch")})
         restore_random_state(mine["random"])
         return int(state["metrics_size"])
+
+    def _forget_what_came_after(self) -> None:
+        """Take away what an evaluation after the checkpoint has left, which an extended training would not have."""
+        folder = self.open_run.checkpoints
+        forget_evaluated(folder, after=self.step)
+        before = read_state(folder / "best-before")
+        if before is None:
+            return
+        best = read_state(folder / "best")
+        step = self.evaluations.best_step
+        if best is not None and best.get("step") != step and before.get("step") == step:
+            shutil.rmtree(folder / "best")
+            (folder / "best-before").rename(folder / "best")
 
 
 # What a checkpoint to go on from has; `scaler` came later.

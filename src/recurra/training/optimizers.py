@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..config import TrainingConfig
+from ..config.sections import TrainingConfig
 
 __all__ = ["NTASGD", "build_optimizer", "non_monotonic"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, cast
@@ -12,10 +13,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..config import TrainingConfig
+from ..config.sections import TrainingConfig
 from ..errors import ConfigError
+from ..run.device import find_device
 
-__all__ = ["Processes", "find_device"]
+__all__ = ["Processes"]
 
 
 class Processes:
@@ -86,6 +88,12 @@ class Processes:
         """The sum over all processes."""
         return values if self._accelerator is None else cast(Tensor, self._accelerator.reduce(values, reduction="sum"))
 
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sum of each number over all processes."""
+        kind = torch.float32 if self.device.type == "mps" else torch.float64
+        totals: list[float] = self.sum(torch.tensor(values, dtype=kind, device=self.device)).tolist()
+        return totals
+
     def gather(self, value: Any) -> list[Any]:
         """One value of each process, in the order of their ranks; `value` may hold CPU tensors."""
         if self._accelerator is None:
@@ -107,27 +115,3 @@ def _leave(process: int) -> None:
         # A thread of gloo's that has yet to free the tensors of the last message needs the interpreter for it and
         # aborts the process if it comes too late. It cannot be joined, for the reducer in C++ keeps the group up.
         time.sleep(0.5)
-
-
-def find_device(name: str, key: str) -> torch.device:
-    """The device of a name; auto is the fastest that there is.
-
-    Args:
-        name: auto, cpu, cuda, cuda:1, mps.
-        key: what the user set to that name, for the message.
-
-    Raises:
-        ConfigError: if there is no such device.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"{key}: {name!r} is not a device; write auto, cpu, cuda or mps.") from error
-    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= count.get(device.type, 0):
-        raise ConfigError(f"{key}: this machine has no {name}; write auto to take what there is.")
-    return device

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ..config import TrainingConfig
+from ..config.sections import TrainingConfig
 
 __all__ = ["Schedule", "total_steps"]
 

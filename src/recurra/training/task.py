@@ -1,74 +1,108 @@
-"""What the training loop asks of a task: batches, a loss, an evaluation, and a state to save."""
+"""What the training loop asks of a system: batches, a loss, an evaluation, and what is carried from batch to batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["Batch", "Evaluation", "Loss", "Task"]
+__all__ = ["Batch", "Batches", "Evaluation", "Loss", "Task"]
 
 
 class Batch(Protocol):
-    """What the loop asks of a batch: its weight among those of one step, and the factor that its step's rate takes."""
+    """What the loop asks of a batch."""
 
     @property
-    def tokens(self) -> int: ...
+    def weight(self) -> float:
+        """Its share among the batches of one step: the number of things that its loss is the mean over."""
+        ...
 
     @property
-    def rate_scale(self) -> float: ...
+    def units(self) -> int:
+        """What the speed of training is counted in, such as tokens."""
+        ...
+
+    @property
+    def rate_scale(self) -> float:
+        """The factor on the learning rate of its step; 1 for almost everything."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """The batch on a device."""
+        ...
+
+
+class Batches(Protocol):
+    """The training batches of one process, epoch after epoch, and the exact place among them."""
+
+    @property
+    def epoch_number(self) -> int:
+        """The epoch, from 0, that the next batch belongs to."""
+        ...
+
+    def steps_in_epoch(self, epoch: int) -> int:
+        """Batches of an epoch."""
+        ...
+
+    def epoch(self, number: int) -> Iterator[Any]:
+        """The batches of one epoch; of the epoch in progress, those that are left."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Loss(NamedTuple):
-    """`objective` is minimised; `nats` is what is reported: the mean per token without regularisers. Both scalars."""
+    """`objective` is minimised; `reported` is the loss that people see, without regularisers. Both scalars, means."""
 
     objective: Tensor
-    nats: Tensor
+    reported: Tensor
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation found.
+    """What an evaluation found, of the validation data of all processes together.
 
     Attributes:
-        nats, tokens, characters: sums over this process's share of the validation data; no characters: 0.
-        metrics: what else was measured, of all processes' shares together.
-        criterion: what the best weights are chosen by, the lower the better, on all processes the same; None: the loss.
+        loss: in the unit of the system's measure `loss`.
+        measures: the other measures of the system, by name.
         samples: what the model makes of some of the data, each a mapping that JSON can hold, with `text` for people.
     """
 
-    nats: float
-    tokens: int
-    characters: int = 0
-    metrics: Mapping[str, float] = {}
-    criterion: float | None = None
+    loss: float
+    measures: Mapping[str, float | None] = {}
     samples: Sequence[Mapping[str, Any]] = ()
 
 
 class Task(Protocol):
-    """What the loop trains. The task keeps its data position and whatever it carries from batch to batch."""
+    """What the loop trains."""
 
     model: nn.Module
-    characters_per_token: float
-    """Of the training data; 0 when it is not text."""
-
-    def steps_in_epoch(self, epoch: int) -> int:
-        """Batches of the given epoch (from 0) on one process."""
+    batches: Batches
 
     @property
-    def epoch_done(self) -> bool:
-        """Whether the last batch of the epoch in progress has been handed out."""
-
-    def batches(self) -> Iterator[Any]:
-        """The rest of the epoch in progress, or the whole next one when that is done."""
+    def header(self) -> Mapping[str, str]:
+        """What the header of model.safetensors says of the model, beside its system and cell."""
+        ...
 
     def loss(self, model: nn.Module, batch: Any) -> Loss:
         """The loss of one batch under `model`, which is the task's own, perhaps wrapped for several processes."""
+        ...
 
     def evaluate(self) -> Evaluation:
         """The loss on the validation data; called in evaluation mode, without gradients."""
+        ...
 
-    def state_dict(self) -> dict[str, Any]:
-        """Data position and carried state, in what `checkpoint.pack` takes."""
+    def measures(self, loss: float) -> Mapping[str, float | None]:
+        """Measures that follow from a loss on the training data."""
+        ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def carried(self) -> dict[str, Any]:
+        """What goes from batch to batch beside the place among them, in a form that `checkpoint.pack` takes."""
+        ...
+
+    def carry(self, state: dict[str, Any]) -> None:
+        """Take up what `carried` gave, or was given to `carried` by an older recurra."""
+        ...

@@ -1,0 +1,53 @@
+"""What a verb of a system gives: results for people and for programs, and remarks; the command line prints them.
+
+A verb is a generator of these. With --json only the values of `Record` are printed, one a line; else the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Note", "Output", "Pairs", "Record", "Table", "Text"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One answer: a value that JSON can hold, and the line that stands for it in plain output; None: no line."""
+
+    json: Any
+    line: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under their headings, for people."""
+
+    columns: Sequence[str]
+    rows: Iterable[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Names and values in two columns, for people."""
+
+    rows: Iterable[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text for people, as it is written."""
+
+    text: str
+    end: str = "\n"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark for the person at the keyboard, on stderr."""
+
+    text: str
+
+
+Output = Record | Table | Pairs | Text | Note
