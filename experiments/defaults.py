@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from trainings import finish, train
 
+from recurra.comparison.runs import Measurement, finish, read_results, train
+from recurra.comparison.significance import paired_t_test
 from recurra.run.metrics import best_evaluation, read_metrics
 
 RESULTS = Path(__file__).parent / "results" / "defaults"
@@ -99,7 +101,7 @@ def folder(work: Path, case: Mapping[str, Any]) -> Path:
     return work / "-".join(str(case[key]).replace(" ", "_") for key in KEYS)
 
 
-def measure(work: Path, case: Mapping[str, Any], files: tuple[Path, Path]) -> dict[str, Any]:
+def measure(work: Path, case: Mapping[str, Any], files: tuple[Path, Path]) -> Measurement:
     text, run = TEXTS[case["text"]], folder(work, case)
     start = STARTS[case["choice"] if case["choice"] in STARTS else DEFAULT[case["optimizer"]]]
     other = OTHERS.get(case["choice"], {})
@@ -116,7 +118,9 @@ def measure(work: Path, case: Mapping[str, Any], files: tuple[Path, Path]) -> di
     valid = [record for record in read_metrics(run / "metrics.jsonl") if record["kind"] == "valid"]
     best = best_evaluation(valid)
     assert best is not None
-    return {**case, "loss": best["loss"], "last": valid[-1]["loss"], "best_of": f"{valid.index(best) + 1}/{len(valid)}"}
+    return Measurement(
+        {"loss": best["loss"], "last": valid[-1]["loss"], "best_of": f"{valid.index(best) + 1}/{len(valid)}"}
+    )
 
 
 def line_losses(work: Path, case: Mapping[str, Any], held: Path) -> np.ndarray:
@@ -134,8 +138,6 @@ def line_losses(work: Path, case: Mapping[str, Any], held: Path) -> np.ndarray:
 
 def table(results: list[dict[str, Any]], work: Path, texts: Mapping[str, tuple[Path, Path]]) -> str:
     """The losses, and whether another choice than the default makes a difference."""
-    from scipy.stats import ttest_rel
-
     found = {tuple(result[key] for key in KEYS): result for result in results}
     lines = []
     for title, names in (("Start values", list(STARTS)), ("Everything else", list(OTHERS))):
@@ -157,7 +159,7 @@ def table(results: list[dict[str, Any]], work: Path, texts: Mapping[str, tuple[P
                     cells.append("the default")
                 else:
                     held = texts[row[0]][1]
-                    p = ttest_rel(line_losses(work, result, held), line_losses(work, default, held)).pvalue
+                    p = paired_t_test(line_losses(work, result, held), line_losses(work, default, held)).p
                     cells.append(f"{result['loss'] - default['loss']:+.3f} ({result['best_of']}; p {p:.2g})")
             lines.append(f"| {row[0]} | {row[1]} | {'yes' if row[2] else 'no'} | " + " | ".join(cells) + " |")
         lines.append("")
@@ -178,13 +180,16 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     texts = prepare(options.work, options)
     wanted = list(cases([text for text in options.only or TEXTS if text in texts], options.choices))
-    results = finish(
-        RESULTS / "results.jsonl",
+    kept = RESULTS / "results.jsonl"
+    finish(
+        kept,
         wanted,
         lambda case: measure(options.work, case, texts[case["text"]]),
-        options.workers,
+        workers=options.workers,
+        own_process=False,
+        report=partial(print, flush=True),
     )
-    (RESULTS / "table.md").write_text(table(results, options.work, texts))
+    (RESULTS / "table.md").write_text(table(read_results(kept), options.work, texts))
 
 
 if __name__ == "__main__":

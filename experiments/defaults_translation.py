@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from trainings import finish, recurra, train
+
+from recurra.comparison.runs import Measurement, command, finish, read_results, train
 
 RESULTS = Path(__file__).parent / "results" / "defaults"
 RECIPE = Path(__file__).parent / "multi30k-en-de.yaml"
@@ -42,13 +44,13 @@ def settings(choice: str, epochs: int) -> dict[str, Any]:
     return config
 
 
-def measure(work: Path, case: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
+def measure(work: Path, case: Mapping[str, Any], files: Mapping[str, Path]) -> Measurement:
     run = work / case["choice"].replace(" ", "_")
     train(run, settings(**case), *(part for name, path in files.items() for part in (f"--{name}", str(path))))
     judged = ["--source", str(files["valid-source"]), "--target", str(files["valid-target"])]
     answers = str(work / f"{run.name}.txt")
-    measured = json.loads(recurra("evaluate", str(run), *judged, "--output", answers, "--json"))
-    return {**case, **{key: measured[key] for key in ("loss", "bleu", "chrf")}}
+    measured = json.loads(command("evaluate", str(run), *judged, "--output", answers, "--json"))
+    return Measurement({key: measured[key] for key in ("loss", "bleu", "chrf")})
 
 
 def table(results: list[dict[str, Any]], work: Path, reference: Path) -> str:
@@ -81,13 +83,16 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     files = dict(zip(("source", "target", "valid-source", "valid-target"), options.files, strict=True))
-    results = finish(
-        RESULTS / "translation.jsonl",
+    kept = RESULTS / "translation.jsonl"
+    finish(
+        kept,
         [{"choice": choice, "epochs": options.epochs} for choice in options.choices],
         lambda case: measure(options.work, case, files),
-        options.workers,
+        workers=options.workers,
+        own_process=False,
+        report=partial(print, flush=True),
     )
-    of_one_length = [result for result in results if result["epochs"] == options.epochs]
+    of_one_length = [result for result in read_results(kept) if result["epochs"] == options.epochs]
     (RESULTS / "translation.md").write_text(table(of_one_length, options.work, files["valid-target"]))
 
 

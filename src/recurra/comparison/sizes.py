@@ -16,7 +16,15 @@ from ..errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Sized", "count_weights", "equal_weights", "equal_widths", "layer_weights", "nearest_width", "system_weights"]
+__all__ = [
+    "Sized",
+    "count_weights",
+    "equal_weights",
+    "equal_widths",
+    "layer_weights",
+    "nearest_width",
+    "system_weights",
+]
 
 
 class Sized(NamedTuple):
