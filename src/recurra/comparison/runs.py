@@ -63,7 +63,7 @@ class Spread(NamedTuple):
 
     mean: float
     deviation: float | None
-    count: int
+    runs: int
 
 
 def spread(values: Iterable[float]) -> Spread:
