@@ -190,6 +190,6 @@ def test_an_interrupted_training_may_save(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_imported_where_numpy_suffices() -> None:
-    modules = "resampling, significance, sizes, runs, student"
+    modules = "ngram, resampling, runs, significance, sizes, student, table"
     script = f"from recurra.comparison import {modules}; import sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
