@@ -102,7 +102,7 @@ def test_mcnemar_is_scipys_binomial_test() -> None:
 
 def test_seeds_widen_the_difference_as_their_variances_add_up() -> None:
     generator = np.random.default_rng(13)
-    trials, wrong_examples, wrong = 400, 0, 0
+    trials, wrong_examples, wrong = 200, 0, 0
     for trial in range(trials):
         # Two systems that are alike: what differs are seeds (deviation 1) and examples (deviation 1 of the mean).
         shared = generator.normal(0, 8, 64)

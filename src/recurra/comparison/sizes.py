@@ -1,8 +1,7 @@
 """Hidden sizes with which different cells can be compared: of equal width, or of equal numbers of weights.
 
-A cell with three gates has three quarters of the weights of one with four at the same width. Which of the two ought to
-be equal depends on the question: equal widths compare memories of one size, equal weights compare what can be had for
-one size of model.
+At the same width a cell with three gates has three quarters of the weights of a cell with four gates. Which of the two
+should be equal depends on the question: with equal widths the states have one size, with equal weights the models have.
 """
 
 from __future__ import annotations

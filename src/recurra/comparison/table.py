@@ -328,7 +328,7 @@ def _notes(
         if row.name == name and entry.spread.runs == 1 and not row.deterministic
     }  # fmt: skip
     if single:
-        names = ", ".join(row.name for row in rows if row.name in single)
+        names = "; ".join(row.name for row in rows if row.name in single)
         notes.append(f"Of one seed, whose part in a difference is not known: {names}.")
     return notes
 
