@@ -27,9 +27,9 @@ from recurra import cells
 from recurra.comparison.ngram import best_order
 from recurra.comparison.runs import Measurement, case_name, finish, train, with_seeds
 from recurra.comparison.sizes import equal_weights, equal_widths, system_weights
-from recurra.comparison.table import Measure, Row, compare
+from recurra.comparison.table import Column, Row, compare
 
-MEASURES = [Measure("nats", "nats per token", "{:.4f}", higher=False)]
+MEASURES = [Column("nats", "nats per token", "{:.4f}", higher=False)]
 
 
 def configuration(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def measure(work: Path, case: Mapping[str, Any]) -> Measurement:
     import torch
 
     import recurra
-    from recurra.training.logging import read_metrics
+    from recurra.run.metrics import read_metrics
 
     torch.set_num_threads(1)
     predictor = recurra.load(run, device="cpu")
@@ -91,7 +91,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     lines = parts(options.work, options.text)
 
-    from recurra.config import TokenizerConfig
+    from recurra.config.sections import TokenizerConfig
     from recurra.data.text import read_text
     from recurra.data.tokenizer import Tokenizer
 

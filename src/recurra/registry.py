@@ -143,6 +143,8 @@ class System:
         schema: "module:class" of its configuration.
         prepare: "module:function" of an open run and the processes, which gives the task that the loop trains.
         predictor: "module:class" that answers; its `from_runs(directories, device=, average=)` loads it.
+        build: "module:function" of a `model` section and of the sizes that the data decide, such as those of
+            vocabularies, which gives a new network.
         network: "module:function" of an open run, which gives its network with weights as they come.
         describe: "module:function" of a configuration, which gives names and values for `recurra info`, the name
             `network` among them.
@@ -160,6 +162,7 @@ class System:
     schema: str
     prepare: str
     predictor: str
+    build: str
     network: str
     describe: str
     options: tuple[Option, ...]

@@ -20,7 +20,7 @@ import pytest
 
 from recurra.comparison import runs
 from recurra.comparison.runs import Measurement, case_name, finish, outcomes_of, spread, train, with_seeds
-from recurra.config import load_config
+from recurra.config.load import load_config
 from recurra.errors import RunError
 
 

@@ -60,13 +60,13 @@ def test_language_models_share_one_matrix_if_tied() -> None:
 
 def test_translation_systems_are_counted_with_both_vocabularies() -> None:
     config = {"task": "translation", "model": {"tied": "none", "embedding_size": 6}}
-    small, large = (system_weights(config, "gru", 8, (30, target)) for target in (40, 50))
+    small, large = (system_weights(config, "gru", 8, 30, target) for target in (40, 50))
     # An embedding, an output row and its bias for each word.
     assert large - small == 10 * (6 + 6 + 1)
     with pytest.raises(ConfigError, match="tied"):
-        system_weights({"task": "translation", "model": {"tied": "all"}}, "gru", 8, (30, 40))
-    with pytest.raises(ConfigError, match="two for translation"):
-        system_weights(config, "gru", 8, 30)
+        system_weights({"task": "translation", "model": {"tied": "all"}}, "gru", 8, 30, 40)
+    with pytest.raises(ConfigError, match=r"cannot be built of the sizes \(30, 40, 50\)"):
+        system_weights(config, "gru", 8, 30, 40, 50)
 
 
 def test_all_cells_come_near_the_weights_of_a_reference() -> None:

@@ -12,11 +12,11 @@ import pytest
 from recurra.comparison.resampling import paired_bootstrap
 from recurra.comparison.runs import Measurement, finish
 from recurra.comparison.significance import holm, including_seeds, mcnemar, welch_t_test
-from recurra.comparison.table import Measure, ResultsTable, Row, compare
+from recurra.comparison.table import Column, ResultsTable, Row, compare
 from recurra.errors import ConfigError, DataError
 
-LOSS = Measure("loss", "nats", "{:.2f}", higher=False)
-RIGHT = Measure("right", "accuracy", "{:.1%}")
+LOSS = Column("loss", "nats", "{:.2f}", higher=False)
+RIGHT = Column("right", "accuracy", "{:.1%}")
 
 
 def outcomes(shift: float, runs: int = 1, spread: float = 0.0, noise: float = 0.3, examples: int = 200) -> np.ndarray:
@@ -96,7 +96,7 @@ def test_a_worse_or_a_lucky_row_is_not_marked() -> None:
     assert table.entries["loss", "noisy"].p > 0.05  # type: ignore[operator]
     assert table.entries["loss", "worse"].p < 0.05  # type: ignore[operator]
     assert [name for (_, name), entry in table.entries.items() if entry.best] == ["GRU"]
-    higher = compare([*rows(), worse], [Measure("loss", "points", higher=True)])
+    higher = compare([*rows(), worse], [Column("loss", "points", higher=True)])
     assert [name for (_, name), entry in higher.entries.items() if entry.best] == ["worse"]
 
 
@@ -217,5 +217,5 @@ def test_rows_of_kept_runs(tmp_path: Path) -> None:
     row = Row.of_runs("GRU", kept, results, outcomes=["loss"], values=["bleu"], baseline=True)
     assert row.weights == 7 and row.seconds == [1.5, 1.5] and row.baseline
     assert row.values == {"bleu": [31.0, 32.0]} and np.shape(row.outcomes["loss"]) == (2, 4, 1)
-    table: ResultsTable = compare([row], [LOSS, Measure("bleu", "BLEU")])
+    table: ResultsTable = compare([row], [LOSS, Column("bleu", "BLEU")])
     assert table.entries["bleu", "GRU"].spread == pytest.approx((31.5, 0.5**0.5, 2))

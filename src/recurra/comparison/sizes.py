@@ -6,10 +6,13 @@ should be equal depends on the question: with equal widths the states have one s
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import registry
 from ..bounds import MOST_UNITS
+from ..config.load import load_config
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -122,32 +125,21 @@ def layer_weights(cell: str, width: int, *, input_size: int | None = None, num_l
     return count_weights(lambda: Recurrent(cell, input_size or width, width, num_layers, **options))
 
 
-def system_weights(config: Mapping[str, Any], cell: str, width: int, vocabulary: int | tuple[int, int]) -> int:
+def system_weights(config: Mapping[str, Any], cell: str, width: int, *sizes: int) -> int:
     """The number of weights of a configured system with this cell and hidden size.
 
     Args:
-        config: sections and keys as in a YAML file; `task` names the system, language-model if it is missing.
+        config: sections and keys as in a YAML file; `task` names the system, the first one if it is missing.
         cell, width: what is set in its `model` section as cell and hidden_size.
-        vocabulary: tokens of a language model, or of a translation system's source and target.
+        sizes: what the data decide: the tokens of a language model, or of a translation system's source and target.
 
     Raises:
-        ConfigError: if the configuration is wrong, or the vocabulary is not one for the system.
+        ConfigError: if the configuration is wrong, or these are not the sizes that the system needs.
     """
-    from ..config import load_config
-
     resolved = load_config(overrides=[config, {"model": {"cell": cell, "hidden_size": width}}])
-    if resolved.task == "language-model" and isinstance(vocabulary, int):
-        from ..models.language_model import LanguageModel
-
-        return count_weights(lambda: LanguageModel(vocabulary, resolved.model))
-    if resolved.task == "translation" and isinstance(vocabulary, tuple):
-        from ..models.encoder_decoder import EncoderDecoder
-
-        try:
-            return count_weights(lambda: EncoderDecoder(*vocabulary, resolved.model))
-        except ValueError as error:
-            raise ConfigError(f"model.tied: {error}; set it to decoder.") from error
-    raise ConfigError(
-        f"the weights of {resolved.task} cannot be counted with the vocabulary {vocabulary}; give one number for a "
-        "language model and two for translation."
-    )
+    build = registry.resolve(registry.find(resolved.task).build)
+    try:
+        inspect.signature(build).bind(resolved.model, *sizes)
+    except TypeError as error:
+        raise ConfigError(f"the network of {resolved.task} cannot be built of the sizes {sizes} ({error}).") from error
+    return count_weights(lambda: build(resolved.model, *sizes))

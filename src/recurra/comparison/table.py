@@ -12,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, RecurraError
+from ..registry import Measure
 from .resampling import Measured, paired_bootstrap, ratio, run_values
 from .runs import Spread, outcomes_of, spread
 from .significance import Difference, discordant, holm, including_seeds, mcnemar, welch_t_test
 
-__all__ = ["Compared", "Measure", "ResultsTable", "Row", "compare"]
+__all__ = ["Column", "Compared", "ResultsTable", "Row", "compare"]
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A number that systems are compared by.
+class Column:
+    """A measure that systems are compared by, and how it is counted from outcomes of single examples.
 
     Attributes:
         name: its key in rows and in JSON.
@@ -36,6 +37,12 @@ class Measure:
     form: str = "{:.3f}"
     higher: bool = True
     of: Measured = ratio
+
+    @classmethod
+    def showing(cls, measure: Measure, of: Measured = ratio) -> Self:
+        """The column of a measure of a system."""
+        label = f"{measure.label} ({measure.unit})" if measure.unit else measure.label
+        return cls(measure.name, label, measure.form, measure.best == "highest", of)
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ class ResultsTable:
         notes: sentences that say how to read it.
     """
 
-    measures: Sequence[Measure]
+    measures: Sequence[Column]
     rows: Sequence[Row]
     entries: Mapping[tuple[str, str], Compared]
     against: str
@@ -177,7 +184,7 @@ class ResultsTable:
 
 def compare(
     rows: Sequence[Row],
-    measures: Sequence[Measure],
+    measures: Sequence[Column],
     *,
     against: str | None = None,
     groups: Sequence[Any] | npt.NDArray[Any] | None = None,
@@ -245,7 +252,7 @@ def compare(
     return ResultsTable(list(measures), ordered, entries, reference.name, notes)
 
 
-def _checked(rows: Sequence[Row], measures: Sequence[Measure]) -> list[Row]:
+def _checked(rows: Sequence[Row], measures: Sequence[Column]) -> list[Row]:
     """The rows, the baseline first."""
     baselines = [row for row in rows if row.baseline]
     if len(baselines) != 1:
@@ -275,7 +282,7 @@ def _named(rows: Sequence[Row], name: str | None) -> Row:
     return found
 
 
-def _runs(row: Row, measure: Measure) -> npt.NDArray[Any] | None:
+def _runs(row: Row, measure: Column) -> npt.NDArray[Any] | None:
     """The measure of each run."""
     if measure.name in row.outcomes:
         return run_values(row.outcomes[measure.name], measure.of)
@@ -291,7 +298,7 @@ def _by_mcnemar(paired: Difference, one: npt.ArrayLike, two: npt.ArrayLike, grou
     return paired._replace(p=mcnemar(*discordant(*(each.ravel() for each in right))).mid_p)
 
 
-def _best(measure: Measure, entries: Mapping[str, Compared], alpha: float) -> str | None:
+def _best(measure: Column, entries: Mapping[str, Compared], alpha: float) -> str | None:
     sign = 1 if measure.higher else -1
     better = [
         name
@@ -333,7 +340,7 @@ def _notes(
     return notes
 
 
-def _entry_cells(measure: Measure, entry: Compared, marked: str) -> list[str]:
+def _entry_cells(measure: Column, entry: Compared, marked: str) -> list[str]:
     mean, deviation, _ = entry.spread
     value = measure.form.format(mean)
     if deviation is not None:

@@ -129,6 +129,7 @@ SYSTEM = System(
     schema=f"{_HERE}.config:LanguageModelConfig",
     prepare=f"{_HERE}.train:prepare_task",
     predictor=f"{_HERE}.predict:LanguageModelPredictor",
+    build=f"{_HERE}.loading:build",
     network=f"{_HERE}.loading:network",
     describe=f"{_HERE}.config:describe",
     options=(

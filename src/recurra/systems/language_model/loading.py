@@ -8,10 +8,20 @@ from ...data.tokenizer import Tokenizer
 from ...run.directory import Run, read_run
 from ...run.own_cell import model_settings
 from ...run.weights import load_weights
-from .config import LanguageModelConfig
+from .config import LanguageModelConfig, ModelConfig
 from .network import LanguageModel
 
-__all__ = ["load_model", "network"]
+__all__ = ["build", "load_model", "network"]
+
+
+def build(settings: ModelConfig, vocabulary: int) -> LanguageModel:
+    """A network with new weights.
+
+    Args:
+        settings: the `model` section.
+        vocabulary: the number of tokens.
+    """
+    return LanguageModel(vocabulary, settings)
 
 
 def network(run: Run) -> LanguageModel:

@@ -162,6 +162,7 @@ SYSTEM = System(
     schema=f"{_HERE}.config:TranslationConfig",
     prepare=f"{_HERE}.train:prepare_task",
     predictor=f"{_HERE}.predict:Translator",
+    build=f"{_HERE}.loading:build",
     network=f"{_HERE}.loading:network",
     describe=f"{_HERE}.config:describe",
     options=(

@@ -13,11 +13,24 @@ from ...errors import ConfigError
 from ...run.directory import Run, read_run
 from ...run.own_cell import model_settings
 from ...run.weights import load_weights
-from .config import TranslationConfig
+from .config import TranslationConfig, TranslationModelConfig
 from .data import load_tokenizers
 from .network import EncoderDecoder
 
-__all__ = ["build_model", "copied_as", "load_model", "network"]
+__all__ = ["build", "build_model", "copied_as", "load_model", "network"]
+
+
+def build(settings: TranslationModelConfig, source: int, target: int | None = None) -> EncoderDecoder:
+    """A network with new weights.
+
+    Args:
+        settings: the `model` section.
+        source, target: the numbers of tokens; None: one vocabulary for both.
+
+    Raises:
+        ConfigError: if the vocabularies do not fit the section.
+    """
+    return _fitting(source, source if target is None else target, settings, None)
 
 
 def network(run: Run) -> EncoderDecoder:
@@ -57,8 +70,12 @@ def build_model(source: SentenceTokenizer, target: SentenceTokenizer, settings: 
         ConfigError: if the vocabularies do not fit it.
     """
     copies = copied_as(source, target) if settings.copy_source and source is not target else None
+    return _fitting(source.vocab_size, target.vocab_size, settings, copies)
+
+
+def _fitting(source: int, target: int, settings: Any, copies: Tensor | None) -> EncoderDecoder:
     try:
-        return EncoderDecoder(source.vocab_size, target.vocab_size, settings, copies)
+        return EncoderDecoder(source, target, settings, copies)
     except ValueError as error:
         raise ConfigError(f"model.tied: {error}; set it to decoder.") from error
 
