@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from recurra import registry
+from recurra.data.pair_store import PairStore
 from recurra.data.parallel import ParallelCorpus
 from recurra.data.token_stream import TokenStream
 from recurra.data.tokenizer import Tokenizer
@@ -38,6 +39,8 @@ FILES: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "step of the best": ("checkpoints/best/state.json", lambda run: read_weights(opened(run))),
     "pairs": ("data/train.npz", lambda run: ParallelCorpus.open(run / "data" / "train.npz")),
     "validation pairs": ("data/train.npz", lambda run: open_pairs(opened(run))),
+    "store": ("data/train.json", lambda run: PairStore(run / "data" / "train")),
+    "examples": ("data/train.arrow", lambda run: open_pairs(opened(run))),
     "stream": ("data/train.json", lambda run: TokenStream.open(run / "data" / "train")),
 }
 

@@ -91,6 +91,23 @@ def train_runs(folder: Path, invoke: Callable[..., Any]) -> None:
     ]
     invoke("train", "translation", "--data", str(folder / "pairs.tsv"), "--run", str(folder / "translation"), "--set",
            *small, *model)  # fmt: skip
+    # The process that watches has no use for what these import.
+    from recurra.data.parallel import ParallelCorpus
+    from recurra.run.directory import read_run
+    from recurra.systems.translation.data import open_pairs
+
+    # As the pairs of a run lay before there was a store of examples.
+    shutil.copytree(folder / "translation", folder / "arrays")
+    data = folder / "arrays" / "data"
+    pairs, _ = open_pairs(read_run(folder / "arrays"))
+    sides = zip(*(pairs.pair(index) for index in range(len(pairs))), strict=True)
+    rows = [[ids.astype(np.uint32) for ids in side] for side in sides]
+    starts = [np.cumsum([0, *map(len, side)]) for side in rows]
+    ParallelCorpus(
+        np.concatenate(rows[0]), starts[0], np.concatenate(rows[1]), starts[1], pairs.characters, pairs.fingerprint
+    ).save(data / "train.npz")
+    for file in ("train.json", "train.arrow", "train.lengths.npy"):
+        (data / file).unlink()
 
 
 def _bytes(random: Random, path: Path) -> None:
@@ -225,7 +242,10 @@ TARGETS: dict[str, tuple[Target, ...]] = {
     "prepared data": (
         Target(("bpe",), "data/train.json", _json, _RESUME),
         Target(("bpe",), "data/train", _bytes, _RESUME),
-        Target(("translation",), "data/train.npz", _arrays, _RESUME),
+        Target(("translation",), "data/train.json", _json, _RESUME),
+        Target(("translation",), "data/train.arrow", _bytes, _RESUME),
+        Target(("translation",), "data/train.lengths.npy", _bytes, _RESUME),
+        Target(("arrays",), "data/train.npz", _arrays, _RESUME),
         Target(("translation",), "data/valid.jsonl", _json_lines, _RESUME),
     ),
     "text": (Target(("bpe", "character"), "text.txt", _lines, "evaluate {run} --data {folder}/text.txt"),),

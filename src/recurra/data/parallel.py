@@ -17,9 +17,10 @@ from ..errors import DataError, RunError
 from ..files import regular, unwritten
 from ..strict_json import read_json
 from .sentences import SentenceTokenizer
+from .source_files import SourceFile
 from .text import expand_paths, read_lines
 
-__all__ = ["Pair", "ParallelCorpus", "read_pairs"]
+__all__ = ["Pair", "PairReader", "ParallelCorpus", "read_pairs"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -31,6 +32,70 @@ class Pair(NamedTuple):
     target: str
 
 
+class PairReader:
+    """Pairs of two files aligned by line, or both sides from one .tsv or .jsonl file (.gz too), read one by one.
+
+    Args:
+        source, target: files of one sentence a line.
+        pairs: a file of both, in their place; - is standard input, lines of a TSV.
+        columns: of a TSV, from 1.
+        keys: of JSON lines.
+        empty: "error", "drop" pairs with an empty side, or "keep" them in their places.
+
+    Attributes:
+        dropped: how many were dropped for an empty side, of those read so far.
+        files: that were read to their ends.
+
+    Raises:
+        DataError: from the iteration, if a file cannot be read or is not UTF-8, the files have not as many lines, there
+            are none, or a line is empty, has too few columns, or is not the JSON that it should be; file and line are
+            named.
+    """
+
+    def __init__(
+        self,
+        source: str | None,
+        target: str | None,
+        pairs: str | None,
+        *,
+        columns: tuple[int, int] = (1, 2),
+        keys: tuple[str, str] = ("source", "target"),
+        empty: str = "error",
+    ) -> None:
+        self.dropped = 0
+        self.files: list[SourceFile] = []
+        self._named = (source, target, pairs)
+        self._columns, self._keys, self._empty = columns, keys, empty
+
+    def __iter__(self) -> Iterator[Pair]:
+        source, target, pairs = self._named
+        self.dropped, self.files = 0, []
+        if pairs is not None:
+            names = (pairs, pairs)
+            found = _both_sides(pairs, self._columns, self._keys, self.files)
+        elif source is not None and target is not None:
+            names = (source, target)
+            found = _aligned(source, target, self.files)
+        else:
+            raise DataError("No pairs of sentences were named; give a source and a target file, or one of pairs.")
+        some = False
+        for line, pair in enumerate(found, start=1):
+            bare = Pair(pair.source.strip(), pair.target.strip())
+            if self._empty == "keep" or (bare.source and bare.target):
+                some = True
+                yield bare
+            elif self._empty == "drop":
+                self.dropped += 1
+            else:
+                raise DataError(
+                    f"{names[bool(bare.source)]}:{line}: there is no sentence in this line; remove the pair, or leave "
+                    "out all such pairs with data.empty_lines=drop in training and --empty-lines drop in recurra "
+                    "evaluate."
+                )
+        if not some:
+            raise DataError(f"{names[0]}: there is no pair of sentences in it; give a file with text.")
+
+
 def read_pairs(
     source: str | None,
     target: str | None,
@@ -40,44 +105,13 @@ def read_pairs(
     keys: tuple[str, str] = ("source", "target"),
     empty: str = "error",
 ) -> tuple[list[Pair], int]:
-    """Read pairs from two files aligned by line, or both sides from one .tsv or .jsonl file (.gz too).
-
-    Args:
-        source, target: files of one sentence a line.
-        pairs: a file of both, in their place; - is standard input, lines of a TSV.
-        columns: of a TSV, from 1.
-        keys: of JSON lines.
-        empty: "error", "drop" pairs with an empty side, or "keep" them in their places.
-
-    Returns:
-        The pairs, and how many were dropped for an empty side.
+    """All pairs of a `PairReader`, which says what the arguments are, and how many were dropped for an empty side.
 
     Raises:
-        DataError: if a file cannot be read or is not UTF-8, the files have not as many lines, or a line is empty, has
-            too few columns, or is not the JSON that it should be; file and line are named.
+        DataError: as `PairReader` does.
     """
-    if pairs is not None:
-        places = _both_sides(pairs, columns, keys)
-    elif source is not None and target is not None:
-        places = _aligned(source, target)
-    else:
-        raise DataError("No pairs of sentences were named; give a source and a target file, or one of pairs.")
-    kept, dropped = [], 0
-    for pair, place, partner in places:
-        bare = Pair(pair.source.strip(), pair.target.strip())
-        if empty == "keep" or (bare.source and bare.target):
-            kept.append(bare)
-        elif empty == "drop":
-            dropped += 1
-        else:
-            where = partner if bare.source else place
-            raise DataError(
-                f"{where}: there is no sentence in this line; remove the pair, or leave out all such pairs with "
-                "data.empty_lines=drop in training and --empty-lines drop in recurra evaluate."
-            )
-    if not kept:
-        raise DataError(f"{pairs or source}: there is no pair of sentences in it; give a file with text.")
-    return kept, dropped
+    reader = PairReader(source, target, pairs, columns=columns, keys=keys, empty=empty)
+    return list(reader), reader.dropped
 
 
 def _file(name: str) -> Path:
@@ -87,9 +121,9 @@ def _file(name: str) -> Path:
     return found[0]
 
 
-def _aligned(source: str, target: str) -> Iterator[tuple[Pair, str, str]]:
+def _aligned(source: str, target: str, read: list[SourceFile]) -> Iterator[Pair]:
     files = _file(source), _file(target)
-    sides = [read_lines(file) for file in files]
+    sides = [read_lines(file, read) for file in files]
     line = 0
     while True:
         line += 1
@@ -103,46 +137,47 @@ def _aligned(source: str, target: str) -> Iterator[tuple[Pair, str, str]]:
                 f"{longer}:{line}: this line has no partner: {shorter} has {line - 1} lines and {longer} has {count}; "
                 "the two files must be aligned line by line."
             )
-        yield Pair(one, other), f"{source}:{line}", f"{target}:{line}"
+        yield Pair(one, other)
 
 
-def _both_sides(name: str, columns: tuple[int, int], keys: tuple[str, str]) -> Iterator[tuple[Pair, str, str]]:
+def _both_sides(name: str, columns: tuple[int, int], keys: tuple[str, str], read: list[SourceFile]) -> Iterator[Pair]:
     file = _file(name)
     plain = name.lower().removesuffix(".gz")
     if name != "-" and not plain.endswith((".tsv", ".jsonl", ".txt")):
         raise DataError(f"{name}: pairs are read from .tsv or .jsonl files (or .gz of these); rename or convert it.")
     as_json = plain.endswith(".jsonl")
-    for line, text in enumerate(read_lines(file), start=1):
-        place = f"{name}:{line}"
-        yield (_from_json(text, keys, place) if as_json else _from_columns(text, columns, place)), place, place
+    for line, text in enumerate(read_lines(file, read), start=1):
+        yield _from_json(text, keys, (name, line)) if as_json else _from_columns(text, columns, (name, line))
 
 
-def _from_columns(text: str, columns: tuple[int, int], place: str) -> Pair:
+def _from_columns(text: str, columns: tuple[int, int], place: tuple[str, int]) -> Pair:
     cells = text.split("\t")
     if not text.strip():
         return Pair("", "")
     if len(cells) < max(columns):
         raise DataError(
-            f"{place}: has {len(cells)} columns, but the sentences are in columns {columns[0]} and {columns[1]}; mend "
-            "the line or set data.columns."
+            f"{place[0]}:{place[1]}: has {len(cells)} columns, but the sentences are in columns {columns[0]} and "
+            f"{columns[1]}; mend the line or set data.columns."
         )
     return Pair(*(cells[column - 1] for column in columns))
 
 
-def _from_json(text: str, keys: tuple[str, str], place: str) -> Pair:
+def _from_json(text: str, keys: tuple[str, str], place: tuple[str, int]) -> Pair:
     if not text.strip():
         return Pair("", "")
     try:
         tree = read_json(text)
     except ValueError as error:
-        raise DataError(f"{place}: is not one JSON object ({error}); mend the line.") from error
+        raise DataError(f"{place[0]}:{place[1]}: is not one JSON object ({error}); mend the line.") from error
     values: list[Any] = [tree.get(key) if isinstance(tree, dict) else None for key in keys]
     for key, value in zip(keys, values, strict=True):
         if not isinstance(value, str):
-            raise DataError(f"{place}: there is no text under the key {key!r}; mend the line or set data.keys.")
+            raise DataError(
+                f"{place[0]}:{place[1]}: there is no text under the key {key!r}; mend the line or set data.keys."
+            )
         if _SURROGATE.search(value):
             raise DataError(
-                f"{place}: the text under the key {key!r} has half of a surrogate pair, which is no "
+                f"{place[0]}:{place[1]}: the text under the key {key!r} has half of a surrogate pair, which is no "
                 "character; mend the line."
             )
     return Pair(*values)
@@ -157,6 +192,9 @@ class ParallelCorpus:
         characters: of all targets, a line end each included.
         fingerprint: of the tokenizers that made it.
     """
+
+    files: tuple[SourceFile, ...] = ()
+    """Which files the pairs come from is not known."""
 
     def __init__(
         self,
@@ -195,6 +233,18 @@ class ParallelCorpus:
         """Tokens of each target, without its end."""
         return np.diff(self.target_starts)
 
+    @property
+    def target_tokens(self) -> int:
+        """Tokens of all targets, without their ends."""
+        return len(self.target)
+
+    def fits(self, source_size: int, target_size: int) -> bool:
+        """Whether all ids lie in vocabularies of these sizes."""
+        return all(
+            not len(ids) or int(ids.max()) < size
+            for ids, size in ((self.source, source_size), (self.target, target_size))
+        )
+
     def pair(self, index: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
         """The ids of one pair."""
         source = self.source[self.source_starts[index] : self.source_starts[index + 1]]
@@ -207,25 +257,12 @@ class ParallelCorpus:
             max_length: most tokens on a side.
             max_ratio: most that the longer side may have over the shorter; None: any.
         """
-        one, other = self.source_lengths, self.target_lengths
-        long = np.maximum(one, other) > max_length
-        blank = np.minimum(one, other) == 0
-        unlike = np.zeros_like(long)
-        if max_ratio is not None:
-            unlike = ~long & ~blank & (np.maximum(one, other) > max_ratio * np.minimum(one, other))
-        dropped = {
-            "too_long": int(long.sum()),
-            "unlike_lengths": int(unlike.sum()),
-            "no_tokens": int((blank & ~long).sum()),
-        }
-        keep = np.flatnonzero(~(long | unlike | blank))
+        fits, dropped = fitting(self.source_lengths, self.target_lengths, max_length, max_ratio)
+        keep = np.flatnonzero(fits)
         if len(keep) == len(self):
             return self, dropped
         if not len(keep):
-            raise DataError(
-                f"All {len(self)} training pairs were dropped for their lengths ({_reasons(dropped)}); raise "
-                "data.max_length or data.max_length_ratio."
-            )
+            raise all_dropped(dropped, len(self))
         chosen = [self.pair(int(index)) for index in keep]
         sides = [_joined(pair[side] for pair in chosen) for side in (0, 1)]
         share = len(sides[1][0]) / max(len(self.target), 1)
@@ -291,6 +328,38 @@ def _side(ids: npt.NDArray[Any], starts: npt.NDArray[Any]) -> tuple[npt.NDArray[
 def fingerprint(source: SentenceTokenizer, target: SentenceTokenizer) -> str:
     """Equal for tokenizers of both sides that do the same."""
     return f"{source.tokenizer.fingerprint} {target.tokenizer.fingerprint}"
+
+
+def fitting(
+    sources: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], max_length: int, max_ratio: float | None
+) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
+    """Which pairs are short enough and of like enough lengths, and how many are not for each reason.
+
+    Args:
+        sources, targets: (pairs,), tokens of each side.
+        max_length: most tokens on a side.
+        max_ratio: most that the longer side may have over the shorter; None: any.
+    """
+    longer, shorter = np.maximum(sources, targets), np.minimum(sources, targets)
+    long = longer > max_length
+    blank = shorter == 0
+    unlike = np.zeros_like(long)
+    if max_ratio is not None:
+        unlike = ~long & ~blank & (longer > max_ratio * shorter)
+    dropped = {
+        "too_long": int(long.sum()),
+        "unlike_lengths": int(unlike.sum()),
+        "no_tokens": int((blank & ~long).sum()),
+    }
+    return ~(long | unlike | blank), dropped
+
+
+def all_dropped(dropped: dict[str, int], total: int) -> DataError:
+    """What is raised where no training pair is left."""
+    return DataError(
+        f"All {total} training pairs were dropped for their lengths ({_reasons(dropped)}); raise data.max_length or "
+        "data.max_length_ratio."
+    )
 
 
 def describe_dropped(dropped: dict[str, int], total: int) -> str:

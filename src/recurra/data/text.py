@@ -22,12 +22,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..errors import ConfigError, DataError
 from ..files import unchanged
 from ..names import nearest
 from ..shown import tell
+from .source_files import HashingReader, SourceFile
 
 __all__ = [
     "PIECE_SIZE",
@@ -188,16 +189,21 @@ def read_text(
         raise DataError(f"{names or 'The input'}: there is no text to read, the input is empty; give a file with text.")
 
 
-def read_lines(path: str | Path) -> Iterator[str]:
+def read_lines(path: str | Path, sources: list[SourceFile] | None = None) -> Iterator[str]:
     """Yield the lines of one file without their line ends; empty ones too.
 
     A line ends with a line feed, after which files of pairs are aligned: a carriage return inside it is white space.
+
+    Args:
+        path: the file.
+        sources: where the file is put down, with its size, time and hash, once it is read to its end; not if it is
+            a copy of standard input or of a pipe, which goes when Python exits.
 
     Raises:
         DataError: if the file cannot be read, is not UTF-8 (the byte and line are named), or is a damaged gzip file.
     """
     rest = ""
-    for part in _lines(Path(path), lambda position: None, universal=False):
+    for part in _lines(Path(path), lambda position: None, sources, universal=False):
         *lines, rest = (rest + part).split("\n")
         yield from (line.removesuffix("\r") for line in lines)
 
@@ -248,7 +254,9 @@ def _pieces(parts: Iterator[str], size: int) -> Iterator[str]:
         yield rest
 
 
-def _lines(path: Path, report: Callable[[int], None], universal: bool = True) -> Iterator[str]:
+def _lines(
+    path: Path, report: Callable[[int], None], sources: list[SourceFile] | None = None, universal: bool = True
+) -> Iterator[str]:
     """The text of one file as it is read, checked, ending with a line feed; `universal` makes every line end one."""
     newlines = io.IncrementalNewlineDecoder(None, translate=universal)
     rest = b""
@@ -256,7 +264,7 @@ def _lines(path: Path, report: Callable[[int], None], universal: bool = True) ->
     line = 1
     last = ""
     marks = 0
-    for block in _blocks(path, report):
+    for block in _blocks(path, report, sources):
         data = rest + block
         if position == 0:
             _refuse_foreign(path, data)
@@ -301,7 +309,7 @@ def _tell_once(what: str) -> None:
     tell(what)
 
 
-def _blocks(path: Path, report: Callable[[int], None]) -> Iterator[bytes]:
+def _blocks(path: Path, report: Callable[[int], None], sources: list[SourceFile] | None) -> Iterator[bytes]:
     """The unpacked bytes of one file, an empty block last."""
     unpacked = 0
     packed = False
@@ -309,11 +317,15 @@ def _blocks(path: Path, report: Callable[[int], None]) -> Iterator[bytes]:
         with unchanged([path]), open(path, "rb") as file:
             packed = file.read(2) == _GZIP
             file.seek(0)
-            source: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
+            hashed = None if sources is None or path in _spooled else HashingReader(file)
+            bare: Any = file if hashed is None else hashed
+            source = gzip.GzipFile(fileobj=bare) if packed else bare
             while True:
                 block = source.read(_READ_SIZE)
                 unpacked += len(block)
                 report(file.tell())
+                if not block and sources is not None and hashed is not None:
+                    sources.append(hashed.found(str(path)))
                 yield block
                 if not block:
                     return

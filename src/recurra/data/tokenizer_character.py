@@ -72,7 +72,8 @@ def train(pieces: Iterable[str], config: TokenizerConfig) -> CharacterTokenizer:
     """Keep the commonest code points of the text; see `Tokenizer.train`."""
     counts = np.zeros(_CODE_POINTS, np.int64)
     for piece in pieces:
-        counts += np.bincount(np.frombuffer(piece.encode("utf-32-le"), "<u4"), minlength=_CODE_POINTS)
+        found = np.bincount(np.frombuffer(piece.encode("utf-32-le"), "<u4"))
+        counts[: len(found)] += found
     if not counts.any():
         raise DataError("The text to learn a vocabulary from is empty; give a file with text.")
     counts[ord("\n")] = 0

@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import recurra
 from recurra.config.load import save_config
+from recurra.data.parallel import PairReader, ParallelCorpus, read_pairs
 from recurra.data.sentences import SentenceTokenizer
 from recurra.data.token_batches import IGNORED, PairBatch
 from recurra.decoding.hypothesis import Hypothesis
@@ -30,7 +32,7 @@ from recurra.errors import ConfigError, DataError, RunError
 from recurra.run.checkpoint import load_checkpoint, unpack
 from recurra.run.directory import Run, hold_run
 from recurra.run.metrics import read_metrics
-from recurra.systems.translation import data, search
+from recurra.systems.translation import search
 from recurra.systems.translation.answers import TranslatedText, Translation
 from recurra.systems.translation.config import TranslationTokenizerConfig
 from recurra.systems.translation.data import load_tokenizers, open_pairs, prepare_pairs
@@ -308,12 +310,71 @@ def test_a_scored_pair_is_aligned_by_its_own_words(translator: Translator) -> No
 def test_no_source_is_in_training_and_validation(tmp_path: Path) -> None:
     pairs = [(f"s{number % 40}", f"t{number}") for number in range(120)]
     (tmp_path / "pairs.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8")
-    settings = config({"pairs": str(tmp_path / "pairs.tsv"), "validation_fraction": 0.25})
-    train_pairs, valid, _, _ = data._pairs(settings)
-    assert sorted(train_pairs + valid) == sorted(pairs) and len({pair.source for pair in valid}) == 10
-    assert not {pair.source for pair in train_pairs} & {pair.source for pair in valid}
-    made, held, _, _ = data._pairs(config({"toy": "reverse"}))
+    prepare_pairs(opened(config({"pairs": str(tmp_path / "pairs.tsv"), "validation_fraction": 0.25}), tmp_path / "run"))
+    trained, valid = texts_of(tmp_path / "run")
+    assert sorted(trained + valid) == sorted(pairs) and len({source for source, _ in valid}) == 10
+    assert not {source for source, _ in trained} & {source for source, _ in valid}
+    prepare_pairs(opened(config({"toy": "reverse"}), tmp_path / "toy"))
+    made, held = texts_of(tmp_path / "toy")
     assert len(held) == 1000 and not set(made) & set(held)
+
+
+def texts_of(run: Path) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """Training and validation pairs of a run, as texts."""
+    corpus, valid = open_pairs(opened(config({}), run))
+    tokenizers = load_tokenizers(run)
+    found = [
+        tuple(each.decode(ids.tolist()) for each, ids in zip(tokenizers, corpus.pair(index), strict=True))
+        for index in range(len(corpus))
+    ]
+    return found, [tuple(pair) for pair in valid]
+
+
+def test_a_second_start_reads_no_text_and_says_what_became_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(write_pairs(tmp_path), training={"max_steps": 2})
+    train(settings, tmp_path / "run")
+    assert not list((tmp_path / "run" / "data").glob("texts*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(PairReader, "__iter__", lambda reader: pytest.fail("the text is read again"))
+        prepare_pairs(opened(settings, tmp_path / "run"))
+        assert capsys.readouterr().err == ""
+        with open(tmp_path / "source.txt", "a", encoding="utf-8") as file:
+            file.write("the cat\n")
+        (tmp_path / "valid_target.txt").unlink()
+        longer = settings.model_copy(update={"training": settings.training.model_copy(update={"max_steps": 4})})
+        assert train(longer, tmp_path / "run", resume=True).steps == 4
+    said = capsys.readouterr().err
+    assert re.search(
+        r"recurra: \S+/source.txt was edited since: it had [\d,]+ bytes and has [\d,]+ now; training goes", said
+    )
+    assert re.search(
+        r"recurra: \S+valid_target.txt can no longer be found \(No such file or directory\); training", said
+    )
+    assert said.count("training goes on with the pairs as they were prepared") == 2
+
+
+def test_pairs_that_were_prepared_as_arrays_are_trained_on_alike(tmp_path: Path) -> None:
+    # As it was done before there was a store.
+    settings = config(write_pairs(tmp_path), training={"max_steps": 7, "save_every": 3}, data={"max_length_ratio": 2.0})
+    longer = settings.model_copy(update={"training": settings.training.model_copy(update={"max_steps": 12})})
+    for name in ("store", "arrays"):
+        prepare_pairs(opened(settings, tmp_path / name))
+        save_config(settings, tmp_path / name / "config.yaml")
+        if name == "arrays":
+            folder = tmp_path / name / "data"
+            read, _ = read_pairs(settings.data.source, settings.data.target, None)
+            corpus, _ = ParallelCorpus.of(read, *load_tokenizers(tmp_path / name)).kept(100, 2.0)
+            for file in folder.glob("train.*"):
+                file.unlink()
+            corpus.save(folder / "train.npz")
+        for each in (settings, longer):
+            train(each, tmp_path / name, resume=True)
+    assert {path.name for path in (tmp_path / "arrays" / "data").glob("train.*")} == {"train.npz"}
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("store", "arrays")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert numbers(tmp_path / "store")[-1]["loss"] == numbers(tmp_path / "arrays")[-1]["loss"]
 
 
 def test_words_of_toys_are_aligned_where_the_right_letter_stands() -> None:

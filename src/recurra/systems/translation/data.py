@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
-import random
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
-from ...data.parallel import Pair, ParallelCorpus, describe_dropped, fingerprint, read_pairs
+import numpy as np
+import numpy.typing as npt
+
+from ...data.pair_store import PairStore, held_sources, keep_texts, sentences, tokenise
+from ...data.parallel import Pair, PairReader, ParallelCorpus, describe_dropped, fingerprint
 from ...data.sentences import SentenceTokenizer
+from ...data.source_files import changed_sources
+from ...data.store import ExampleStore
 from ...data.tokenizer import Tokenizer
 from ...errors import DataError, RunError
 from ...files import regular, unwritten
@@ -22,7 +29,8 @@ __all__ = ["load_tokenizers", "named_tokenizers", "open_pairs", "prepare_pairs"]
 
 JOINT = "tokenizer.json"
 SOURCE, TARGET = "tokenizer.source.json", "tokenizer.target.json"
-TRAIN = "train.npz"
+TEXTS = "texts"
+TRAIN = "train"
 VALID = "valid.jsonl"
 DROPPED = "dropped.json"
 
@@ -55,56 +63,92 @@ def named_tokenizers(source: SentenceTokenizer, target: SentenceTokenizer) -> di
 def prepare_pairs(run: Run) -> None:
     """Learn the tokenizers and tokenise the pairs into the run, as far as an earlier start has not done so.
 
+    Memory is bounded whatever the number of training pairs. Where an earlier start has done all, no text is read, and
+    it is said which files are no longer those that were read.
+
     Raises:
-        DataError: if a text cannot be used; see `recurra.data.parallel.read_pairs`.
+        DataError: if a text cannot be used; see `recurra.data.parallel.PairReader`.
         RunError: if something cannot be written.
     """
-    if _is_prepared(run):
+    prepared = _prepared(run)
+    if prepared is not None:
+        for change in changed_sources(prepared.files):
+            tell(f"recurra: {change}; training goes on with the pairs as they were prepared.")
         return
-    config: TranslationConfig = run.config
-    run_dir = run.path
+    folder = run.data
+    try:
+        _prepare(run.config, run.path, folder)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written {unwritten(error)}.") from error
+    finally:
+        for path in folder.glob(f"{TEXTS}.*"):
+            path.unlink(missing_ok=True)
+
+
+def _prepare(config: TranslationConfig, run_dir: Path, folder: Path) -> None:
     shown, data = config.logging.progress, config.data
     with preparation("Reading the pairs", shown):
-        train, valid, dropped, valid_empty = _pairs(config)
-    run.data.mkdir(parents=True, exist_ok=True)
+        train, valid = _readers(config)
+        hashes = keep_texts(folder / TEXTS, train)
+        texts = ExampleStore.open(folder / TEXTS)
+        held = np.zeros(len(texts), bool)
+        if valid is None:
+            held = held_sources(hashes, data.validation_fraction, config.training.seed)
+            if not held.any():
+                raise DataError(
+                    f"{data.pairs or data.source}: one source cannot be parted into training and validation; give more."
+                )
+            valid_count = _write_valid(
+                folder, map(Pair, *(sentences(texts, held, side) for side in ("source", "target")))
+            )
+        else:
+            valid_count = _write_valid(folder, valid)
     try:
         tokenizers = load_tokenizers(run_dir)
     except RunError:
         with preparation("Learning the tokens", shown):
-            tokenizers = _learn(config, train)
+            tokenizers = _learn(config, texts, ~held)
         for name, tokenizer in named_tokenizers(*tokenizers).items():
             tokenizer.save(run_dir / name)
+    readers = [reader for reader in (train, valid) if isinstance(reader, PairReader)]
+    files = [file for reader in readers for file in reader.files]
+    empty, valid_empty = (each.dropped if isinstance(each, PairReader) else 0 for each in (train, valid))
     with preparation("Tokenising the pairs", shown):
-        corpus, filtered = ParallelCorpus.of(train, *tokenizers).kept(data.max_length, data.max_length_ratio)
-    counts = {"empty": dropped, **filtered}
-    said = describe_dropped(counts, len(train) + dropped)
+        filtered = tokenise(folder / TRAIN, texts, ~held, tokenizers, data.max_length, data.max_length_ratio, files)
+    counts = {"empty": empty, **filtered}
+    total = int((~held).sum()) + empty
+    (folder / DROPPED).write_text(
+        json.dumps({"pairs": total, "kept": total - sum(counts.values()), **counts, "valid_empty": valid_empty}) + "\n",
+        encoding="utf-8",
+    )
+    said = describe_dropped(counts, total)
     if said and shown:
         tell(said)
     if valid_empty and shown:
-        count = len(valid) + valid_empty
-        tell(f"{valid_empty:,} of {count:,} validation pairs are left out: with an empty side.")
-    lines = [json.dumps(pair._asdict(), ensure_ascii=False) + "\n" for pair in valid]
-    try:
-        (run.data / VALID).write_text("".join(lines), encoding="utf-8")
-        (run.data / DROPPED).write_text(
-            json.dumps({"pairs": len(train) + dropped, "kept": len(corpus), **counts, "valid_empty": valid_empty})
-            + "\n",
-            encoding="utf-8",
-        )
-    except OSError as error:
-        raise RunError(f"{run_dir / 'data'}: cannot be written {unwritten(error)}.") from error
-    # Last: with it in place, the rest is whole.
-    corpus.save(run.data / TRAIN)
+        tell(f"{valid_empty:,} of {valid_count + valid_empty:,} validation pairs are left out: with an empty side.")
 
 
-def open_pairs(run: Run) -> tuple[ParallelCorpus, list[Pair]]:
+def _write_valid(folder: Path, pairs: Iterable[Pair]) -> int:
+    count = 0
+    with open(folder / VALID, "w", encoding="utf-8") as file:
+        for pair in pairs:
+            file.write(json.dumps(pair._asdict(), ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def open_pairs(run: Run) -> tuple[ParallelCorpus | PairStore, list[Pair]]:
     """The training and validation pairs that `prepare_pairs` wrote.
 
     Raises:
         RunError: if they are missing or damaged.
     """
-    corpus = ParallelCorpus.open(run.data / TRAIN)
-    path = run.data / VALID
+    folder = run.data
+    # Runs that were prepared before there was a store have an archive of arrays.
+    archive = folder / f"{TRAIN}.npz"
+    held_whole = archive.exists() and not (folder / f"{TRAIN}.json").exists()
+    corpus = ParallelCorpus.open(archive) if held_whole else PairStore(folder / TRAIN)
+    path = folder / VALID
     try:
         lines = regular(path).read_text(encoding="utf-8").split("\n")[:-1]
         pairs = [Pair(**read_json(line)) for line in lines]
@@ -120,45 +164,34 @@ def open_pairs(run: Run) -> tuple[ParallelCorpus, list[Pair]]:
         raise RunError(f"{path}: the validation pairs cannot be read ({error}); prepare them again.") from error
 
 
-def _is_prepared(run: Run) -> bool:
+def _prepared(run: Run) -> ParallelCorpus | PairStore | None:
     try:
         corpus, _ = open_pairs(run)
-        return corpus.fingerprint == fingerprint(*load_tokenizers(run.path))
+        return corpus if corpus.fingerprint == fingerprint(*load_tokenizers(run.path)) else None
     except RunError:
-        return False
+        return None
 
 
-def _pairs(config: TranslationConfig) -> tuple[list[Pair], list[Pair], int, int]:
-    """Training and validation pairs, and how many of the one and the other were dropped for an empty side."""
+def _readers(config: TranslationConfig) -> tuple[PairReader | list[Pair], PairReader | list[Pair] | None]:
+    """Training and validation pairs; None where these are to be drawn from those."""
     data, seed = config.data, config.training.seed
     if data.toy != "none":
         made = toy_pairs(data.toy, TOY_PAIRS, seed)
-        return made, toy_pairs(data.toy, TOY_VALID, seed + 1_000_000, frozenset(made)), 0, 0
-    forms = {"columns": data.columns, "keys": data.keys}
-    train, dropped = read_pairs(data.source, data.target, data.pairs, empty=data.empty_lines, **forms)  # type: ignore[arg-type]
-    if data.valid_source is not None or data.valid_pairs is not None:
-        valid, valid_dropped = read_pairs(
-            data.valid_source,
-            data.valid_target,
-            data.valid_pairs,
-            empty=data.empty_lines,
-            **forms,  # type: ignore[arg-type]
-        )
-        return train, valid, dropped, valid_dropped
-    sources = list(dict.fromkeys(pair.source for pair in train))
-    if len(sources) < 2:
-        raise DataError(
-            f"{data.pairs or data.source}: one source cannot be parted into training and validation; give more."
-        )
-    # From all over the text, as its end may be of another kind; whole sources, so that none is in both parts.
-    count = min(max(1, round(data.validation_fraction * len(sources))), len(sources) - 1)
-    held = set(random.Random(seed).sample(sources, count))
-    return [p for p in train if p.source not in held], [p for p in train if p.source in held], dropped, 0
+        return made, toy_pairs(data.toy, TOY_VALID, seed + 1_000_000, frozenset(made))
+    columns, keys, empty = data.columns, data.keys, data.empty_lines
+    train = PairReader(data.source, data.target, data.pairs, columns=columns, keys=keys, empty=empty)
+    if data.valid_source is None and data.valid_pairs is None:
+        return train, None
+    valid = PairReader(data.valid_source, data.valid_target, data.valid_pairs, columns=columns, keys=keys, empty=empty)
+    return train, valid
 
 
-def _learn(config: TranslationConfig, pairs: list[Pair]) -> tuple[SentenceTokenizer, SentenceTokenizer]:
-    sources, targets = [pair.source for pair in pairs], [pair.target for pair in pairs]
+def _learn(
+    config: TranslationConfig, texts: ExampleStore, chosen: npt.NDArray[np.bool_]
+) -> tuple[SentenceTokenizer, SentenceTokenizer]:
+    sides = [sentences(texts, chosen, side) for side in ("source", "target")]
     if config.tokenizer.joint:
-        joint = SentenceTokenizer.train([*sources, *targets], config.tokenizer)
+        joint = SentenceTokenizer.train(chain(*sides), config.tokenizer)
         return joint, joint
-    return SentenceTokenizer.train(sources, config.tokenizer), SentenceTokenizer.train(targets, config.tokenizer)
+    source, target = (SentenceTokenizer.train(side, config.tokenizer) for side in sides)
+    return source, target

@@ -238,9 +238,8 @@ def prepare_task(run: Run, processes: Processes) -> TranslationTask:
     processes.wait()
     source, target = load_tokenizers(run.path)
     corpus, valid = open_pairs(run)
-    for ids, tokenizer in ((corpus.source, source), (corpus.target, target)):
-        if len(ids) and int(ids.max()) >= tokenizer.vocab_size:
-            raise RunError(f"{run.data}: holds tokens beyond the vocabulary; remove it to prepare it again.")
+    if not corpus.fits(source.vocab_size, target.vocab_size):
+        raise RunError(f"{run.data}: holds tokens beyond the vocabulary; remove it to prepare it again.")
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
     model = build_model(source, target, settings).to(processes.device)
@@ -260,6 +259,6 @@ def prepare_task(run: Run, processes: Processes) -> TranslationTask:
         valid,
         (source, target),
         processes=processes,
-        characters_per_token=corpus.characters / (len(corpus.target) + len(corpus)),
+        characters_per_token=corpus.characters / (corpus.target_tokens + len(corpus)),
         run_dir=run.path,
     )
