@@ -89,7 +89,7 @@ def test_a_corpus_keeps_its_pairs_and_comes_back_from_its_file(tmp_path: Path, t
     corpus.save(tmp_path / "deep" / "train.npz")
     for each in (corpus, ParallelCorpus.open(tmp_path / "deep" / "train.npz")):
         assert [tuple(tokenizer.decode(side.tolist()) for side in each.pair(i)) for i in range(len(each))] == [
-            ("a cat", "eine Katze"), ("two dogs.", "zwei Hunde."), ("사과 하나", "ein Apfel"),
+            ("a cat", "eine Katze"), ("two dogs .", "zwei Hunde ."), ("사과 하나", "ein Apfel"),
         ]  # fmt: skip
         assert each.source_lengths.tolist() == [2, 3, 2]
         assert each.characters == sum(len(pair.target) + 1 for pair in PAIRS)
@@ -166,7 +166,7 @@ def test_unknown_words_are_replaced_where_asked(tokenizer: SentenceTokenizer) ->
     ids = tokenizer.encode("a zebra .").tolist()
     assert ids[1] == tokenizer.unk_id
     assert tokenizer.pieces("a zebra .") == ["a", "zebra", "."]
-    assert tokenizer.decode(ids, {1: "Zebra"}) == "a Zebra."
+    assert tokenizer.decode(ids, {1: "Zebra"}) == "a Zebra ."
     letters = SentenceTokenizer.train(["abc"], TokenizerConfig(kind="character"))
     assert letters.decode(letters.encode("aéc").tolist(), {1: "é"}) == "aéc"
 

@@ -9,6 +9,7 @@ library loads as it is, gives the same ids there.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import unicodedata
@@ -26,7 +27,8 @@ from ..config.sections import TokenizerConfig
 from ..errors import RunError
 from ..files import regular, unwritten
 from ..strict_json import read_json
-from .words import continues_word
+from .spacing import Spacing
+from .words import UNKNOWN, continues_word
 
 __all__ = ["Decoder", "IdArray", "Normalization", "Tokenizer"]
 
@@ -109,9 +111,12 @@ class Tokenizer(ABC):
                     return tokenizer_subword.SubwordTokenizer(kind, library, normalization, lowercase)
             elif _is_like(tree, tokenizer_character.library_tokenizer({})):
                 return tokenizer_character.CharacterTokenizer(_in_order(tree), normalization, lowercase)
-            for words in (tokenizer_word.WordTokenizer, tokenizer_word.WhitespaceTokenizer):
-                if _is_like(tree, words.library({})):
-                    return words(_in_order(tree), normalization, lowercase)
+            elif _is_like(tree, tokenizer_word.WhitespaceTokenizer.library({})):
+                return tokenizer_word.WhitespaceTokenizer(_in_order(tree), normalization, lowercase)
+            elif _is_like(tree, tokenizer_word.WordTokenizer.library({}), tokenizer_word.SPACING):
+                strings, spaces = _in_order(tree), tree["model"].get(tokenizer_word.SPACING)
+                spacing = None if spaces is None else Spacing.read(spaces, len(strings))
+                return tokenizer_word.WordTokenizer(strings, normalization, lowercase, spacing)
         except OSError as error:
             raise RunError(f"{path}: the tokenizer cannot be read ({error.strerror}); check the path.") from error
         except Exception as error:  # the library raises bare Exception for a file that it does not understand
@@ -159,6 +164,10 @@ class Tokenizer(ABC):
     def _library(self) -> Any:
         """The same tokenizer as an object of the tokenizers library, without its normalizer."""
 
+    def _learnt(self) -> dict[str, Any]:
+        """What the saved model holds besides what the library knows."""
+        return {}
+
     def encode(self, text: str) -> IdArray:
         """The ids of a text; every line end becomes `eos_id`, and nothing is added. uint32, shape (tokens,)."""
         return self._encode(self.normalize(text))
@@ -179,12 +188,29 @@ class Tokenizer(ABC):
         """
         return _Normalizer(self.normalization, self.lowercase)(text)
 
+    def unknown(self, text: str) -> list[str]:
+        """The words, or characters, of a text that the vocabulary does not hold: in order, each once.
+
+        They are spelt as in the text, but for the Unicode normal form. A literal `<unk>` is none of them.
+        """
+        if self.unk_id is None:
+            return []
+        cased = _Normalizer(self.normalization, False)(text)
+        return [part for part in dict.fromkeys(self._parts(cased)) if self._lacks(part)]
+
+    def _parts(self, text: str) -> Iterable[str]:
+        """What of a text is one token each."""
+        return text
+
+    def _lacks(self, part: str) -> bool:
+        return part != UNKNOWN and self.unk_id in self.encode(part)
+
     def token_text(self, token: int) -> str:
         """One token in a form fit for a table: `<eos>`, `<unk>`, spaces as ␣, loose bytes as \\xNN."""
         if token == self.eos_id:
             return "<eos>"
         if token == self.unk_id:
-            return "<unk>"
+            return UNKNOWN
         text = self.token_bytes(token).decode("utf-8", "backslashreplace").translate(_VISIBLE)
         return "".join(c if c.isprintable() or unicodedata.category(c) == "Cf" else f"\\u{ord(c):04x}" for c in text)
 
@@ -225,7 +251,13 @@ class Tokenizer(ABC):
     def _json(self) -> str:
         library = self._library()
         library.normalizer = _write_normalizer(self.normalization, self.lowercase)
-        return cast(str, library.to_str())
+        text = cast(str, library.to_str())
+        learnt = self._learnt()
+        if not learnt:
+            return text
+        tree = read_json(text)
+        tree["model"] |= learnt
+        return json.dumps(tree, ensure_ascii=False, separators=(",", ":"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tokenizer) and self._json == other._json
@@ -288,10 +320,16 @@ def _write_normalizer(normalization: Normalization, lowercase: bool) -> Any:
     return tokenizers.normalizers.Sequence(steps)
 
 
-def _is_like(tree: Any, library: Any) -> bool:
-    """Whether a file has the parts that recurra gives a tokenizer, and differs in vocabulary and normalizer alone."""
+def _is_like(tree: Any, library: Any, *learnt_too: str) -> bool:
+    """Whether a file has the parts that recurra gives a tokenizer, and differs in vocabulary and normalizer alone.
+
+    Args:
+        tree: the file.
+        library: the tokenizers library's form of a tokenizer that has learnt nothing.
+        learnt_too: other parts of the model that may differ.
+    """
     whole = read_json(library.to_str())
-    learnt = {"model", "normalizer"}, {"vocab", "merges", "unk_id"}
+    learnt = {"model", "normalizer"}, {"vocab", "merges", "unk_id", *learnt_too}
     for found, made, ours in ((tree, whole, learnt[0]), (tree["model"], whole["model"], learnt[1])):
         # What is absent is as if it were null: versions of the library differ in what they write.
         if any(found.get(key) != made.get(key) for key in (found.keys() | made.keys()) - ours):

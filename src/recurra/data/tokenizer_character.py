@@ -12,10 +12,10 @@ from tokenizers import models, pre_tokenizers
 from ..config.sections import TokenizerConfig
 from ..errors import DataError
 from .tokenizer import Decoder, IdArray, Normalization, Tokenizer
+from .words import UNKNOWN
 
 __all__ = ["CharacterTokenizer", "library_tokenizer", "train"]
 
-_UNKNOWN = "<unk>"
 _CODE_POINTS = 0x110000
 
 
@@ -80,13 +80,13 @@ def train(pieces: Iterable[str], config: TokenizerConfig) -> CharacterTokenizer:
     codes = np.flatnonzero(counts >= config.min_count)
     # A stable sort leaves characters that are equally frequent in the order of their code points.
     codes = codes[np.argsort(-counts[codes], kind="stable")][: config.vocab_size - 2]
-    strings = [_UNKNOWN, "\n", *map(chr, codes.tolist())]
+    strings = [UNKNOWN, "\n", *map(chr, codes.tolist())]
     return CharacterTokenizer(strings, config.normalization, config.lowercase)
 
 
 def library_tokenizer(vocabulary: Mapping[str, int]) -> Any:
     """The tokenizers library's form of a character vocabulary."""
-    library = tokenizers.Tokenizer(models.WordLevel(dict(vocabulary), unk_token=_UNKNOWN))
+    library = tokenizers.Tokenizer(models.WordLevel(dict(vocabulary), unk_token=UNKNOWN))
     library.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
     library.decoder = tokenizers.decoders.Fuse()
     return library

@@ -1,4 +1,4 @@
-"""A token is a word or a symbol; spaces are not tokens and are put back by rules of spelling.
+"""A token is a word or a symbol; spaces are not tokens and are put back as the training text has them (`spacing`).
 
 Or, of text that was tokenised before, whatever stands between white space.
 """
@@ -15,12 +15,15 @@ from tokenizers import models, pre_tokenizers
 
 from ..config.sections import TokenizerConfig
 from ..errors import DataError
+from .spacing import Spacing, SpacingCounter, WordWriter
 from .tokenizer import Decoder, IdArray, Normalization, Tokenizer
-from .words import LIBRARY_HAN, LIBRARY_WORD, count_bounded, han_pattern, joins_tightly, word_pattern
+from .words import LIBRARY_HAN, LIBRARY_WORD, UNKNOWN, count_bounded, han_pattern, word_pattern
 
-__all__ = ["WhitespaceTokenizer", "WordTokenizer", "train"]
+__all__ = ["SPACING", "WhitespaceTokenizer", "WordTokenizer", "train"]
 
-_UNKNOWN = "<unk>"
+SPACING = "spacing"
+"""Where the model of a saved tokenizer holds the spaces learnt; the tokenizers library passes over it."""
+
 _MOST_WORDS = 500_000
 """Different words that are held while counting, at least; about 150 bytes each."""
 
@@ -31,58 +34,44 @@ class _Vocabulary(dict[str, int]):
 
 
 class _Decoder:
-    def __init__(self, strings: Sequence[str]) -> None:
+    def __init__(self, strings: Sequence[str], writer: WordWriter | _SpacedWriter) -> None:
         self._strings = strings
-        self._left = "\n"
-        self._open: set[str] = set()
+        self._writer = writer
 
     def push(self, token: int) -> str:
-        right = self._strings[token]
-        left, self._left = self._left, right
-        if right == "\n":
-            self._open.clear()
-            return right
-        # A straight quotation mark opens and closes by turns within a line.
-        after_opening = left in self._open
-        closing = False
-        if right in ('"', "'"):
-            closing = right in self._open
-            self._open ^= {right}
-        if left == "\n" or after_opening or closing or joins_tightly(left, right):
-            return right
-        return " " + right
+        return self._writer.write(self._strings[token], token)
 
     def flush(self) -> str:
         return ""
 
 
-class _SpacedDecoder:
-    def __init__(self, strings: Sequence[str]) -> None:
-        self._strings = strings
+class _SpacedWriter:
+    """Writes a text word by word with single spaces."""
+
+    def __init__(self) -> None:
         self._begins = True
 
-    def push(self, token: int) -> str:
-        text, begins = self._strings[token], self._begins
-        self._begins = text == "\n"
-        return text if begins or self._begins else " " + text
-
-    def flush(self) -> str:
-        return ""
+    def write(self, word: str, token: int) -> str:
+        begins, self._begins = self._begins, word == "\n"
+        return word if begins or self._begins else " " + word
 
 
 class WordTokenizer(Tokenizer):
     """Words and symbols as tokens: `<unk>` is 0, `<eos>` 1, the others stand by falling frequency in the training text.
 
-    Decoding puts spaces between words and none where spelling has none, such as before a comma; the spacing of the
-    original is not kept.
+    Decoding puts spaces where the training text has them mostly, and where that does not tell, between words and not,
+    for example, before a comma. The spaces of the encoded text itself are not kept, and of those at the ends of lines
+    nothing is learnt.
     """
 
     kind: Literal["word", "whitespace"] = "word"
     unk_id: int = 0
-    _spelling: ClassVar[type[_Decoder] | type[_SpacedDecoder]] = _Decoder
 
-    def __init__(self, strings: Sequence[str], normalization: Normalization, lowercase: bool) -> None:
+    def __init__(
+        self, strings: Sequence[str], normalization: Normalization, lowercase: bool, spacing: Spacing | None = None
+    ) -> None:
         super().__init__(normalization, lowercase)
+        self._spacing = spacing or Spacing()
         self._strings = list(strings)
         self._vocabulary = _Vocabulary((string, index) for index, string in enumerate(self._strings))
         self.eos_id = self._vocabulary["\n"]
@@ -92,7 +81,7 @@ class WordTokenizer(Tokenizer):
         return len(self._strings)
 
     def decoder(self) -> Decoder:
-        return self._spelling(self._strings)
+        return _Decoder(self._strings, self._writer())
 
     def token_bytes(self, token: int) -> bytes:
         return self._strings[token].encode()
@@ -104,6 +93,13 @@ class WordTokenizer(Tokenizer):
     def _library(self) -> Any:
         return self.library(dict(self._vocabulary))
 
+    def _parts(self, text: str) -> Iterable[str]:
+        return self.split(text)
+
+    def _learnt(self) -> dict[str, Any]:
+        # Without it the file is the one that was written before spaces were learnt.
+        return {} if self._spacing.is_spelling else {SPACING: self._spacing.tree()}
+
     @staticmethod
     def split(text: str) -> list[str]:
         """The words, symbols and line feeds of a text, in order."""
@@ -111,10 +107,13 @@ class WordTokenizer(Tokenizer):
             text = han_pattern().sub(r" \g<0> ", text)
         return word_pattern().findall(text)
 
-    @classmethod
-    def join(cls, words: Sequence[str]) -> str:
+    def join(self, words: Sequence[str]) -> str:
         """The text of words and symbols, spaced as `decode` spaces them."""
-        return "".join(map(cls._spelling(words).push, range(len(words))))
+        writer = self._writer()
+        return "".join(writer.write(word, self._vocabulary[word]) for word in words)
+
+    def _writer(self) -> WordWriter | _SpacedWriter:
+        return WordWriter(self._spacing)
 
     @staticmethod
     def library(vocabulary: Mapping[str, int]) -> Any:
@@ -133,13 +132,15 @@ class WhitespaceTokenizer(WordTokenizer):
     """
 
     kind = "whitespace"
-    _spelling = _SpacedDecoder
     _BETWEEN: ClassVar = re.compile(r"\n|\S+")
 
     @staticmethod
     def split(text: str) -> list[str]:
         """What stands between white space, and line feeds."""
         return WhitespaceTokenizer._BETWEEN.findall(text)
+
+    def _writer(self) -> WordWriter | _SpacedWriter:
+        return _SpacedWriter()
 
     @staticmethod
     def library(vocabulary: Mapping[str, int]) -> Any:
@@ -153,19 +154,24 @@ def train(pieces: Iterable[str], config: TokenizerConfig) -> WordTokenizer:
     """Keep the commonest words of the text; see `Tokenizer.train`.
 
     While counting, at most 500,000 different words, or eight times the vocabulary, are held; where a text has more, the
-    rarest are dropped on the way (`words.count_bounded`), which touches only words near the end of a vocabulary.
+    rarest are dropped on the way (`words.count_bounded`), which touches only words near the end of a vocabulary. For
+    `word`, the spaces between them are counted likewise (`spacing.SpacingCounter`).
     """
     kind = WhitespaceTokenizer if config.kind == "whitespace" else WordTokenizer
-    counts = count_bounded(map(kind.split, pieces), max(_MOST_WORDS, 8 * config.vocab_size))
+    spaces = SpacingCounter()
+    split = kind.split if config.kind == "whitespace" else spaces.words
+    counts = count_bounded(map(split, pieces), max(_MOST_WORDS, 8 * config.vocab_size))
     if not counts:
         raise DataError("The text to learn a vocabulary from holds no words; give a file with text.")
     counts.pop("\n", None)
-    counts.pop(_UNKNOWN, None)
+    counts.pop(UNKNOWN, None)
     words = sorted((word for word, count in counts.items() if count >= config.min_count), key=lambda w: (-counts[w], w))
-    return kind([_UNKNOWN, "\n", *words[: config.vocab_size - 2]], config.normalization, config.lowercase)
+    strings = [UNKNOWN, "\n", *words[: config.vocab_size - 2]]
+    spacing = None if config.kind == "whitespace" else Spacing.learn(spaces.gaps, strings)
+    return kind(strings, config.normalization, config.lowercase, spacing)
 
 
 def _library(vocabulary: Mapping[str, int], *splits: Any) -> Any:
-    library = tokenizers.Tokenizer(models.WordLevel(dict(vocabulary), unk_token=_UNKNOWN))
+    library = tokenizers.Tokenizer(models.WordLevel(dict(vocabulary), unk_token=UNKNOWN))
     library.pre_tokenizer = pre_tokenizers.Sequence(list(splits))
     return library

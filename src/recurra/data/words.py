@@ -11,20 +11,27 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from functools import cache
 from itertools import groupby
+from typing import Generic, TypeVar
 
 __all__ = [
     "LIBRARY_HAN",
     "LIBRARY_WORD",
+    "UNKNOWN",
+    "BoundedCounter",
     "continues_word",
     "count_bounded",
     "han_pattern",
+    "is_spaceless",
     "joins_tightly",
     "unit_pattern",
     "word_pattern",
 ]
+
+UNKNOWN = "<unk>"
+"""What stands in a vocabulary for all that it does not hold."""
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _JOINERS = "\u200c\u200d\U0001f3fb-\U0001f3ff"
@@ -53,6 +60,8 @@ _SPACELESS = (
     ("\U00020000", "\U0003ffff"),
 )
 _TIGHT = frozenset("-/~^\\·")
+
+_Counted = TypeVar("_Counted", bound=Hashable)
 
 
 @cache
@@ -101,10 +110,11 @@ def joins_tightly(left: str, right: str) -> bool:
         return True
     if left in _TIGHT or right in _TIGHT:
         return True
-    return _spaceless(left[-1]) and _spaceless(right[0])
+    return is_spaceless(left[-1]) and is_spaceless(right[0])
 
 
-def _spaceless(character: str) -> bool:
+@cache
+def is_spaceless(character: str) -> bool:
     """Whether the character belongs to a script written without spaces: ideographs, kana and their punctuation."""
     return any(first <= character <= last for first, last in _SPACELESS)
 
@@ -112,14 +122,32 @@ def _spaceless(character: str) -> bool:
 def count_bounded(streams: Iterable[Iterable[str]], limit: int) -> Counter[str]:
     """Count strings while holding at most about `limit` different ones.
 
-    Whenever there are more, the rarest are forgotten, and the bar rises (after lossy counting, Manku & Motwani 2002).
-    Below the limit counts are exact; above it those of rare strings may be too low.
+    See `BoundedCounter`.
     """
-    counts: Counter[str] = Counter()
-    bar = 0
+    counter: BoundedCounter[str] = BoundedCounter(limit)
     for strings in streams:
-        counts.update(strings)
-        while len(counts) > limit:
-            bar += 1
-            counts = Counter({string: count for string, count in counts.items() if count > bar})
-    return counts
+        counter.update(strings)
+    return counter.counts
+
+
+class BoundedCounter(Generic[_Counted]):
+    """Counts while holding at most about `limit` different things.
+
+    Whenever there are more, the rarest are forgotten, and the bar rises (after lossy counting, Manku & Motwani 2002).
+    Below the limit counts are exact; above it those of rare things may be too low.
+
+    Attributes:
+        counts: how often each was seen.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.counts: Counter[_Counted] = Counter()
+        self._limit = limit
+        self._bar = 0
+
+    def update(self, things: Iterable[_Counted]) -> None:
+        """Count more things."""
+        self.counts.update(things)
+        while len(self.counts) > self._limit:
+            self._bar += 1
+            self.counts = Counter({thing: count for thing, count in self.counts.items() if count > self._bar})
