@@ -35,8 +35,10 @@ __all__ = [
     "Progress",
     "cut_point",
     "expand_paths",
+    "read_blocks",
     "read_lines",
     "read_text",
+    "refuse_foreign",
     "refuse_overwriting",
     "spool_standard_input",
 ]
@@ -264,10 +266,10 @@ def _lines(
     line = 1
     last = ""
     marks = 0
-    for block in _blocks(path, report, sources):
+    for block in read_blocks(path, report, sources):
         data = rest + block
         if position == 0:
-            _refuse_foreign(path, data)
+            refuse_foreign(path, data)
             if data.startswith(codecs.BOM_UTF8):
                 position, data = len(codecs.BOM_UTF8), data[len(codecs.BOM_UTF8) :]
         try:
@@ -309,8 +311,19 @@ def _tell_once(what: str) -> None:
     tell(what)
 
 
-def _blocks(path: Path, report: Callable[[int], None], sources: list[SourceFile] | None) -> Iterator[bytes]:
-    """The unpacked bytes of one file, an empty block last."""
+def read_blocks(
+    path: Path, report: Callable[[int], None] = lambda position: None, sources: list[SourceFile] | None = None
+) -> Iterator[bytes]:
+    """The unpacked bytes of one file, an empty block last.
+
+    Args:
+        path: packed with gzip, or not.
+        report: called with the bytes read from the disk so far.
+        sources: gets what the file was, once it has been read.
+
+    Raises:
+        DataError: if the file cannot be read, or is a damaged gzip file.
+    """
     unpacked = 0
     packed = False
     try:
@@ -341,7 +354,8 @@ def _blocks(path: Path, report: Callable[[int], None], sources: list[SourceFile]
         raise DataError(f"{_name(path)}: the file cannot be read ({error.strerror or error}); check it.") from error
 
 
-def _refuse_foreign(path: Path, data: bytes) -> None:
+def refuse_foreign(path: Path, data: bytes) -> None:
+    """Raise DataError if a file that begins with these bytes is an archive, a PDF or text of another encoding."""
     for magic, what in _FOREIGN.items():
         if data.startswith(magic):
             raise DataError(f"{_name(path)}: from its first bytes this is {what}.")
