@@ -71,12 +71,12 @@ class Stream:
                 stream's state would not take part. While torch compiles, the graph breaks at a step.
         """
         if torch.compiler.is_compiling():
-            return self._outside_of_graphs(x)
-        return self._step(x)
+            # Imported here because it imports torch's compiler. An export that does not compile calls it too, and
+            # `_step` then refuses the input.
+            from .graph_break import call_outside_of_graphs
 
-    # An export that does not compile goes in here too, and is then refused.
-    @torch.compiler.disable
-    def _outside_of_graphs(self, x: Tensor) -> Tensor:
+            output: Tensor = call_outside_of_graphs(self._step, x)
+            return output
         return self._step(x)
 
     def _step(self, x: Tensor) -> Tensor:
