@@ -27,6 +27,7 @@ __all__ = [
     "FLAGS",
     "INSTRUCTIONS",
     "SIZES",
+    "STANDARD_THREADS",
     "layers",
     "program",
     "results",
@@ -43,8 +44,10 @@ LAYERS = Path(__file__).parent / "csrc" / "layers.cpp"
 CXX = os.environ.get("CXX") or next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
 # Flags of each instruction set.
 INSTRUCTIONS = _INSTRUCTIONS
-# Those of CMakeLists.txt but for OpenMP, without which a team is of the standard library's threads.
+# Those of CMakeLists.txt.
 FLAGS = ("-std=gnu++17", "-fno-math-errno", "-ffp-contract=off", "-pthread")
+# For teams of the standard library's threads in place of OpenMP's.
+STANDARD_THREADS = "-DRECURRA_STANDARD_THREADS"
 # One or two phases, states with and without weights of their own, and one gate.
 NAMES = ("lstm", "lstm_peephole", "gru", "gru_cho", "rnn_tanh")
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from recurra.kernels.cpu import compiled
 
-from .native import INSTRUCTIONS, layers, results
+from .native import INSTRUCTIONS, STANDARD_THREADS, layers, results
 
 TOOLS = "aarch64-linux-gnu-"
 EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
 # Those of CMakeLists.txt for the machine.
-FLAGS = ("-O3", "-fno-schedule-insns", "-static")
+FLAGS = ("-O3", "-fno-schedule-insns", "-static", STANDARD_THREADS)
 # The tile that nearly all of a large layer's arithmetic is in.
 HOT = re.compile(r"^[0-9a-f]+ <void recurra::portable::(micro(?:_packed)?<\w+, 6, 4>)\(")
 INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\s+(.*)$", re.MULTILINE)
@@ -64,7 +64,7 @@ def main() -> None:
             failed = True
         neon = results(subprocess.run([emulator, str(program), "1", "2"], stdout=subprocess.PIPE, check=True).stdout)
         for isa in peers:
-            program = layers(Path(folder) / isa, ["g++", "-O3", *INSTRUCTIONS[isa]])
+            program = layers(Path(folder) / isa, ["g++", "-O3", STANDARD_THREADS, *INSTRUCTIONS[isa]])
             peer = results(subprocess.run([str(program), "1"], stdout=subprocess.PIPE, check=True).stdout)
             other = [name for name in neon.keys() | peer if neon[name].tobytes() != peer[name].tobytes()]
             print(

@@ -13,7 +13,7 @@ from .native import layers, program, results
 EMULATORS = ("qemu-x86_64-static", "qemu-x86_64")
 # Of 2008, with SSE4.2 and nothing later.
 CPU = "Nehalem"
-# As CMakeLists.txt has it.
+# OpenMP, for the standard library's threads would bring functions of their own, compiled for each instruction set.
 COMMAND = ("g++", "-O3", "-fopenmp", "-Wno-psabi")
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from recurra.kernels.cpu import compiled
 
-from .native import BARRIER, FAILURES, layers, program, works
+from .native import BARRIER, FAILURES, STANDARD_THREADS, layers, program, works
 
 ROOT = Path(__file__).parents[2]
 # An environment of its own, so that the one at hand keeps its engine.
 VENV = ROOT / "build" / "sanitize"
 COMPILER = os.environ.get("CXX") or "g++"
 ADDRESS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g1")
-THREAD = ("-O1", "-g1", "-fsanitize=thread")
+THREAD = ("-O1", "-g1", "-fsanitize=thread", STANDARD_THREADS)
 # What Python must have loaded before anything else; the last because it throws through the first.
 LIBRARIES = ("libasan.so", "libubsan.so", "libstdc++.so")
 TESTS = (

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from .native import BARRIER, CXX, ENGINE, FAILURES, program, works
+from .native import BARRIER, CXX, ENGINE, FAILURES, STANDARD_THREADS, program, works
 
-THREAD_SANITIZER = ("-O1", "-g", "-fsanitize=thread")
+THREAD_SANITIZER = ("-O1", "-g", "-fsanitize=thread", STANDARD_THREADS)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "team.hpp"
+#include "threads.hpp"
 
 namespace {
 

@@ -16,6 +16,7 @@
 
 #include "cell.hpp"
 #include "isa.hpp"
+#include "threads.hpp"
 #include "vec.hpp"
 
 namespace recurra {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import warnings
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
@@ -15,7 +17,7 @@ from . import own
 from .generator.emit import fingerprint
 from .generator.plan import Plan, plan
 
-__all__ = ["WORTH_A_THREAD", "CompiledCell", "compiled", "engine", "instruction_set"]
+__all__ = ["WORTH_A_THREAD", "CompiledCell", "compiled", "engine", "instruction_set", "openmp_functions"]
 
 # Below so many multiplications a step another thread costs more than it takes over.
 WORTH_A_THREAD = 6000
@@ -25,11 +27,36 @@ _SOURCES = {"input": 0, "state": 1, "operand": 2}
 
 @lru_cache(maxsize=1)
 def engine() -> ModuleType | None:
-    """The compiled module; None if this installation was built without it."""
+    """The compiled module, whose threads are those of torch; None if this installation was built without it."""
     try:
-        return import_module("._engine", __package__)
+        module = import_module("._engine", __package__)
     except ImportError:
         return None
+    # The dynamic linker looks among the libraries that the program was started with first (None), then among those that
+    # torch is linked to.
+    for library in (None, torch._C.__file__):
+        if functions := openmp_functions(library):
+            module.use_openmp(*functions)
+            return module
+    warnings.warn(
+        "The CPU engine runs on one thread, for torch has no OpenMP: install torch's own wheel.", stacklevel=2
+    )
+    return module
+
+
+def openmp_functions(library: str | None) -> tuple[int, ...] | None:
+    """Addresses of the OpenMP functions that the engine uses; None if they are not there.
+
+    Args:
+        library: the file of a library, which is searched together with those that it is linked to; None for the program
+            and what was loaded for all to use.
+    """
+    found = ctypes.CDLL(library)
+    # GCC's library and LLVM's have all three by these names.
+    names = ("GOMP_parallel", "omp_get_num_threads", "omp_get_thread_num")
+    if not all(hasattr(found, name) for name in names):
+        return None
+    return tuple(ctypes.cast(getattr(found, name), ctypes.c_void_p).value or 0 for name in names)
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@
 
 #include "cell.hpp"
 #include "isa.hpp"
+#include "openmp.hpp"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -25,6 +26,8 @@
 namespace nb = nanobind;
 
 namespace recurra {
+
+OpenMP openmp{};
 
 static bool forked = false;
 
@@ -290,6 +293,12 @@ NB_MODULE(_engine, module) {
     for (const recurra::Isa* isa : recurra::supported()) names.push_back(isa->name);
     return names;
   });
+  // Takes the addresses of GOMP_parallel, omp_get_num_threads and omp_get_thread_num. While a layer runs nobody may call it.
+  module.def("use_openmp", [](recurra::Address parallel, recurra::Address team_size, recurra::Address thread) {
+    using recurra::OpenMP;
+    recurra::openmp = {reinterpret_cast<decltype(OpenMP::parallel)>(parallel), reinterpret_cast<decltype(OpenMP::team_size)>(team_size),
+                       reinterpret_cast<decltype(OpenMP::thread)>(thread)};
+  }, "parallel"_a, "team_size"_a, "thread"_a);
   module.def("peak", [](const std::string& isa) { return recurra::isa_named(isa).peak(); }, "isa"_a);
   module.def("reading", [](const std::string& isa, std::size_t bytes, int threads) { return recurra::isa_named(isa).reading(bytes, recurra::allowed_threads(threads)); }, "isa"_a, "bytes"_a, "threads"_a);
   module.def("padded_units", &recurra::padded_units, "hidden"_a);

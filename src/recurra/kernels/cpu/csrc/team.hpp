@@ -1,15 +1,12 @@
 // Threads that work on one layer together: OpenMP's, which torch has started already, and a barrier between them.
 #pragma once
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
-
 #include <atomic>
 #include <exception>
 #include <thread>
 
 #include "list.hpp"
+#include "openmp.hpp"
 
 namespace recurra::RECURRA_ISA {
 
@@ -86,26 +83,27 @@ class Failure {
   std::exception_ptr first_;
 };
 
-// Runs work(thread, barrier) on every thread. False, with nothing run, if OpenMP gives fewer threads than asked for. What
-// a thread throws is thrown here, after the others have given up at their next barrier.
+// Runs work(thread, barrier) on every thread. False, with nothing run, if OpenMP gives fewer threads than asked for, or
+// if there is no OpenMP. What a thread throws is thrown here, after the others have given up at their next barrier.
 template <class Work> bool run_team(int threads, const Work& work) {
   Barrier barrier(threads);
   if (threads == 1) {
     work(0, barrier);
     return true;
   }
-  bool done = true;
   Failure failure(barrier);
-#if defined(_OPENMP)
-#pragma omp parallel num_threads(threads)
-  {
-    if (omp_get_num_threads() == threads) {
-      failure.guard([&] { work(omp_get_thread_num(), barrier); });
-    } else {
-#pragma omp single
-      done = false;
-    }
-  }
+#if !defined(RECURRA_STANDARD_THREADS)
+  if (openmp.parallel == nullptr) return false;
+  bool done = false;
+  auto member = [&] {
+    const int thread = openmp.thread();
+    const bool complete = openmp.team_size() == threads;
+    if (thread == 0) done = complete;
+    if (complete) failure.guard([&] { work(thread, barrier); });
+  };
+  openmp.parallel([](void* data) { (*static_cast<decltype(member)*>(data))(); }, &member, threads, 0);
+  failure.rethrow();
+  return done;
 #else
   // For tools that do not see how OpenMP's own threads wait for one another, such as the thread sanitizer.
   List<std::thread> others;
@@ -116,9 +114,9 @@ template <class Work> bool run_team(int threads, const Work& work) {
     work(0, barrier);
   });
   for (std::thread& other : others) other.join();
-#endif
   failure.rethrow();
-  return done;
+  return true;
+#endif
 }
 
 }  // namespace recurra::RECURRA_ISA
