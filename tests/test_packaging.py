@@ -104,6 +104,20 @@ print(threads() == everyone, sleeps(of_torch) > slept)
     assert printed.split() == ["True", "True"]
 
 
+def test_an_engine_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: ImportError) -> None:
+        def importing(*names: str) -> None:
+            raise error
+
+        monkeypatch.setattr(compiled, "import_module", importing)
+
+    fail(ImportError("libc.so.6: version `GLIBC_2.99' not found"))
+    with pytest.warns(UserWarning, match="cannot be loaded here .*GLIBC_2.99"):
+        assert compiled.engine.__wrapped__() is None
+    fail(ModuleNotFoundError("No module named '_engine'"))
+    assert compiled.engine.__wrapped__() is None
+
+
 @needs_engine
 def test_without_openmp_the_engine_says_so_and_computes_the_same() -> None:
     ran = run("""

@@ -27,10 +27,20 @@ _SOURCES = {"input": 0, "state": 1, "operand": 2}
 
 @lru_cache(maxsize=1)
 def engine() -> ModuleType | None:
-    """The compiled module, whose threads are those of torch; None if this installation was built without it."""
+    """The compiled module, whose threads are those of torch; None if this installation was built without it.
+
+    None also, with a UserWarning, if it cannot be loaded on this machine.
+    """
     try:
         module = import_module("._engine", __package__)
-    except ImportError:
+    except ModuleNotFoundError:
+        return None
+    except ImportError as error:
+        warnings.warn(
+            f"Layers run without the CPU engine, which cannot be loaded here ({error}): install recurra from its "
+            "source distribution, which builds it for this machine.",
+            stacklevel=2,
+        )
         return None
     # The dynamic linker looks among the libraries that the program was started with first (None), then among those that
     # torch is linked to.
