@@ -16,7 +16,7 @@ from typing import Any, Literal
 from .errors import ConfigError
 from .names import nearest
 
-__all__ = ["Argument", "Measure", "Option", "System", "Verb", "find", "names", "resolve"]
+__all__ = ["Argument", "Measure", "Option", "Part", "System", "Verb", "find", "names", "resolve"]
 
 _BUILT_IN = {
     "language-model": "recurra.systems.language_model:SYSTEM",
@@ -134,6 +134,21 @@ class Verb:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a network that another training may start from, whatever its system, if it has a part of this name.
+
+    Attributes:
+        name: such as `encoder`; parts of one name are alike in all systems.
+        prefixes: with which the names of its weights begin. What stands after them is the same in all systems.
+        of_tokens: whether it has a row for each token, and means something only with the same tokenizers.
+    """
+
+    name: str
+    prefixes: tuple[str, ...]
+    of_tokens: bool = False
+
+
+@dataclass(frozen=True)
 class System:
     """What the rest of recurra has to know of a system.
 
@@ -153,6 +168,7 @@ class System:
         measures: the numbers that its training and evaluation give, in the order in which people see them.
         unit: what the speed of its training is counted in.
         files: what a model needs beside its configuration and weights: one of these sets of files.
+        parts: of its network, all weights being in one of them; what others may start from.
         pipeline: its kind of model on the Hugging Face Hub.
         example: lines of Python that ask a loaded `model`, for its page there.
     """
@@ -172,6 +188,7 @@ class System:
     files: tuple[tuple[str, ...], ...]
     pipeline: str
     example: str
+    parts: tuple[Part, ...] = ()
 
     def measure(self, name: str) -> Measure | None:
         """Its measure of a name; None if it has none."""

@@ -123,6 +123,14 @@ def test_a_candidate_outside_the_vocabulary_is_said(word_run: Path) -> None:
     assert [(word["word"], word["known"]) for word in words] == [("apple", True), ("zyzzyva", False)]
 
 
+@pytest.mark.parametrize("command", [("next", "wash the quince and Yuzu"), ("generate", "--prompt", "a quince Yuzu")])
+def test_unknown_words_of_a_prompt_are_said(word_run: Path, command: tuple[str, ...]) -> None:
+    name, *rest = command
+    result = CliRunner().invoke(app, [name, str(word_run), *rest])
+    assert result.exit_code == 0
+    assert "not in the model's vocabulary, and read as any unknown word: quince, Yuzu." in result.stderr
+
+
 def test_generate_writes_recipes(run_directory: Path) -> None:
     arguments = ["generate", run_directory, "--prompt", "the apple and", "--temperature", "0.5", "--stop", "\\n"]
     shown = run(*arguments, "--seed", "4")

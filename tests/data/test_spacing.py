@@ -13,7 +13,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recurra.config import TokenizerConfig
+from recurra.config.sections import TokenizerConfig
 from recurra.data import spacing as spacing_module
 from recurra.data.sentences import SentenceTokenizer
 from recurra.data.spacing import Spacing, SpacingCounter
@@ -251,7 +251,8 @@ def test_counting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_training_is_the_same_in_every_process() -> None:
     text = "".join(f"{line}\n" for line in LINES)
     script = (
-        "import sys; from recurra.config import TokenizerConfig; from recurra.data.tokenizer import Tokenizer\n"
+        "import sys\nfrom recurra.config.sections import TokenizerConfig\n"
+        "from recurra.data.tokenizer import Tokenizer\n"
         "text = sys.stdin.buffer.read().decode()\n"
         "print(Tokenizer.train([text], TokenizerConfig(kind='word', vocab_size=500)).fingerprint)"
     )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recurra.config import TokenizerConfig
+from recurra.config.sections import TokenizerConfig
 from recurra.data.tokenizer import Tokenizer
 from recurra.data.vectors import embedding_rows, read_vectors
 from recurra.errors import DataError

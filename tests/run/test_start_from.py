@@ -10,7 +10,9 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from recurra import registry
 from recurra.cli.main import app
+from recurra.config.load import load_config
 from recurra.errors import ConfigError, RunError
 from recurra.run.saving import without_places
 from recurra.systems.language_model.config import LanguageModelConfig
@@ -116,15 +118,28 @@ def test_resumed_from_a_checkpoint_it_no_longer_needs_the_other_run(base: Path, 
     assert not close(before, weights(tmp_path / "run"))
 
 
-def test_dropout_may_differ_and_shapes_may_not(base: Path, tmp_path: Path) -> None:
+def test_what_fits_is_taken_and_the_rest_is_said(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = other_pairs(tmp_path)
     start = STILL | {"start_from": str(base)}
     train(config(files, training=start, model={"dropout": 0.5}), tmp_path / "dropped")
     assert close(weights(base), weights(tmp_path / "dropped"))
-    with pytest.raises(ConfigError, match=r"training.start_from: the weights of .* do not fit the model section"):
-        train(config(files, training=start, model={"hidden_size": 24}), tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"^tokenizer: .*its tokens"):
-        train(config(files, training=start, tokenizer={"kind": "character"}), tmp_path / "run")
+    capsys.readouterr()
+    train(config(files, training=start, model={"hidden_size": 24}), tmp_path / "wider")
+    said = capsys.readouterr().err
+    assert "taken are tokenizer, embedding, output; left are encoder (of another shape), decoder" in said
+    found, before = weights(tmp_path / "wider"), weights(base)
+    assert torch.allclose(found["target_embedding.weight"], before["target_embedding.weight"], rtol=0, atol=1e-9)
+    train(config(files, training=start, tokenizer={"kind": "character"}), tmp_path / "characters")
+    said = capsys.readouterr().err
+    assert "taken are encoder, decoder; left are tokenizer (another one is configured), embedding (of other" in said
+    found = weights(tmp_path / "characters")
+    assert close({name: each for name, each in before.items() if name.startswith("encoder.")}, found)
+    with pytest.raises(ConfigError, match=r"training.start_from: no part of .* fits this network \(tokenizer: another"):
+        train(
+            config(files, training=start, tokenizer={"kind": "character"}, model={"hidden_size": 24}), tmp_path / "run"
+        )
     # Neither left anything behind that stands in the way of the next.
     train(config(files, training=start), tmp_path / "run")
 
@@ -135,10 +150,53 @@ def test_what_cannot_be_started_from(base: Path, tmp_path: Path) -> None:
         train(config(files, training={"start_from": str(tmp_path / "none")}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     settings = LanguageModelConfig.model_validate(
-        {"data": {"train": [files["source"]]}, "training": {"start_from": str(base)}, "logging": QUIET}
+        {"data": {"train": [files["source"]]}, "training": {"start_from": str(base)} | SMALL, "logging": QUIET}
     )
-    with pytest.raises(ConfigError, match="is a run of the task translation, not of language-model"):
+    with pytest.raises(ConfigError, match=r"no part of .* fits this network .*encoder: of another shape"):
         train(settings, tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+SMALL = {"batch_size": 2, "sequence_length": 2, "device": "cpu"}
+
+
+def test_parts_of_another_system_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A language model of the target language becomes the encoder and the embeddings of a translation system."""
+    files = write_pairs(tmp_path, 60)
+    model = {"cell": "gru", "hidden_size": 16, "num_layers": 1}
+    language = LanguageModelConfig.model_validate(
+        {"data": {"train": [files["source"]]}, "tokenizer": {"kind": "word"}, "model": model, "logging": QUIET}
+        | {"training": SMALL | {"max_epochs": 1}}
+    )
+    train(language, tmp_path / "language")
+    _, words, learnt = load_language_model(tmp_path / "language")
+    capsys.readouterr()
+    start = STILL | {"start_from": str(tmp_path / "language")}
+    one_way = {"bidirectional": False, "tied": "decoder"}
+    train(config(files, training=start, model=one_way), tmp_path / "run")
+    said = capsys.readouterr().err
+    assert (
+        "taken are tokenizer, embedding, encoder, output; left are source embedding (it has none), decoder (it" in said
+    )
+    found = weights(tmp_path / "run")
+    assert load_tokenizers(tmp_path / "run")[1].tokenizer == words
+    assert close({f"encoder.{name}": each for name, each in learnt.state_dict().items() if "recurrent." in name}, found)
+    assert torch.allclose(found["target_embedding.weight"], learnt.embedding.weight, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_weight_of_a_network_is_in_one_part(name: str) -> None:
+    system = registry.find(name)
+    settings: dict[str, dict[str, dict[str, object]]] = {
+        "language-model": {"model": {"tied": False, "learn_initial_state": True}},
+        "translation": {"model": {"tied": "none", "layer_norm": True, "copy_source": True, "coverage": True}},
+    }
+    model = load_config(None, [{"task": name}, settings[name]]).model
+    with torch.device("meta"):
+        names = list(registry.resolve(system.build)(model, 7).state_dict())
+    for each in names:
+        holding = [part.name for part in system.parts if each.startswith(part.prefixes)]
+        assert len(holding) == 1, each
 
 
 def test_the_command_takes_over_the_settings_too(base: Path, tmp_path: Path) -> None:
@@ -191,7 +249,7 @@ def test_the_command_brings_a_cell_of_ones_own(tmp_path: Path) -> None:
 
 def test_the_command_names_what_does_not_go_together(base: Path, tmp_path: Path) -> None:
     run = CliRunner().invoke(app, ["train", "language-model", "--from", str(base), "--data", "x", "--run", "r"])
-    assert run.exit_code == 2 and "is a run of the task translation, not of language-model" in run.stderr
+    assert run.exit_code == 1 and "x: there is no such file" in run.stderr
     run = CliRunner().invoke(app, ["train", "--from", str(base), "--run", str(base), "--resume"])
     assert run.exit_code == 2 and "--from" in run.stderr
 

@@ -29,8 +29,9 @@ _BEFORE = (Option("--run", "Run directory to write, or to go on with (required).
 _AFTER = (
     Option(
         "--from",
-        "Start from the weights and tokens of this run, with its settings of tokenizer, model and decoding, where "
-        "--config and --set have no others (default: start from nothing).",
+        "Start from the tokens of this run and from the parts of its network that fit; what was taken is said. Of a "
+        "run of the same system the settings of tokenizer, model and decoding are taken over too, where --config and "
+        "--set have no others (default: start from nothing).",
         metavar="DIR",
         parameter="start_from",
     ),

@@ -96,7 +96,8 @@ class TrainingConfig(Section):
         0, ge=0, description="Weights of so many latest evaluations are kept, to be averaged later (0)."
     )
     start_from: str | None = Field(
-        None, description="Run, or USER/NAME on the Hub, whose weights and tokens the training starts from (null)."
+        None,
+        description="Run, or USER/NAME on the Hub, from whose tokens and fitting parts the training starts (null).",
     )
     seed: int = Field(1, ge=0, description="Seed of every random number (1).")
     device: str = Field("auto", description="auto, cpu, cuda or mps (auto).")

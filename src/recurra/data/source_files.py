@@ -12,8 +12,9 @@ from typing import IO, Annotated
 from pydantic import ConfigDict, Field, StrictInt, StrictStr
 
 from ..bounds import LARGEST
+from ..shown import tell
 
-__all__ = ["HashingReader", "SourceFile", "changed_sources"]
+__all__ = ["HashingReader", "SourceFile", "changed_sources", "tell_changes"]
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,9 @@ def changed_sources(sources: Iterable[SourceFile]) -> list[str]:
         elif now.st_mtime_ns != source.modified:
             said.append(f"{source.name} was written since, though it still has {source.size:,} bytes")
     return said
+
+
+def tell_changes(sources: Iterable[SourceFile]) -> None:
+    """Say which files are no longer as they were when a run's data were prepared from them."""
+    for change in changed_sources(sources):
+        tell(f"recurra: {change}; training goes on with the data as prepared, and to learn from it takes a new run.")

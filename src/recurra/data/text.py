@@ -159,7 +159,11 @@ def _spool(source: IO[bytes], name: str) -> Path:
 
 
 def read_text(
-    paths: Sequence[str | Path], piece_size: int = PIECE_SIZE, *, progress: Progress | None = None
+    paths: Sequence[str | Path],
+    piece_size: int = PIECE_SIZE,
+    *,
+    progress: Progress | None = None,
+    sources: list[SourceFile] | None = None,
 ) -> Iterator[str]:
     """Yield the text of the files one after another, in pieces of at most `piece_size` characters.
 
@@ -167,6 +171,12 @@ def read_text(
     where no combining mark follows. Pieces depend on the text alone, not on how the reads fell, and their concatenation
     is the text. Gzip is known by its first bytes, whatever the file is called. Memory is bounded by `piece_size`, not
     by the files or their lines.
+
+    Args:
+        paths: the files.
+        piece_size: most characters of a piece.
+        progress: called with the bytes read so far and the bytes of all files.
+        sources: where each file is put down, as `read_lines` does.
 
     Raises:
         DataError: if a file cannot be read, is not UTF-8 (the byte and line are named), holds NUL bytes, is a damaged
@@ -182,7 +192,7 @@ def read_text(
             if progress is not None:
                 progress(min(before + position, total), total)
 
-        for piece in _pieces(_lines(path, report), piece_size):
+        for piece in _pieces(_lines(path, report, sources), piece_size):
             blank = blank and piece.isspace()
             yield piece
         done += _size(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from ..bounds import LARGEST
 from ..errors import RunError
 from ..files import regular, unwritten
 from ..strict_json import read_json
+from .source_files import SourceFile
 from .text import PIECE_SIZE, Progress, read_text
 from .tokenizer import Tokenizer
 
@@ -45,6 +46,8 @@ class _Header:
     eos_id: _Count
     tokenizer: StrictStr
     token_characters: list[_Count]
+    # Older headers do not tell which files were read.
+    files: list[SourceFile] = field(default_factory=list)
 
 
 class TokenStream:
@@ -95,6 +98,11 @@ class TokenStream:
     def characters(self) -> int:
         """Code points of normalised text. In a slice of `word` tokens the spaces are an estimate; else it is exact."""
         return self._header.characters
+
+    @property
+    def files(self) -> list[SourceFile]:
+        """The files that were read, as they were then; none where an older recurra prepared them."""
+        return self._header.files
 
     @property
     def words(self) -> int:
@@ -167,7 +175,8 @@ def prepare(
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
     lengths = tokenizer.token_characters
     tokens = characters = words = size = accounted = 0
-    pieces = read_text(paths, PIECE_SIZE, progress=progress)
+    sources: list[SourceFile] = []
+    pieces = read_text(paths, PIECE_SIZE, progress=progress, sources=sources)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with open(aside, "wb") as file:
@@ -193,6 +202,7 @@ def prepare(
             eos_id=tokenizer.eos_id,
             tokenizer=tokenizer.fingerprint,
             token_characters=lengths.tolist(),
+            files=sources,
         )
         with open(header_aside, "w", encoding="utf-8") as file_of_header:
             json.dump(asdict(header), file_of_header)

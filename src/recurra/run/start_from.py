@@ -1,48 +1,61 @@
-"""Starting a training from what another run has learnt: its tokens and its weights."""
+"""Starting a training from what another run has learnt: its tokens, and the parts of its network that fit."""
 
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from ..config.sections import TokenizerConfig
 from ..errors import ConfigError, RunError
 from ..files import regular, unwritten
+from ..registry import Part
 from .directory import Run, read_run
 from .hub import fetch
 from .own_cell import model_settings
 from .weights import read_weights
 
-__all__ = ["find_start", "settings_of", "take_files", "take_weights"]
+__all__ = ["Taken", "find_start", "parts_of", "settings_of", "take_files", "take_parts"]
+
+
+class Taken(NamedTuple):
+    """What a training has taken from another run, by the names of the parts, and why it left the others."""
+
+    taken: list[str]
+    left: dict[str, str]
+
+    def __str__(self) -> str:
+        left = ", ".join(f"{name} ({why})" for name, why in self.left.items())
+        return f"taken are {', '.join(self.taken)}" + (f"; left are {left}" if left else "")
 
 
 def find_start(config: Any) -> Run:
-    """The run that `training.start_from` names.
+    """The run that `training.start_from` names, of whatever system.
 
     Raises:
         RunError: if there is no such run.
-        ConfigError: if it is one of another system or with other tokens.
+        ConfigError: if it was written by a newer version.
     """
-    start = _read(config.training.start_from, config.task)
-    if getattr(start.config, "tokenizer", None) != getattr(config, "tokenizer", None):
-        raise ConfigError(
-            f"tokenizer: a training that starts from {start.path} has its tokens; leave this section as it is there."
-        )
-    return start
+    return read_run(fetch(config.training.start_from))
 
 
 def settings_of(name: str, task: str | None) -> dict[str, Any]:
-    """The task of a run and those sections of its configuration that a training from its weights takes over.
+    """Those sections of a run's configuration that a training from it takes over.
 
     Args:
         name: a run directory, or USER/NAME on the Hub.
-        task: that is to be trained; None: whichever.
+        task: that is to be trained; None: the run's own. From a run of another system the tokenizer alone is taken.
 
     Raises:
         RunError, ConfigError: as `find_start` does.
     """
-    start = _read(name, task)
+    start = read_run(fetch(name))
+    if task is not None and task != start.system.name:
+        tokenizer = getattr(start.config, "tokenizer", None)
+        return {} if tokenizer is None else {"tokenizer": _shared(tokenizer)}
     config = start.config.model_copy(update={"model": model_settings(start)})
     sections = {"task", "tokenizer", "model", "decoding"}
     taken: dict[str, Any] = config.model_dump(mode="json", include=sections)
@@ -50,11 +63,19 @@ def settings_of(name: str, task: str | None) -> dict[str, Any]:
 
 
 def take_files(start: Run, run: Run) -> None:
-    """Copy what the model of a run needs beside its weights, such as its tokenizer, to another run.
+    """Copy what another network needs beside its weights, such as its tokenizer, if this one may have the same.
+
+    It may where its system needs files of these names, and the two `tokenizer` sections agree.
 
     Raises:
         RunError: if a file cannot be read or written.
     """
+    tokenizers = [getattr(each.config, "tokenizer", None) for each in (start, run)]
+    sections = [None if each is None else _shared(each) for each in tokenizers]
+    same_system = start.system.name == run.system.name
+    agree = tokenizers[0] == tokenizers[1] if same_system else sections[0] == sections[1]
+    if not agree or start.files not in run.system.files:
+        return
     for name in start.files:
         try:
             shutil.copyfile(regular(start.path / name), run.path / name)
@@ -62,24 +83,73 @@ def take_files(start: Run, run: Run) -> None:
             raise RunError(f"{run.path / name}: cannot be copied from {start.path} {unwritten(error)}.") from error
 
 
-def take_weights(model: nn.Module, start: Run) -> None:
-    """Give a model the best weights of a run.
+def take_parts(model: nn.Module, run: Run, start: Run) -> Taken:
+    """Give a network those parts of another run's best weights that fit.
+
+    A part fits if the other network has a part of its name with weights of the same names and shapes, and, where it has
+    a row for each token, if both runs have the same tokenizer files.
 
     Raises:
-        RunError: if there are none.
-        ConfigError: if they do not fit.
+        RunError: if the other run has no weights.
+        ConfigError: if no part fits.
     """
+    others = parts_of(start.system.parts, read_weights(start))
+    own = parts_of(run.system.parts, model.state_dict())
+    same_tokens = _same_files(start, run)
+    result = Taken([], {})
+    if same_tokens and run.files:
+        result.taken.append("tokenizer")
+    elif run.files:
+        result.left["tokenizer"] = "another one is configured"
+    for part in run.system.parts:
+        if part.name not in own:
+            continue
+        why = _unfit(part, own[part.name], others.get(part.name), same_tokens)
+        if why:
+            result.left[part.name] = why
+            continue
+        with torch.no_grad():
+            for name, weight in own[part.name].items():
+                weight.copy_(others[part.name][name])
+        result.taken.append(part.name)
+    if all(name == "tokenizer" for name in result.taken):
+        left = ", ".join(f"{name}: {why}" for name, why in result.left.items())
+        raise ConfigError(f"training.start_from: no part of {start.path} fits this network ({left}).")
+    return result
+
+
+def parts_of(parts: tuple[Part, ...], weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The weights of each part that has any, by what stands after its prefix."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, weight in weights.items():
+        for part in parts:
+            prefix = next((prefix for prefix in part.prefixes if name.startswith(prefix)), None)
+            if prefix is not None:
+                found.setdefault(part.name, {})[name.removeprefix(prefix)] = weight
+    return found
+
+
+def _unfit(part: Part, own: Mapping[str, Tensor], other: Mapping[str, Tensor] | None, same_tokens: bool) -> str:
+    """Why a part of another network does not fit; empty if it does."""
+    if other is None:
+        return "it has none"
+    if part.of_tokens and not same_tokens:
+        return "of other tokens"
+    if {name: weight.shape for name, weight in own.items()} != {name: weight.shape for name, weight in other.items()}:
+        return "of another shape"
+    return ""
+
+
+def _same_files(start: Run, run: Run) -> bool:
     try:
-        model.load_state_dict(read_weights(start))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"training.start_from: the weights of {start.path} do not fit the model section; take that of its "
-            "config.yaml."
-        ) from error
+        names = start.files
+        return names == run.files and all(
+            regular(start.path / name).read_bytes() == regular(run.path / name).read_bytes() for name in names
+        )
+    except (OSError, RunError):
+        return False
 
 
-def _read(name: str, task: str | None) -> Run:
-    start = read_run(fetch(name))
-    if task is not None and start.config.task != task:
-        raise ConfigError(f"training.start_from: {start.path} is a run of the task {start.config.task}, not of {task}.")
-    return start
+def _shared(section: TokenizerConfig) -> dict[str, Any]:
+    """What the tokenizer sections of all systems have."""
+    return section.model_dump(mode="json", include=set(TokenizerConfig.model_fields))

@@ -13,8 +13,9 @@ from ..files import unwritten
 from ..run.checkpoint import has_checkpoint
 from ..run.directory import Run, begun_run, discard_run
 from ..run.own_cell import take_along
-from ..run.start_from import find_start, take_files, take_weights
+from ..run.start_from import find_start, take_files, take_parts
 from ..run.weights import write_best
+from ..shown import tell
 from .interrupts import ending_signals
 from .loop import Trainer
 from .processes import Processes
@@ -73,7 +74,9 @@ def train(config: Any, run_dir: Path, *, resume: bool = False) -> TrainingResult
                     take_files(start, run)
                 task = prepare(run, processes)
                 if start is not None:
-                    take_weights(task.model, start)
+                    taken = take_parts(task.model, run, start)
+                    if processes.is_main and (taken.left or config.logging.progress):
+                        tell(f"recurra: from {start.path} {taken}.")
         except BaseException:
             # A run that could not begin must not stand in the way of the corrected command.
             if processes.is_main and not resume:

@@ -539,3 +539,32 @@ def test_tokens_beyond_the_vocabulary_are_said(tmp_path: Path) -> None:
         train(config(text, training={"max_steps": 4}), run, resume=True)
     shutil.rmtree(run / "data")
     assert train(config(text, training={"max_steps": 4}), run, resume=True).steps == 4
+
+
+def test_a_text_that_changed_since_it_was_prepared_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = write_text(tmp_path)
+    train(config(text, training={"max_steps": 2}), tmp_path / "run")
+    longer = [config(text, training={"max_steps": steps}) for steps in (3, 4, 5)]
+    train(longer[0], tmp_path / "run", resume=True)
+    assert capsys.readouterr().err == ""
+    text.write_text(text.read_text() + "a pear\n")
+    train(longer[1], tmp_path / "run", resume=True)
+    said = capsys.readouterr().err
+    assert "text.txt was edited since" in said and "to learn from it takes a new run" in said
+    text.unlink()
+    train(longer[2], tmp_path / "run", resume=True)
+    assert "text.txt can no longer be found" in capsys.readouterr().err
+
+
+def test_a_stream_of_an_older_recurra_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = write_text(tmp_path)
+    train(config(text, training={"max_steps": 2}), tmp_path / "run")
+    header = tmp_path / "run" / "data" / "train.json"
+    tree = json.loads(header.read_text())
+    assert [Path(file["name"]).name for file in tree.pop("files")] == ["text.txt"]
+    header.write_text(json.dumps(tree))
+    text.unlink()
+    train(config(text, training={"max_steps": 3}), tmp_path / "run", resume=True)
+    assert capsys.readouterr().err == ""

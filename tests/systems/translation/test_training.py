@@ -352,7 +352,7 @@ def test_a_second_start_reads_no_text_and_says_what_became_of_it(
     assert re.search(
         r"recurra: \S+valid_target.txt can no longer be found \(No such file or directory\); training", said
     )
-    assert said.count("training goes on with the pairs as they were prepared") == 2
+    assert said.count("training goes on with the data as prepared") == 2
 
 
 def test_pairs_that_were_prepared_as_arrays_are_trained_on_alike(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Language models: P(next token | tokens), learnt from plain text."""
 
-from ...registry import Argument, Measure, Option, System, Verb
+from ...registry import Argument, Measure, Option, Part, System, Verb
 
 __all__ = ["SYSTEM"]
 
@@ -160,6 +160,11 @@ SYSTEM = System(
     ),
     unit="tokens",
     files=(("tokenizer.json",),),
+    parts=(
+        Part("embedding", ("embedding.",), of_tokens=True),
+        Part("encoder", ("recurrent.",)),
+        Part("output", ("output.", "output_bias"), of_tokens=True),
+    ),
     pipeline="text-generation",
     example="""model.next("the apple and")
 model.score(["the apple and pear salad", "the apple and pair salad"])

@@ -102,6 +102,7 @@ def next_word(
     predictor: LanguageModelPredictor, text: str, top: int, candidates: Sequence[str] | None, tokens: bool
 ) -> Iterator[Output]:
     """The likeliest words after a text, or the probabilities of some."""
+    yield from _unknown_words(predictor, text)
     unit = "token" if tokens else "word"
     found = predictor.next(text, top=top, candidates=_words(candidates) or None, unit=unit)  # type: ignore[arg-type]
     for entry in found:
@@ -152,6 +153,7 @@ def generate(
     """Text that goes on from a prompt; a single one is shown as it is written."""
     options = SamplingOptions(temperature, top_k, top_p, min_p, repetition_penalty)
     stop = stop.replace("\\n", "\n") if stop else None
+    yield from _unknown_words(predictor, prompt)
     if n == 1 and not as_json:
         yield Text(prompt, end="")
         for piece in predictor.stream(prompt, length, options, seed=seed, stop=stop):
@@ -161,6 +163,14 @@ def generate(
     for number, sample in enumerate(predictor.generate(prompt, length, options, n=n, seed=seed, stop=stop), start=1):
         yield Record({"sample": number, "prompt": prompt, "text": sample})
         yield Text(f"--- {number} of {n}\n{prompt}{sample}")
+
+
+def _unknown_words(predictor: LanguageModelPredictor, text: str) -> Iterator[Output]:
+    """A remark on words that the model reads as any unknown word."""
+    unknown = predictor.tokenizer.unknown(text)
+    if unknown:
+        said = ", ".join(map(visible, unknown))
+        yield Note(f"not in the model's vocabulary, and read as any unknown word: {said}.")
 
 
 def _words(candidates: Sequence[str] | None) -> list[str]:

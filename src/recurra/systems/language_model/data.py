@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...data.source_files import tell_changes
 from ...data.text import expand_paths, read_text
 from ...data.token_stream import TokenStream, prepare
 from ...data.tokenizer import Tokenizer
@@ -29,12 +30,13 @@ def prepare_streams(run: Run) -> None:
     shown = config.logging.progress
     path = run.path / TOKENIZER
     tokenizer = Tokenizer.load(path) if path.is_file() else None
-    named = {"train": config.data.train, "valid": config.data.valid}
-    needed = {
-        name: patterns
-        for name, patterns in named.items()
-        if patterns and not (tokenizer and _is_prepared(run.data / name, tokenizer))
-    }
+    needed: dict[str, list[str]] = {}
+    for name, patterns in (("train", config.data.train), ("valid", config.data.valid)):
+        stream = None if tokenizer is None else _prepared(run.data / name, tokenizer)
+        if stream is not None:
+            tell_changes(stream.files)
+        elif patterns:
+            needed[name] = patterns
     # All of them before the long work begins, and once each: a pipe can be read only once.
     files = {name: _outside(run.path, expand_paths(patterns)) for name, patterns in needed.items()}
     # The tokens are learnt of what is tokenised afterwards.
@@ -74,8 +76,9 @@ def _outside(run_dir: Path, files: list[Path]) -> list[Path]:
     return kept
 
 
-def _is_prepared(path: Path, tokenizer: Tokenizer) -> bool:
+def _prepared(path: Path, tokenizer: Tokenizer) -> TokenStream | None:
     try:
-        return TokenStream.open(path).tokenizer_fingerprint == tokenizer.fingerprint
+        stream = TokenStream.open(path)
+        return stream if stream.tokenizer_fingerprint == tokenizer.fingerprint else None
     except RunError:
-        return False
+        return None

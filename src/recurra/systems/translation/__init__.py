@@ -1,6 +1,6 @@
 """Translation: from pairs of sentences to a system that writes one language for another."""
 
-from ...registry import Argument, Measure, Option, System, Verb
+from ...registry import Argument, Measure, Option, Part, System, Verb
 
 __all__ = ["SYSTEM"]
 
@@ -195,6 +195,14 @@ SYSTEM = System(
     ),
     unit="tokens",
     files=(("tokenizer.json",), ("tokenizer.source.json", "tokenizer.target.json")),
+    parts=(
+        Part("source embedding", ("source_embedding.",), of_tokens=True),
+        Part("embedding", ("target_embedding.",), of_tokens=True),
+        Part("encoder", ("encoder.recurrent.", "encoder.")),
+        Part("decoder", ("decoder.",)),
+        Part("copying", ("copy_gate.",)),
+        Part("output", ("output.", "output_bias"), of_tokens=True),
+    ),
     pipeline="translation",
     example="""print(model.translate(["A sentence of the source language."])[0].best)""",
 )

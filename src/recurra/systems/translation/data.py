@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...data.pair_store import PairStore, held_sources, keep_texts, sentences, tokenise
 from ...data.parallel import Pair, PairReader, ParallelCorpus, describe_dropped, fingerprint
 from ...data.sentences import SentenceTokenizer
-from ...data.source_files import changed_sources
+from ...data.source_files import tell_changes
 from ...data.store import ExampleStore
 from ...data.tokenizer import Tokenizer
 from ...errors import DataError, RunError
@@ -72,8 +72,7 @@ def prepare_pairs(run: Run) -> None:
     """
     prepared = _prepared(run)
     if prepared is not None:
-        for change in changed_sources(prepared.files):
-            tell(f"recurra: {change}; training goes on with the pairs as they were prepared.")
+        tell_changes(prepared.files)
         return
     folder = run.data
     try:
