@@ -148,6 +148,12 @@ SYSTEM = System(
             metavar="FILE...",
             key="data.valid",
         ),
+        Option(
+            "--vectors",
+            "Word vectors that embeddings start from: a file of word2vec, GloVe or fastText (default: none).",
+            metavar="FILE",
+            key="data.vectors",
+        ),
     ),
     verbs=(_EVALUATE, _SCORE, _NEXT, _GENERATE),
     measures=(

@@ -18,6 +18,9 @@ class DataConfig(Section):
     validation_fraction: float = Field(
         0.1, gt=0.0, lt=1.0, description="Share of the tokens held out at the end when `valid` is empty (0.1)."
     )
+    vectors: str | None = Field(
+        None, description="Word vectors that embeddings start from: a file of word2vec, GloVe or fastText (null)."
+    )
 
 
 class ModelConfig(Section):

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from ...data.batching import StreamBatch, StreamBatches
 from ...data.tokenizer import Tokenizer
 from ...measures.likelihood import bits_per_character, perplexity
+from ...run.checkpoint import has_checkpoint
 from ...run.directory import Run
 from ...run.own_cell import model_settings
 from ...run.state_shape import check_like
 from ...training.processes import Processes
 from ...training.randomness import seed_everything
 from ...training.task import Evaluation, Loss
+from ...training.vectors import start_from_vectors
 from .config import LanguageModelConfig
 from .data import TOKENIZER, open_streams, prepare_streams
 from .likelihood import stream_nats
@@ -146,6 +148,8 @@ def prepare_task(run: Run, processes: Processes) -> LanguageModelTask:
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
     model = LanguageModel(tokenizer.vocab_size, settings).to(processes.device)
+    if config.data.vectors and processes.is_main and not has_checkpoint(run.checkpoints):
+        start_from_vectors(model.embedding, tokenizer, config.data.vectors, "data.vectors")
     return LanguageModelTask(
         model,
         config,

@@ -5,6 +5,7 @@ from ...registry import Argument, Measure, Option, Part, System, Verb
 __all__ = ["SYSTEM"]
 
 _HERE = "recurra.systems.translation"
+_VECTORS = ("data.source_vectors", "data.target_vectors")
 _CONFIG = "(default: what the config names)."
 
 
@@ -172,6 +173,8 @@ SYSTEM = System(
         _file("--target", f"Their translations, line by line {_CONFIG}", "data.target"),
         _file("--valid-source", f"Sentences to validate on {_CONFIG}", "data.valid_source"),
         _file("--valid-target", f"Their translations {_CONFIG}", "data.valid_target"),
+        _file("--source-vectors", "Word vectors that source embeddings start from (default: none).", _VECTORS[0]),
+        _file("--target-vectors", "Word vectors that target embeddings start from (default: none).", _VECTORS[1]),
         Option(
             "--toy",
             "Made-up rows of letters: reverse or copy, learnt in a minute (default: real data).",

@@ -28,6 +28,10 @@ class ParallelDataConfig(Section):
     valid_source: str | None = Field(None, description="Sentences to validate on (null).")
     valid_target: str | None = Field(None, description="Their translations (null).")
     valid_pairs: str | None = Field(None, description="Both in one .tsv or .jsonl file (null).")
+    source_vectors: str | None = Field(
+        None, description="Word vectors that source embeddings start from: word2vec, GloVe or fastText (null)."
+    )
+    target_vectors: str | None = Field(None, description="The same for the target (null).")
     columns: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
         (1, 2), description="Columns of source and target in a .tsv file, from 1 (1, 2)."
     )

@@ -18,11 +18,13 @@ from ...errors import RunError
 from ...measures.likelihood import bits_per_character, perplexity
 from ...measures.translation import exact, measure, require_sacrebleu
 from ...pictures.attention import draw_attention
+from ...run.checkpoint import has_checkpoint
 from ...run.directory import Run
 from ...run.own_cell import model_settings
 from ...training.processes import Processes
 from ...training.randomness import seed_everything
 from ...training.task import Evaluation, Loss
+from ...training.vectors import start_from_vectors
 from .answers import Translation
 from .config import TranslationConfig
 from .data import load_tokenizers, open_pairs, prepare_pairs
@@ -243,6 +245,13 @@ def prepare_task(run: Run, processes: Processes) -> TranslationTask:
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
     model = build_model(source, target, settings).to(processes.device)
+    if processes.is_main and not has_checkpoint(run.checkpoints):
+        for embedding, tokenizer, name in (
+            (model.source_embedding or model.target_embedding, source, "source_vectors"),
+            (model.target_embedding, target, "target_vectors"),
+        ):
+            if path := getattr(config.data, name):
+                start_from_vectors(embedding, tokenizer.tokenizer, path, f"data.{name}")
     batches = TokenBatches(
         corpus,
         config.training.batch_tokens,
