@@ -27,7 +27,8 @@ test: install lint types
 # files, tensors of more than 2^31 elements.
 check: test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m check
-	if [ "$$(uname)" = Linux ]; then $(MAKE) wheel && $(BIN)/python -m tests.installed; fi
+	[ "$$(uname)" != Linux ] || $(MAKE) wheel PYTHON=$(BIN)/python
+	[ "$$(uname)" != Linux ] || $(BIN)/python -m tests.installed
 	$(BIN)/python -m tests.fuzz
 	$(BIN)/python -m tests.kernels.huge
 
