@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .operators import register_with_torch
+from .torch_import import register_with_torch
 
 __version__ = "0.1.0"
 

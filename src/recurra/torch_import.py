@@ -1,7 +1,7 @@
-"""The operators of the layers in torch, there as soon as both torch and recurra have been imported.
+"""Registers the operators of the layers (kernels/operators) as soon as both torch and recurra have been imported.
 
-A stored graph names them, and whoever loads it with torch.export.load may have imported recurra alone. recurra does not
-import torch for that: the command line answers before torch has been loaded.
+A stored graph names the operators, and a program that loads it with torch.export.load may have imported recurra alone.
+recurra itself does not import torch, so that the command line answers before torch has been loaded.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def test_torch_is_found_as_python_finds_it() -> None:
     script = (
         "import recurra, sys, importlib.util\nassert importlib.util.find_spec('torch').origin\n"
         "import torch\nassert torch.__spec__.loader is torch.__loader__\n"
-        "assert not [finder for finder in sys.meta_path if type(finder).__module__ == 'recurra.operators']\n"
+        "assert not [finder for finder in sys.meta_path if type(finder).__module__ == 'recurra.torch_import']\n"
         "assert torch.ops.recurra.layer"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
