@@ -1,4 +1,4 @@
-"""The cells that the operators know, each by a string: operators take strings, and compilers look them up."""
+"""The cells that the operators know, each by a string, because an operator of torch takes strings and no objects."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _GATES_ON_H: dict[str, tuple[str, ...]] = {}
 def key_of(cell: Cell) -> str:
     """The string by which the operators know a cell: its class, its options and a digest of its equations.
 
-    It is the same in every process, and another one for a class of the same name with other equations, such as a class
-    that a notebook defines twice. torch.compile cannot follow this: what it compiles has the key in `LayerCall.key`.
+    It is the same in every process. Two classes of the same name with different equations, such as a class that a
+    notebook defines twice, have different keys. torch.compile cannot trace this function: it takes `LayerCall.key`.
     """
     key = _KEYS.get(cell)
     if key is None:
@@ -29,7 +29,7 @@ def key_of(cell: Cell) -> str:
 
 
 def _equations(cell: Cell) -> list[Any]:
-    """What a cell computes, in plain values."""
+    """A cell's equations as lists of strings and numbers."""
     step = trace(cell)
     nodes = step.nodes()
     places = {node.order: place for place, node in enumerate(nodes)}
@@ -51,7 +51,7 @@ def cell_of(key: str) -> Cell:
     """The cell of a key.
 
     Raises:
-        RuntimeError: if it was never registered here.
+        RuntimeError: if no cell was registered under this key in this process.
     """
     if key not in _CELLS:
         raise RuntimeError(f"{key} is not registered here; construct a recurra.Recurrent with this cell first.")

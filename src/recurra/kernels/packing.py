@@ -1,4 +1,4 @@
-"""Packed layer calls for backends that want them padded."""
+"""Packed batches, padded for the backends that take no packed rows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["PackedRows", "run_padded"]
 
 
 class PackedRows:
-    """Where the rows of a packed batch lie when it is padded, and the other way round.
+    """The way between a packed batch and the same batch padded.
 
-    By indexing alone, which vmap and forward-mode differentiation have rules for; torch's own packing has none.
+    Only by indexing, because vmap and forward-mode differentiation have no rule for torch's own packing.
 
     Args:
-        sizes: (T,) rows of each step, falling.
-        device: of what is packed.
+        sizes: (T,) how many rows each step has, falling.
+        device: of the tensors to be packed or padded.
 
     Attributes:
         lengths: (B,) steps of each row, on the CPU.
@@ -33,12 +33,12 @@ class PackedRows:
         there = rows < counts[:, None]
         self.lengths = there.sum(0)
         starts = counts.cumsum(0) - counts
-        # Padding reads any row, for nobody looks at it.
+        # Row 0 fills the padding, which nobody looks at.
         self._places = torch.where(there, starts[:, None] + rows, 0).to(device)
         self._times, self._rows = (index.to(device) for index in there.nonzero(as_tuple=True))
 
     def padded(self, packed: Tensor) -> Tensor:
-        """(N, ...) as (T, B, ...); what lies beyond a row's length is no zero."""
+        """(N, ...) as (T, B, ...); the values beyond a row's length are arbitrary, not zero."""
         return packed[self._places]
 
     def packed(self, padded: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class PackedRows:
 
 
 def run_padded(run: Callable[[LayerCall], LayerResult], call: LayerCall) -> LayerResult:
-    """Run a call, padded first if it is packed, and its outputs packed again."""
+    """Run a call; if it is packed, pad it before and pack its outputs afterwards."""
     if call.batch_sizes is None:
         return run(call)
     rows = PackedRows(call.batch_sizes, call.input.device)

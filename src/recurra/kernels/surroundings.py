@@ -1,4 +1,4 @@
-"""What torch is doing around a layer: compiling it, watching it, transforming it; and what may be read by address."""
+"""Whether torch is compiling, tracing or transforming a layer, and which tensors may be read by address."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.autograd import forward_ad
 __all__ = ["PLAIN_TYPES", "constant", "lacks_memory", "readable", "transformed", "watched", "whole"]
 
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-"""Types of tensors whose numbers are their own, unlike those of subclasses."""
+"""The types of tensors that hold their numbers themselves; a subclass may hold them elsewhere, or have none."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def constant(function: _F) -> _F:
-    """Mark a function whose answer torch.compile asks for once, while it traces, and takes as a constant."""
-    # What torch.compiler.assume_constant_result does, but without importing the compiler, which takes a second.
+    """Let torch.compile call a function while it traces, and take the result as a constant."""
+    # As torch.compiler.assume_constant_result does, which would import torch's compiler, about a second.
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
@@ -30,10 +30,10 @@ def transformed() -> bool:
 
 
 def watched() -> bool:
-    """Whether torch looks at operators, not at numbers: it compiles, exports or traces, or a dispatch mode is active.
+    """Whether torch records operators: it compiles, exports or traces, or a dispatch mode is active.
 
-    A layer is then one operator, so that neither a loop over time nor a kernel that torch does not see is recorded.
-    Dispatch modes are those of make_fx, FakeTensorMode, FlopCounterMode, selective checkpoints.
+    A layer then runs as one operator: torch would record each step of a loop over time, and nothing of a kernel that
+    reads tensors by address. make_fx, FakeTensorMode, FlopCounterMode and selective checkpoints are dispatch modes.
     """
     return (
         torch.compiler.is_compiling()
@@ -43,10 +43,10 @@ def watched() -> bool:
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether a tensor's numbers lie in the CPU's memory at its address, for code that torch does not see.
+    """Whether a tensor's numbers lie in the CPU's memory at its address.
 
-    They do not for a subclass (fake, distributed), a sparse layout, a batch that is one tensor (vmap), or a storage
-    that was emptied, as sharding does.
+    They do not for a subclass (fake, distributed), a sparse layout, a tensor inside vmap, or a tensor whose memory was
+    freed, as sharding does.
     """
     if type(tensor) not in PLAIN_TYPES or not tensor.is_cpu:
         return False
@@ -57,7 +57,7 @@ def readable(tensor: Tensor) -> bool:
 
 
 def lacks_memory(tensor: Tensor) -> bool:
-    """Whether a tensor's storage was emptied, or it has none, as sparse tensors and batches."""
+    """Whether a tensor's memory was freed, or it has none of its own, as sparse tensors and tensors inside vmap."""
     if torch.compiler.is_compiling():
         return False
     try:
@@ -67,7 +67,7 @@ def lacks_memory(tensor: Tensor) -> bool:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor contiguous and as it lies in memory: a negation, or that it is zero, may only be noted on it."""
+    """The tensor with its values contiguous in memory; torch may have only noted on it that it is negated or zero."""
     if tensor.is_contiguous() and not tensor.is_neg() and not tensor._is_zerotensor():
         return tensor
     return tensor.resolve_neg().clone(memory_format=torch.contiguous_format)

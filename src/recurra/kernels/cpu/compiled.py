@@ -1,4 +1,4 @@
-"""The engine's compiled cells: from a cell's equations to what can run them."""
+"""The engine's compiled cells: from a cell's equations to the object that runs them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .generator.plan import Plan, plan
 
 __all__ = ["WORTH_A_THREAD", "CompiledCell", "compiled", "engine", "instruction_set", "openmp_functions"]
 
-# Below so many multiplications a step another thread costs more than it takes over.
+# With fewer multiplications in a step, another thread costs more time than it saves.
 WORTH_A_THREAD = 6000
 
 _SOURCES = {"input": 0, "state": 1, "operand": 2}
@@ -92,21 +92,22 @@ class CompiledCell:
     """A cell that the engine can run.
 
     Attributes:
-        plan: how its step is cut.
+        plan: the cell's step cut into matrix products and pointwise phases.
         run: the engine's object, with `forward` and `backward`.
         gates: how many gates the cell has.
         matrices: the names of the parameters that are multiplied, in the engine's order.
-        vectors: the names of those that are not, biases apart.
-        maskable: whether recurrent dropout on it is what the engine does: weight_hh alone multiplies the operands, of
-            the states it multiplies h only, and no matrix of the cell's own multiplies h beside it.
-        used: "input" and the parameters of which the step uses every element; the engine writes their gradients whole.
+        vectors: the names of the parameters that are not, except for the biases.
+        maskable: whether the engine has recurrent dropout for the cell. The engine masks h and every operand that the
+            step computes. So weight_hh alone may multiply an operand, no other matrix may multiply h beside weight_hh,
+            and weight_hh may multiply no other state.
+        used: "input" and the parameters whose every element the step uses; the engine writes their whole gradients.
     """
 
     def __init__(self, the_plan: Plan, run: Any) -> None:
         self.plan = the_plan
         self.run = run
         cell = the_plan.cell
-        # Taken once, for a cell works them out each time.
+        # Kept, because a cell may compute its gates each time that they are asked for.
         self.gates = len(cell.gates)
         self.matrices = ["weight_ih", "weight_hh", *(f"weight_{name}" for name in cell.matrices)]
         self.vectors = [f"weight_{name}" for name in cell.vectors]
@@ -129,14 +130,14 @@ class CompiledCell:
             self.used.add("input")
 
     def threads(self, batch: int, hidden: int) -> int:
-        """How many threads a layer is worth."""
+        """How many threads to run a layer on."""
         work = batch * hidden * hidden * len(self.plan.products)
         return 1 if work < 2 * WORTH_A_THREAD else min(torch.get_num_threads(), work // WORTH_A_THREAD)
 
 
 @lru_cache(maxsize=256)
 def compiled(cell: Cell) -> CompiledCell | None:
-    """A cell made ready for the engine, compiled first if the engine has no code for it; None if it cannot be."""
+    """A cell ready for the engine, compiled now if the engine was built without it; None if it cannot be compiled."""
     module, isa = engine(), instruction_set()
     if module is None or isa is None:
         return None
@@ -164,7 +165,7 @@ def compiled(cell: Cell) -> CompiledCell | None:
     except ValueError:
         return None
     except KeyError:
-        # What a cell computes beside its products is the same with matrix tiles.
+        # "amx" differs from "avx512" in the matrix products only, and `entry` compiles everything else.
         entry = own.entry(the_plan, "avx512" if isa == "amx" else isa)
         if entry is None:
             return None

@@ -1,8 +1,8 @@
 """A run of the engine in autograd's graph.
 
-Whatever the way back needs is kept by autograd (save_for_backward) and by nothing else, so that checkpoints, hooks on
-saved tensors and offloading see all of it; and the way back changes nothing that it shares, so that several may go the
-same way at once.
+Autograd alone keeps the tensors that the backward pass needs (save_for_backward), so that checkpoints, hooks on saved
+tensors and offloading see all of them. The backward pass changes nothing that another backward pass of the same run may
+read, so that several can run at once.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from .layer_run import LayerRun
 
 __all__ = ["recorded"]
 
-# Of a torch that lacks these functions nothing is spent, which takes more memory and is as right.
+# With a torch that lacks these functions no kept memory is overwritten, which takes more memory and is right too.
 _autograd = torch._C._autograd
 _graph_is_kept = getattr(_autograd, "_get_current_graph_task_keep_graph", lambda: True)
 _hooks_on_saved = getattr(_autograd, "_top_saved_tensors_default_hooks", lambda ignore_is_tracing: True)
 
 
 def recorded(layer_run: LayerRun) -> list[Tensor]:
-    """Outputs, then final states, with their way back."""
+    """Outputs, then final states, in autograd's graph."""
     return list(_Layer.apply(layer_run, *layer_run.call.leaves()))
 
 
 class _Spending:
-    """Who may use up what was kept of a run: one way back, if nobody else goes or will go the same way."""
+    """Decides which backward pass may overwrite the kept values: one that no other runs beside or will follow."""
 
     def __init__(self, allowed: bool) -> None:
         self._allowed = allowed
@@ -44,7 +44,7 @@ class _Spending:
         self._spent = False
 
     def begin(self) -> tuple[bool, bool]:
-        """Whether what was kept may be used up, and whether another way back has used it up already."""
+        """Whether this backward pass may overwrite the kept values, and whether another has already done so."""
         with self._lock:
             lost = self._spent
             self._readers += 1
@@ -65,12 +65,12 @@ class _Layer(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         given = len(results) - len(call.states)
         options = [tensor for tensor in (call.recurrent_mask, call.resets) if tensor is not None]
-        # Outputs are states too; saved as outputs, autograd notices when they are changed in place.
+        # Outputs are states too. Autograd notices if a tensor that it saved as an output is changed in place.
         states = [*results[:given], *layer_run.states[given:]]
         assert layer_run.kept is not None
         saved = (*leaves, *states, layer_run.kept, *call.zoneout_masks, *options)
         ctx.save_for_backward(*saved)
-        # Hooks may give back other tensors, or memory that is not this graph's own to write to.
+        # Hooks on saved tensors may return other tensors, or memory that must not be written to.
         ctx.hooked = _hooks_on_saved(True) is not None
         ctx.dtypes = [tensor.dtype for tensor in saved] if ctx.hooked else None
         ctx.counts = (len(leaves), len(states), len(call.zoneout_masks))
@@ -79,7 +79,7 @@ class _Layer(torch.autograd.Function):
         ctx.rows, ctx.threads, ctx.round_weights = layer_run.rows, layer_run.threads, layer_run.round_weights
         ctx.cell, ctx.compiled = call.cell, layer_run.cell
         ctx.zoneout, ctx.masked, ctx.cut = call.zoneout, call.recurrent_mask is not None, call.resets is not None
-        # Copies: the caller's may change before the way back.
+        # Copies, because the caller may change the tensors before the backward pass.
         ctx.lengths, ctx.batch_sizes = (
             None if counts is None else counts.clone() for counts in (call.lengths, call.batch_sizes)
         )
@@ -120,7 +120,7 @@ class _Layer(torch.autograd.Function):
 def _rebuilt(
     ctx: Any, leaves: list[Tensor], masks: tuple[Tensor, ...], mask: Tensor | None, resets: Tensor | None
 ) -> LayerCall:
-    """The call that was run, on the tensors that autograd gave back."""
+    """The call that was run, on the tensors that autograd has saved."""
     rest = iter(leaves)
     input = next(rest)
     states = tuple(next(rest) for _ in ctx.cell.states)
@@ -132,14 +132,15 @@ def _rebuilt(
 
 
 def _by_the_reference(ctx: Any, call: LayerCall, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Gradients by running the reference: they can be differentiated again, and may come in batches."""
+    """Gradients by running the reference, which can be differentiated again and has rules for vmap."""
     create = torch.is_grad_enabled()
     with torch.enable_grad():
-        # Of views, lest the way back goes on through what the inputs were computed from, or counts one twice.
+        # Views, so that the gradients stop here and do not go on to the tensors that the inputs were computed from, and
+        # a tensor that is given twice is not counted twice.
         inputs = [leaf.view_as(leaf) for leaf in call.leaves()]
         viewed = call.with_leaves(inputs)
         if ctx.round_weights:
-            # The biases, which are vectors, are not multiplied by anything and stay whole, as do the cell's own.
+            # Only matrices are rounded: biases and the cell's own vectors are in no matrix product.
             rounded = ({name: _rounded(w) for name, w in direction.items()} for direction in viewed.weights)
             viewed = replace(viewed, weights=tuple(rounded))
         result = run_padded(reference.run, viewed)

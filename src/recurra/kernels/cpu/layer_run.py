@@ -46,7 +46,7 @@ def _dense(tensor: Tensor) -> Tensor:
 
 
 def padded_units(hidden: int) -> int:
-    """How many elements the engine gives a row of so many units, as its own function says, which takes no symbols."""
+    """How many elements the engine gives a row of `hidden` units; also for symbols, which its own function refuses."""
     whole = (hidden + 15) // 16 * 16
     return whole + 16 if whole % 128 == 0 else whole
 
@@ -54,10 +54,10 @@ def padded_units(hidden: int) -> int:
 def kept_shape(
     plan: Plan, directions: int, rows: int, hidden: int, *, zoneout: bool, projected: bool
 ) -> tuple[int, int, int, int]:
-    """Shape of what a run keeps for the way back: (D, values of a unit, N or more, padded H).
+    """Shape of the values that a run keeps for the backward pass: (D, values of a unit, N or more, padded H).
 
-    The values are the plan's, then with zoneout each state before old values were put back, then the plan's operands,
-    then with a projection h before it.
+    The values of a unit are the plan's, then with zoneout each new state before old values were put back, then the
+    plan's operands, then with a projection the h before it.
     """
     values = plan.kept + (len(plan.cell.states) if zoneout else 0) + len(plan.operand_phase) + projected
     return directions, values, rows, padded_units(hidden)
@@ -67,16 +67,16 @@ class LayerRun:
     """A layer ready to run.
 
     Args:
-        call: what to run, checked, of tensors that can be read by address; in one dtype, but for matrices, which may be
+        call: the layer, checked. Its tensors can be read by address and have one dtype, except that the matrices may be
             in bfloat16.
-        the_cell: its cell, compiled.
+        the_cell: the cell of the call, compiled.
         rows: which rows count.
-        threads: how many may run.
+        threads: how many threads to run on.
         round_weights: whether matrices are rounded to bfloat16.
 
     Attributes:
-        states: each state of every step, (T, B, D*H), which the way back needs; after `forward` with keep.
-        kept: what else it needs, as `kept_shape` says; after `forward` with keep.
+        states: each state of every step, (T, B, D*H), for the backward pass; after `forward` with keep.
+        kept: the other values that the backward pass needs, in `kept_shape`; after `forward` with keep.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class LayerRun:
         """Outputs, then final states.
 
         Args:
-            kept: where to put what the way back needs, which may have more rows than count.
-            keep: whether there is a way back; `kept` is then made here if it is None.
+            kept: memory for the values that the backward pass needs; it may have more rows than count.
+            keep: whether there will be a backward pass; memory for `kept` is then made here if it is None.
         """
         keep = keep or kept is not None
         all_states, directions = self.call.all_states, len(self.weights)
@@ -126,7 +126,7 @@ class LayerRun:
         return [*states[: wanted if all_states else 1], *final]
 
     def _arguments(self, direction: int, states: Sequence[Tensor], kept: Tensor | None) -> dict[str, Any]:
-        """What forward and backward of the engine are both given; what a layer has not is left out."""
+        """The arguments that the engine's forward and backward share; options that the layer has not are left out."""
         weights, input, rows = self.weights[direction], self.input, self.rows
         arguments: dict[str, Any] = {
             "is_double": input.dtype == torch.float64,
@@ -165,7 +165,7 @@ class LayerRun:
         return arguments
 
     def _add_kept(self, arguments: dict[str, Any], kept: Tensor) -> None:
-        """Where the values that one direction keeps lie, and its candidates, operands and unprojected h."""
+        """Add the addresses of the values that one direction keeps; see `kept_shape` for their order."""
         plan = self.cell.plan
         places = [kept.data_ptr() + value * kept.stride(0) * kept.element_size() for value in range(len(kept))]
         candidates = plan.kept + (len(self.widths) if self.call.zoneout else 0)
@@ -189,7 +189,7 @@ class LayerRun:
         )
 
     def _check_kept(self, states: Sequence[Tensor], kept: Tensor) -> None:
-        """Raise RuntimeError if what an earlier run kept has not the size that the engine would read."""
+        """Raise RuntimeError if the tensors of an earlier run have not the sizes that the engine would read."""
         directions, values, rows, padded = self._kept_shape()
         sizes = [(*self.input.shape[:-1], directions * width) for width in self.widths]
         fits = kept.shape == (directions, values, kept.shape[2], padded) and kept.shape[2] >= rows
@@ -222,15 +222,15 @@ class LayerRun:
         """Gradients of the call's leaves, in their order; None where not needed.
 
         Args:
-            states, kept: what a run of the same call kept.
+            states, kept: as the attributes, from a run of the same call.
             d_states: gradients of the outputs.
             d_final: gradients of the final states.
             needs: for each gradient whether it is needed.
-            spend: whether what was kept may be used up, which takes less memory.
+            spend: whether `kept` may be overwritten, which takes less memory.
             contiguous: whether the input's gradient has to be contiguous.
 
         Raises:
-            RuntimeError: if what was kept is of another call.
+            RuntimeError: if `states` and `kept` are of another call.
         """
         self._check_kept(states, kept)
         states, kept = [_dense(state) for state in states], whole(kept)
@@ -246,7 +246,7 @@ class LayerRun:
         needed = iter(needs[1 + count :])
         d_weights = [
             {
-                # In the engine's own precision, also of narrow weights, to whose dtype autograd brings it.
+                # In the engine's own precision; for narrower weights autograd converts the gradient.
                 key: (torch.empty_like if key in used else torch.zeros_like)(weight, dtype=like.dtype)
                 if next(needed)
                 else None
@@ -287,7 +287,7 @@ class LayerRun:
         return [d_input, *d_initial, *(d for by_name in d_weights for d in by_name.values()), *d_restart]
 
     def _check_gradients(self, d_states: Sequence[Tensor | None], d_final: Sequence[Tensor | None]) -> None:
-        """Raise RuntimeError if a gradient has not the shape of what it is the gradient of."""
+        """Raise RuntimeError if a gradient has not the shape of its output or final state."""
         directions = len(self.weights)
         sequences = [(*self.input.shape[:-1], directions * width) for width in self.widths]
         last = [tuple(state.shape) for state in self.initial]

@@ -1,7 +1,7 @@
-"""The short way to the engine: inference of a layer without options, where the arithmetic takes a few microseconds.
+"""The short way to the engine, for inference of a layer without options, whose arithmetic may take but microseconds.
 
-All tensors are looked at in one pass. Whatever is not as it has to be is left to the long way, which brings it into
-order or says what is wrong with it.
+All tensors are checked in one pass. Where a check fails, nothing is run here: the long way (run.py) converts the tensor
+or says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["run_plain"]
 
 
 def run_plain(call: LayerCall, the_cell: CompiledCell) -> LayerResult | None:
-    """Run a layer of plain tensors that lie as the engine reads them; None, with nothing run, for any other.
+    """Run a layer whose tensors the engine can read as they are; None, with nothing run, for any other.
 
     Args:
         call: what to run, not checked; outside of autocast.
-        the_cell: its cell, compiled.
+        the_cell: the cell of the call, compiled.
     """
     input, states, weights = call.input, call.states, call.weights
     if (
@@ -84,7 +84,7 @@ def run_plain(call: LayerCall, the_cell: CompiledCell) -> LayerResult | None:
 
 
 def _lies_there(tensor: Tensor, recorded: bool) -> bool:
-    """Whether numbers that nobody wants a gradient of lie in the CPU's memory just as they are."""
+    """Whether the engine can read a tensor in the CPU's memory, and no gradient of it is wanted."""
     return (
         tensor.is_cpu
         and not tensor.is_neg()

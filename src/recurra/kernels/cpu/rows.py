@@ -1,4 +1,4 @@
-"""Which rows of a layer's input count, as the engine wants to know it."""
+"""Which rows of a layer's input count at each step, in the form that the engine takes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["Rows"]
 
 @dataclass(slots=True, eq=False)
 class Rows:
-    """Which rows of each step count, the longest first.
+    """Which rows count at each step, the longest row first.
 
     Attributes:
         steps: T.
         batch: B.
-        total: N, how many count in all steps.
-        active: (T,) how many rows each step has; None when that is all of them.
-        order: (B,) where the rows lie in the batch; None when they lie in this order.
+        total: N, the sum of the rows that count over all steps.
+        active: (T,) how many rows count at each step; None when all rows do.
+        order: (B,) the place of each row in the batch; None when the batch is in this order.
     """
 
     steps: int
@@ -48,9 +48,9 @@ class Rows:
 
     @staticmethod
     def _packed(sizes: Tensor, batch: int, total: int) -> Rows:
-        """Of a packed input; the engine reads by address, so what does not fit must not reach it."""
+        """The rows of a packed input, checked, because the engine reads by address and would go out of bounds."""
         falls = bool((sizes[1:] <= sizes[:-1]).all()) and all(0 <= int(size) <= batch for size in sizes[[0, -1]])
         if not falls or int(sizes.sum()) != total:
             raise RuntimeError(f"batch_sizes must fall, from at most {batch}, and add up to the input's {total} rows")
-        # A copy: the caller's may be changed before the way back reads it.
+        # A copy, because the caller may change the tensor before the backward pass.
         return Rows(len(sizes), batch, total, sizes.to(torch.int64, copy=True).contiguous())
