@@ -15,7 +15,7 @@ ROOMS = [
     "bounds errors files names shown strict_json strict_yaml registry",
     "config",
     "cells",
-    "kernels operators",
+    "kernels torch_import",
     "layers",
     "models",
     "data",

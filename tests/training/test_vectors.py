@@ -47,7 +47,9 @@ def test_words_with_a_vector_have_it_and_others_keep_theirs(vectors: Path, capsy
 
 def test_sizes_and_words_must_fit(vectors: Path, tmp_path: Path) -> None:
     tokenizer = words()
-    with pytest.raises(ConfigError, match=r"data\.vectors: .* have 4 numbers, and the embeddings 5 units; set model\.emb"):
+    with pytest.raises(
+        ConfigError, match=r"data\.vectors: .* have 4 numbers, and the embeddings 5 units; set model\.emb"
+    ):
         start_from_vectors(nn.Embedding(tokenizer.vocab_size, 5), tokenizer, str(vectors), "data.vectors")
     (tmp_path / "foreign.txt").write_text("Apfel 1 2 3 4\nBirne 1 2 3 4\n")
     with pytest.raises(DataError, match="has no vector for any token"):
