@@ -41,14 +41,16 @@ def run_stage(stage: str, folder: Path, count: int, kind: str) -> None:
     """One stage in this process; prints its seconds, without the imports, as JSON."""
     import torch  # noqa: F401
 
-    from recurra.config import save_config
-    from recurra.config_translation import TranslationConfig
-    from recurra.tasks.translation import prepare_task, train
-    from recurra.tasks.translation_files import prepare_pairs
-    from recurra.tasks.translator import Translator
+    from recurra import registry
+    from recurra.config.load import save_config
+    from recurra.run.directory import Run
+    from recurra.systems.translation.config import TranslationConfig
+    from recurra.systems.translation.data import prepare_pairs
+    from recurra.systems.translation.predict import Translator
+    from recurra.systems.translation.train import prepare_task
     from recurra.training.processes import Processes
+    from recurra.training.training_run import train
 
-    run = folder / "run"
     steps = 110 if stage == "resume" else 100
     config = TranslationConfig.model_validate(
         {
@@ -70,16 +72,18 @@ def run_stage(stage: str, folder: Path, count: int, kind: str) -> None:
             "logging": {"tensorboard": False, "picture": False, "progress": False},
         }
     )
+    run = Run(folder / "run", config, registry.find(config.task))
     start = time.perf_counter()
     if stage == "prepare":
-        prepare_pairs(config, run)
-        save_config(config, run / "config.yaml")
+        prepare_pairs(run)
+        save_config(config, run.path / "config.yaml")
     elif stage == "second start":
-        prepare_task(config, run, Processes(config.training))
+        prepare_task(run, Processes(config.training))
     elif stage in ("train", "resume"):
-        train(config, run, resume=True)
+        train(config, run.path, resume=True)
     elif stage == "evaluate":
-        Translator.from_runs([run], device="cpu").evaluate(None, None, str(run / "data" / "valid.jsonl"), beam=1)
+        translator = Translator.from_runs([run.path], device="cpu")
+        translator.evaluate(None, None, str(run.data / "valid.jsonl"), beam=1)
     print(json.dumps({"seconds": time.perf_counter() - start}))
 
 
