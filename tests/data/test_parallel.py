@@ -67,7 +67,7 @@ def test_what_is_wrong_is_said_with_file_and_line(tmp_path: Path) -> None:
             r"t\.jsonl:1: .*'target' has half of a surrogate pair",
         ),
         ({"pairs": write(tmp_path, "s.tsv", ["a\tb", "\tc"])}, r"s\.tsv:2: there is no sentence"),
-        ({"pairs": write(tmp_path, "p.csv", ["a,b"])}, r"p\.csv: pairs are read from \.tsv"),
+        ({"pairs": write(tmp_path, "p.xml", ["a,b"])}, r"p\.xml: pairs are read from \.tsv"),
         ({"source": str(tmp_path), "target": two}, r"names \d+ files"),
         ({"source": write(tmp_path, "nothing", b""), "target": write(tmp_path, "none", b"")}, "no pair of sentences"),
         ({}, "No pairs of sentences were named"),
@@ -184,3 +184,40 @@ def test_toy_pairs_are_what_they_say_and_the_same_for_a_seed() -> None:
         assert pairs == toy_pairs(kind, 200, 3) != toy_pairs(kind, 200, 4)
         assert all(pair.target.split() == pair.source.split()[::step] for pair in pairs)
         assert {len(pair.source.split()) for pair in pairs} == set(range(1, 13))
+
+
+def test_nested_objects_are_read_by_paths_of_keys(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(
+        '{"translation": {"en": "a pear", "de": "eine Birne"}}\n'
+        '{"translation.en": "a fig", "translation": {"de": "x"}}\n'
+    )
+    pairs, _ = read_pairs(None, None, str(path), keys=("translation.en", "translation.de"))
+    assert pairs == [("a pear", "eine Birne"), ("a fig", "x")]
+    path.write_text('{"translation": "a pear"}\n')
+    with pytest.raises(DataError, match=r"pairs\.jsonl:1: there is no text under the key 'translation\.en'"):
+        read_pairs(None, None, str(path), keys=("translation.en", "translation.de"))
+
+
+def test_csv_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text('id,target,source\n1,"eine Birne, reif","a ""ripe"" pear"\n2,zwei,two\n')
+    assert read_pairs(None, None, str(path))[0] == [('a "ripe" pear', "eine Birne, reif"), ("two", "zwei")]
+    assert read_pairs(None, None, str(path), keys=("id", "source"))[0][1] == ("2", "two")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("id,source\n1,a\n", r"pairs\.csv:1: the first line names no column 'target'"),
+        ("source,target\na,b\nc\n", r"pairs\.csv:3: has 1 columns, and the first line 2"),
+        ("source,target\na,b\n,c\n", r"pairs\.csv:3: there is no sentence in this line"),
+        ('source,target\na,"b\n', r"pairs\.csv:\d: is not CSV"),
+        ("", r"pairs\.csv:1: the first line names no column 'source'"),
+    ],
+)
+def test_what_is_wrong_in_a_csv_is_named_by_its_line(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=problem):
+        read_pairs(None, None, str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import struct
 import zipfile
@@ -33,7 +34,7 @@ class Pair(NamedTuple):
 
 
 class PairReader:
-    """Pairs of two files aligned by line, or both sides from one .tsv or .jsonl file (.gz too), read one by one.
+    """Pairs of two files aligned by line, or both sides from one .tsv, .csv or .jsonl file (.gz too), read one by one.
 
     Args:
         source, target: files of one sentence a line.
@@ -79,7 +80,9 @@ class PairReader:
         else:
             raise DataError("No pairs of sentences were named; give a source and a target file, or one of pairs.")
         some = False
-        for line, pair in enumerate(found, start=1):
+        # The first line of a CSV names its columns.
+        first = 2 if names[0].lower().removesuffix(".gz").endswith(".csv") and pairs is not None else 1
+        for line, pair in enumerate(found, start=first):
             bare = Pair(pair.source.strip(), pair.target.strip())
             if self._empty == "keep" or (bare.source and bare.target):
                 some = True
@@ -143,11 +146,38 @@ def _aligned(source: str, target: str, read: list[SourceFile]) -> Iterator[Pair]
 def _both_sides(name: str, columns: tuple[int, int], keys: tuple[str, str], read: list[SourceFile]) -> Iterator[Pair]:
     file = _file(name)
     plain = name.lower().removesuffix(".gz")
-    if name != "-" and not plain.endswith((".tsv", ".jsonl", ".txt")):
-        raise DataError(f"{name}: pairs are read from .tsv or .jsonl files (or .gz of these); rename or convert it.")
+    if name != "-" and not plain.endswith((".tsv", ".jsonl", ".csv", ".txt")):
+        raise DataError(
+            f"{name}: pairs are read from .tsv, .csv or .jsonl files (or .gz of these); rename or convert it."
+        )
+    if plain.endswith(".csv"):
+        yield from _from_csv(name, read_lines(file, read), keys)
+        return
     as_json = plain.endswith(".jsonl")
     for line, text in enumerate(read_lines(file, read), start=1):
         yield _from_json(text, keys, (name, line)) if as_json else _from_columns(text, columns, (name, line))
+
+
+def _from_csv(name: str, lines: Iterator[str], keys: tuple[str, str]) -> Iterator[Pair]:
+    """Pairs of a file whose first line names its columns; a row may go on over several lines within quotes."""
+    rows = csv.reader((f"{line}\n" for line in lines), strict=True)
+    try:
+        heads = next(rows, [])
+        for key in keys:
+            if heads.count(key) != 1:
+                raise DataError(
+                    f"{name}:1: the first line names no column {key!r}, or several; it has {', '.join(heads)}; set "
+                    "data.keys."
+                )
+        places = [heads.index(key) for key in keys]
+        for row in rows:
+            if row and len(row) != len(heads):
+                raise DataError(
+                    f"{name}:{rows.line_num}: has {len(row)} columns, and the first line {len(heads)}; mend the line."
+                )
+            yield Pair(*(row[place] for place in places)) if row else Pair("", "")
+    except csv.Error as error:
+        raise DataError(f"{name}:{rows.line_num}: is not CSV ({error}); mend the line.") from error
 
 
 def _from_columns(text: str, columns: tuple[int, int], place: tuple[str, int]) -> Pair:
@@ -162,6 +192,15 @@ def _from_columns(text: str, columns: tuple[int, int], place: tuple[str, int]) -
     return Pair(*(cells[column - 1] for column in columns))
 
 
+def _under(tree: Any, key: str) -> Any:
+    """The value of a key, or of a path of keys parted by dots such as translation.en; None if there is none."""
+    if isinstance(tree, dict) and key in tree:
+        return tree[key]
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
 def _from_json(text: str, keys: tuple[str, str], place: tuple[str, int]) -> Pair:
     if not text.strip():
         return Pair("", "")
@@ -169,7 +208,7 @@ def _from_json(text: str, keys: tuple[str, str], place: tuple[str, int]) -> Pair
         tree = read_json(text)
     except ValueError as error:
         raise DataError(f"{place[0]}:{place[1]}: is not one JSON object ({error}); mend the line.") from error
-    values: list[Any] = [tree.get(key) if isinstance(tree, dict) else None for key in keys]
+    values: list[Any] = [_under(tree, key) for key in keys]
     for key, value in zip(keys, values, strict=True):
         if not isinstance(value, str):
             raise DataError(

@@ -52,7 +52,7 @@ _EVALUATE = Verb(
     options=(
         Option(
             "--data",
-            "One .tsv or .jsonl file of pairs, or --source and --target (required).",
+            "One .tsv, .csv or .jsonl file of pairs, or --source and --target (required).",
             many=True,
             metavar="FILE",
         ),
@@ -89,8 +89,8 @@ _SCORE = Verb(
     f"{_HERE}.commands:score",
     """How likely each target is, given its source.
 
-    FILE is a .tsv or .jsonl of pairs, and stdin lines of a .tsv. A text is scored in the tokens that the tokenizer
-    parts it into, which a search need not have found it in. With --json, one object a line.
+    FILE is a .tsv, .csv or .jsonl of pairs, and stdin lines of a .tsv. A text is scored in the tokens that the
+    tokenizer parts it into, which a search need not have found it in. With --json, one object a line.
     """,
     arguments=(Argument("file", "Pairs to score; - is stdin.", "[FILE|-]", "-"),),
     options=(
@@ -167,7 +167,7 @@ SYSTEM = System(
     network=f"{_HERE}.loading:network",
     describe=f"{_HERE}.config:describe",
     options=(
-        _pairs("--data", f"One .tsv or .jsonl file of pairs {_CONFIG}", "data.pairs"),
+        _pairs("--data", f"One .tsv, .csv or .jsonl file of pairs {_CONFIG}", "data.pairs"),
         _pairs("--valid", "Pairs to validate on, in the same form (default: a tenth of the data).", "data.valid_pairs"),
         _file("--source", f"Sentences to translate from, one a line {_CONFIG}", "data.source"),
         _file("--target", f"Their translations, line by line {_CONFIG}", "data.target"),

@@ -24,10 +24,10 @@ __all__ = [
 class ParallelDataConfig(Section):
     source: str | None = Field(None, description="Sentences to translate from, one a line; .gz is read too (null).")
     target: str | None = Field(None, description="Their translations, line by line (null).")
-    pairs: str | None = Field(None, description="Both in one .tsv or .jsonl file, in place of two files (null).")
+    pairs: str | None = Field(None, description="Both in one .tsv, .csv or .jsonl file, in place of two files (null).")
     valid_source: str | None = Field(None, description="Sentences to validate on (null).")
     valid_target: str | None = Field(None, description="Their translations (null).")
-    valid_pairs: str | None = Field(None, description="Both in one .tsv or .jsonl file (null).")
+    valid_pairs: str | None = Field(None, description="Both in one .tsv, .csv or .jsonl file (null).")
     source_vectors: str | None = Field(
         None, description="Word vectors that source embeddings start from: word2vec, GloVe or fastText (null)."
     )
@@ -36,7 +36,9 @@ class ParallelDataConfig(Section):
         (1, 2), description="Columns of source and target in a .tsv file, from 1 (1, 2)."
     )
     keys: tuple[str, str] = Field(
-        ("source", "target"), description="Keys of source and target in a .jsonl file (source, target)."
+        ("source", "target"),
+        description="Keys of source and target in a .jsonl file, or columns of a .csv; translation.en is a key in "
+        "an object (source, target).",
     )
     validation_fraction: float = Field(
         0.1, gt=0.0, lt=1.0, description="Share of the pairs held out when there is no validation file (0.1)."
@@ -182,8 +184,8 @@ class TranslationConfig(RunConfig):
         """What a training lacks, as a sentence; None: nothing."""
         if self.data.source is None and self.data.pairs is None and self.data.toy == "none":
             return (
-                "Missing options '--source' and '--target': name the sentences to learn from (or --data with a .tsv or "
-                ".jsonl file of pairs, or --toy reverse)."
+                "Missing options '--source' and '--target': name the sentences to learn from (or --data with a .tsv, "
+                ".csv or .jsonl file of pairs, or --toy reverse)."
             )
         return None
 

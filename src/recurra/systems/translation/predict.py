@@ -281,7 +281,7 @@ class Translator(Predictor):
 
         Args:
             source, target: files of one sentence a line.
-            pairs: a .tsv or .jsonl file, in their place.
+            pairs: a .tsv, .csv or .jsonl file, in their place.
             output: file that the translations are written to, a line for each line of the sources; None: nowhere.
             bleu_tokenizer: sacreBLEU's; None: as configured for training.
             references: "written" compares translations with the references as they are, "normalized" both in the form
