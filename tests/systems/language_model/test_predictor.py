@@ -15,7 +15,9 @@ import torch
 import recurra
 from recurra.config.sections import TokenizerConfig
 from recurra.data.tokenizer import Tokenizer
+from recurra.decoding.next_token import NextToken
 from recurra.decoding.sampling import SamplingOptions
+from recurra.decoding.state import select_rows
 from recurra.decoding.word_boundaries import join_words, last_word_can_go_on
 from recurra.errors import ConfigError, DataError, RecurraError, RunError
 from recurra.systems.language_model import likelihood
@@ -474,3 +476,19 @@ def test_one_text_is_no_list_of_letters(characters: LanguageModelPredictor) -> N
             ask("abc")
         with pytest.raises(TypeError, match="text 1 is of type NoneType"):
             ask(["the", None])
+
+
+def test_token_by_token_it_tells_what_it_tells_of_a_whole_line(predictor: LanguageModelPredictor) -> None:
+    assert isinstance(predictor, NextToken)
+    line = "the pear and 사과"
+    tokens = [int(token) for token in predictor.tokenizer.encode(line)]
+    after, state = predictor.begin(tokens[:2])
+    expected = log_probabilities(predictor, tokens)
+    torch.testing.assert_close(after, expected[2], rtol=0, atol=1e-5)
+    # Two rows, of which the second goes another way and then is no longer looked at.
+    other = (tokens[2] + 1) % len(after)
+    rows, state = predictor.advance(torch.tensor([tokens[2], other]), select_rows(state, torch.tensor([0, 0])))
+    torch.testing.assert_close(rows[0], expected[3], rtol=0, atol=1e-5)
+    torch.testing.assert_close(rows[1], log_probabilities(predictor, [*tokens[:2], other])[3], rtol=0, atol=1e-5)
+    assert rows.dtype == torch.float64
+    torch.testing.assert_close(rows.exp().sum(-1), torch.ones(2, dtype=torch.float64))

@@ -110,10 +110,10 @@ class LanguageModelPredictor(Predictor):
         if unit == "token":
             if candidates is not None:
                 raise RecurraError("candidates are words; ask for them with the unit word.")
-            log_probabilities, _ = self._read(self._encode(text))
+            log_probabilities, _ = self.begin(self._encode(text))
             return self._top_tokens(log_probabilities, top)
         text = text.rstrip(" \t")
-        log_probabilities, state = self._read(self._encode(text))
+        log_probabilities, state = self.begin(self._encode(text))
         complete = last_word_can_go_on(text)
         if candidates is not None:
             answers, unknown = [], set()
@@ -126,7 +126,7 @@ class LanguageModelPredictor(Predictor):
         if bool(self._token_kinds.boundary.all()):
             return self._top_tokens(log_probabilities, top)
         found: FoundWords = likeliest_words(
-            self._step_log_probabilities,
+            self.advance,
             log_probabilities,
             state,
             self._token_kinds,
@@ -135,6 +135,16 @@ class LanguageModelPredictor(Predictor):
             top=top,
         )
         return NextWords(found.words, found.unseen)
+
+    def begin(self, tokens: Sequence[int] = ()) -> tuple[Tensor, State]:
+        """Log-probabilities (V,) in float64 of what follows a line end and these tokens, and the state there."""
+        logits, state = self._read_logits(tokens)
+        return _log_softmax(logits), state
+
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Log-probabilities (N, V) in float64 after one token (N,) in each of N rows, and the state after it."""
+        logits, state = self._step(tokens, state)
+        return _log_softmax(logits), state
 
     def generate(
         self,
@@ -237,11 +247,6 @@ class LanguageModelPredictor(Predictor):
         for start in range(0, count, size):
             yield start, min(start + size, count)
 
-    def _read(self, tokens: Sequence[int]) -> tuple[Tensor, State]:
-        """Log-probabilities (V,) in float64 of what follows a line end and these tokens, and the state there."""
-        logits, state = self._read_logits(tokens)
-        return _log_softmax(logits), state
-
     def _read_logits(self, tokens: Sequence[int]) -> tuple[Tensor, State]:
         sequence = [self.tokenizer.eos_id, *tokens]
         state: State = None
@@ -255,10 +260,6 @@ class LanguageModelPredictor(Predictor):
         """Logits (N, V) on the CPU after one token in each of N rows."""
         output = self.model(tokens.to(self.device).unsqueeze(0), state)
         return output.logits[0].float().cpu(), output.hx
-
-    def _step_log_probabilities(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        logits, state = self._step(tokens, state)
-        return _log_softmax(logits), state
 
     @torch.inference_mode()
     def _token_nats(self, tokens: Sequence[int]) -> Tensor:
@@ -330,7 +331,7 @@ class LanguageModelPredictor(Predictor):
         if tokens[: len(before)] != before:
             # The candidate changes how the text's own end is cut into tokens: compare the two readings as wholes.
             log_probability = self._nats(before) - self._nats(tokens)
-            after, _ = self._read(tokens)
+            after, _ = self.begin(tokens)
         else:
             after = log_probabilities
             for position, token in enumerate(tokens[len(before) :]):
@@ -343,7 +344,7 @@ class LanguageModelPredictor(Predictor):
         return _exp(log_probability), self.tokenizer.unk_id not in tokens[len(before) :]
 
     def _read_one(self, token: int, state: State) -> tuple[Tensor, State]:
-        log_probabilities, state = self._step_log_probabilities(torch.tensor([token], device="cpu"), state)
+        log_probabilities, state = self.advance(torch.tensor([token], device="cpu"), state)
         return log_probabilities[0], state
 
     def _write(
