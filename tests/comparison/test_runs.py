@@ -180,7 +180,13 @@ def test_an_interrupted_training_may_save(tmp_path: Path) -> None:
     program.write_text("\n".join(lines))
     program.chmod(0o755)
     script = f"import sys; from recurra.comparison.runs import command; sys.executable = {str(program)!r}; command()"
-    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background may have been started to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     while not (tmp_path / "begun").exists():
         assert process.poll() is None
         time.sleep(0.01)

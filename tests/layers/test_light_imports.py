@@ -22,8 +22,8 @@ with torch.no_grad():
 """
 LANGUAGE_MODEL = """
 import torch
-from recurra.config import ModelConfig
-from recurra.models.language_model import LanguageModel
+from recurra.systems.language_model.config import ModelConfig
+from recurra.systems.language_model.network import LanguageModel
 model = LanguageModel(9, ModelConfig(hidden_size=4)).eval()
 with torch.no_grad():
     model(torch.zeros(5, 2, dtype=torch.int64))

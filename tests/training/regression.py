@@ -21,6 +21,7 @@ SYSTEM = System(
     schema="",
     prepare="",
     predictor="",
+    build="",
     network="",
     describe="",
     options=(),
