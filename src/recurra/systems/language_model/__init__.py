@@ -1,18 +1,11 @@
 """Language models: P(next token | tokens), learnt from plain text."""
 
 from ...registry import Argument, Measure, Option, Part, System, Verb
+from ..shared import AVERAGE, BITS_PER_CHARACTER, LOSS, PERPLEXITY, UNKNOWN_RATE
 
 __all__ = ["SYSTEM"]
 
 _HERE = "recurra.systems.language_model"
-_AVERAGE = Option(
-    "--average",
-    "Mean of the weights of so many latest evaluations (training.keep_evaluated); 0: the best weights.",
-    int,
-    default=0,
-    least=0,
-    loads=True,
-)
 
 _EVALUATE = Verb(
     "evaluate",
@@ -29,7 +22,7 @@ _EVALUATE = Verb(
             many=True,
             metavar="FILE...",
         ),
-        _AVERAGE,
+        AVERAGE,
     ),
     check=f"{_HERE}.commands:check_evaluate",
     progress="evaluating",
@@ -47,7 +40,7 @@ _SCORE = Verb(
     arguments=(Argument("file", "Text to score, a line at a time; - is stdin.", "[FILE|-]", "-"),),
     options=(
         Option("--text", "Score these lines instead of a file (default: none).", many=True, metavar="LINE..."),
-        _AVERAGE,
+        AVERAGE,
     ),
     check=f"{_HERE}.commands:check_score",
     progress="scoring",
@@ -70,7 +63,7 @@ _NEXT = Verb(
             metavar="WORD,...",
         ),
         Option("--tokens", "Show the model's own tokens after exactly this text (default: whole words).", bool),
-        _AVERAGE,
+        AVERAGE,
     ),
     check=f"{_HERE}.commands:check_next_word",
 )
@@ -118,7 +111,7 @@ _GENERATE = Verb(
             "End at this text, which is not shown; \\n is a line end (default: only --length ends).",
             metavar="TEXT",
         ),
-        _AVERAGE,
+        AVERAGE,
     ),
     check=f"{_HERE}.commands:check_generate",
 )
@@ -157,12 +150,12 @@ SYSTEM = System(
     ),
     verbs=(_EVALUATE, _SCORE, _NEXT, _GENERATE),
     measures=(
-        Measure("loss", "loss", unit="nats per token", best="lowest"),
-        Measure("perplexity", "perplexity", "{:.2f}", "per token", "lowest", "perplexity {:.2f}"),
-        Measure("bits_per_character", "bits per character", "{:.4f}", "", "lowest", "{:.3f} bits/char"),
+        LOSS,
+        PERPLEXITY,
+        BITS_PER_CHARACTER,
         Measure("tokens", "tokens", "{:,}"),
         Measure("characters", "characters", "{:,}"),
-        Measure("unknown_rate", "unknown tokens", "{:.2%}"),
+        UNKNOWN_RATE,
     ),
     unit="tokens",
     files=(("tokenizer.json",),),

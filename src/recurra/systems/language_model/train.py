@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...data.batching import StreamBatch, StreamBatches
 from ...data.tokenizer import Tokenizer
-from ...measures.likelihood import bits_per_character, perplexity
+from ...measures.likelihood import likelihood
 from ...run.checkpoint import has_checkpoint
 from ...run.directory import Run
 from ...run.own_cell import model_settings
@@ -61,7 +61,7 @@ class LanguageModelTask:
         self._valid = valid
         self._eos_id = eos_id
         # What the loss says little of: P(<unk>) is that of all words together which the vocabulary does not hold.
-        self._unknown = None if unk_id is None else float((valid == unk_id).mean())
+        self._unknown = {} if unk_id is None else {"unknown_rate": float((valid == unk_id).mean())}
         self._characters_per_token = characters_per_token
         self._valid_characters = valid_characters
         self._processes = processes
@@ -95,19 +95,11 @@ class LanguageModelTask:
         )
         nats, tokens = processes.total(found)
         loss = nats / tokens
-        measures = {
-            "perplexity": perplexity(loss),
-            "bits_per_character": bits_per_character(loss, tokens, self._valid_characters),
-            "unknown_rate": self._unknown,
-        }
-        return Evaluation(loss, {name: value for name, value in measures.items() if value is not None})
+        return Evaluation(loss, likelihood(loss, tokens, self._valid_characters) | self._unknown)
 
-    def measures(self, loss: float) -> Mapping[str, float | None]:
+    def measures(self, loss: float) -> Mapping[str, float]:
         """Perplexity, and bits per character as if every token had as many characters as the mean one."""
-        return {
-            "perplexity": perplexity(loss),
-            "bits_per_character": bits_per_character(loss, 1.0, self._characters_per_token),
-        }
+        return likelihood(loss, 1.0, self._characters_per_token)
 
     def carried(self) -> dict[str, Any]:
         """The state after the last window."""

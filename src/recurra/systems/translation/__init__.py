@@ -1,6 +1,7 @@
 """Translation: from pairs of sentences to a system that writes one language for another."""
 
 from ...registry import Argument, Measure, Option, Part, System, Verb
+from ..shared import AVERAGE, BITS_PER_CHARACTER, LOSS, PERPLEXITY, UNKNOWN_RATE
 
 __all__ = ["SYSTEM"]
 
@@ -17,14 +18,6 @@ def _pairs(flag: str, help: str, key: str) -> Option:
     return Option(flag, help, many=True, single="file of pairs", metavar="FILE", key=key)
 
 
-_AVERAGE = Option(
-    "--average",
-    "Mean of the weights of so many latest evaluations (training.keep_evaluated); 0: the best weights.",
-    int,
-    default=0,
-    least=0,
-    loads=True,
-)
 _TOGETHER = Option(
     "--with",
     "More runs of the same vocabulary, which decide together with it (default: none).",
@@ -77,7 +70,7 @@ _EVALUATE = Verb(
             "drop leaves pairs with an empty side out of the measures; error refuses them (default: data.empty_lines).",
             metavar="WHAT",
         ),
-        _AVERAGE,
+        AVERAGE,
         _TOGETHER,
     ),
     check=f"{_HERE}.commands:check_evaluate",
@@ -96,7 +89,7 @@ _SCORE = Verb(
     options=(
         _file("--source", "Sentences, one a line (default: none)."),
         _file("--target", "Their translations, line by line (default: none)."),
-        _AVERAGE,
+        AVERAGE,
         _TOGETHER,
     ),
     check=f"{_HERE}.commands:check_score",
@@ -132,7 +125,7 @@ _TRANSLATE = Verb(
         Option("--prefix", "What every translation begins with (default: nothing).", default="", metavar="TEXT"),
         Option("--ban", "Words that must not occur (default: none).", many=True, metavar="WORD..."),
         Option("--require", "Words that must occur (default: none).", many=True, metavar="WORD..."),
-        _AVERAGE,
+        AVERAGE,
         Option("--sample", "Draw translations by their probability (default: search the likeliest).", bool),
         Option("--temperature", "With --sample: below 1 safer, above 1 bolder (default: 1).", float, least=0.0),
         Option("--top-k", "With --sample: draw among this many likeliest tokens (default: all).", int, least=1),
@@ -185,16 +178,16 @@ SYSTEM = System(
     ),
     verbs=(_EVALUATE, _SCORE, _TRANSLATE),
     measures=(
-        Measure("loss", "loss", unit="nats per token", best="lowest"),
-        Measure("perplexity", "perplexity", "{:.2f}", "per token", "lowest", "perplexity {:.2f}"),
-        Measure("bits_per_character", "bits per character", "{:.4f}", "", "lowest", "{:.3f} bits/char"),
+        LOSS,
+        PERPLEXITY,
+        BITS_PER_CHARACTER,
         Measure("bleu", "BLEU", "{:.2f}", "", "highest", "BLEU {:.2f}"),
         Measure("bleu_tokenized", "BLEU, tokenised", "{:.2f}", "", "highest"),
         Measure("chrf", "chrF", "{:.2f}", "", "highest", "chrF {:.2f}"),
         Measure("exact", "exact", "{:.2%}", "", "highest", "{:.2%} exact"),
         Measure("aligned", "aligned", "{:.2%}", "", "highest", "{:.2%} aligned"),
         Measure("length_ratio", "length ratio", "{:.3f}", "", "nearest to 1", "length ratio {:.3f}"),
-        Measure("unknown_rate", "unknown tokens", "{:.2%}"),
+        UNKNOWN_RATE,
     ),
     unit="tokens",
     files=(("tokenizer.json",), ("tokenizer.source.json", "tokenizer.target.json")),

@@ -15,7 +15,7 @@ from ...data.parallel import Pair, ParallelCorpus
 from ...data.sentences import SentenceTokenizer
 from ...data.token_batches import IGNORED, PairBatch, TokenBatches, collate, group_by_length
 from ...errors import RunError
-from ...measures.likelihood import bits_per_character, perplexity
+from ...measures.likelihood import likelihood
 from ...measures.translation import exact, measure, require_sacrebleu
 from ...pictures.attention import draw_attention
 from ...run.checkpoint import has_checkpoint
@@ -98,12 +98,7 @@ class TranslationTask:
         processes, training = self._processes, self.config.training
         nats, tokens = processes.total(self._nats())
         loss = nats / tokens
-        characters = self._corpus.characters
-        measures = {
-            "perplexity": perplexity(loss),
-            "bits_per_character": bits_per_character(loss, tokens, characters),
-            **self._unknown,
-        }
+        measures = likelihood(loss, tokens, self._corpus.characters) | self._unknown
         count = len(self._valid) if training.translate_valid is None else training.translate_valid
         pairs = self._valid[:count]
         if not pairs:
@@ -112,12 +107,9 @@ class TranslationTask:
         found = self._measure(translations, pairs) if processes.is_main else {}
         return Evaluation(loss, measures | processes.gather(found)[0], self._samples(translations, pairs))
 
-    def measures(self, loss: float) -> Mapping[str, float | None]:
+    def measures(self, loss: float) -> Mapping[str, float]:
         """Perplexity, and bits per character as if every token had as many characters as the mean one."""
-        return {
-            "perplexity": perplexity(loss),
-            "bits_per_character": bits_per_character(loss, 1.0, self._characters_per_token),
-        }
+        return likelihood(loss, 1.0, self._characters_per_token)
 
     def carried(self) -> dict[str, Any]:
         """Nothing: every batch is read from its beginning."""
