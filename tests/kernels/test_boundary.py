@@ -1,4 +1,4 @@
-"""What is handed to the engine by address is looked at before; and its way back shares nothing that it changes."""
+"""Tensors are checked before the engine reads them by address; its backward pass changes nothing that it shares."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from recurra.cells.algebra import State, relu, tanh
 from recurra.kernels import record_backends, reference
 from recurra.kernels.call import LayerCall
 from recurra.kernels.cpu import run as engine
-from recurra.kernels.flat_call import flatten
 from recurra.kernels.known_cells import key_of
+from recurra.kernels.operators.arguments import flatten
 from recurra.kernels.stepping import stepping
 from recurra.kernels.surroundings import readable, whole
 

@@ -1,10 +1,10 @@
-"""What runs a cell over a sequence: the reference loop, torch's fused kernels, and the seam between them."""
+"""What runs a cell over a sequence: the reference, torch's fused kernels, the CPU engine, and the choice of them."""
 
 from . import torch_fused
 from .call import LayerCall, LayerResult, weight_names
 from .cpu import run as cpu_engine
-from .dispatch import backend, record_backends
-from .ops import run_layer
+from .dispatch import backend, record_backends, run_layer
+from .operators import flops, layer, layer_training  # noqa: F401  Importing them registers the operators.
 
 __all__ = [
     "LayerCall",

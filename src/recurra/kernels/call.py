@@ -1,10 +1,11 @@
-"""What a backend is asked to run, and what it answers: one layer over a whole sequence, in one or both directions."""
+"""What a backend is given and what it returns: one layer over a whole sequence, or step by step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from .surroundings import lacks_memory
 __all__ = [
     "LayerCall",
     "LayerResult",
+    "Stepping",
     "autocast_dtype",
     "check_operands",
     "check_range",
@@ -35,13 +37,13 @@ def weight_names(cell: Cell, bias: bool, projection: bool) -> list[str]:
 
 @lru_cache(maxsize=256)
 def _gates(cell: Cell) -> int:
-    # Counted once, for a cell may work out its gates each time.
+    # Cached, because a cell may compute its gates each time that they are asked for.
     return len(cell.gates)
 
 
 @lru_cache(maxsize=256)
 def weight_shapes(cell: Cell, input_size: int, hidden: int, projected: int) -> dict[str, tuple[int, ...]]:
-    """The shape of each parameter of a direction whose h has `projected` units, or `hidden` if that is 0."""
+    """The shape of each parameter of one direction; h has `projected` units, or `hidden` units if `projected` is 0."""
     rows, width = _gates(cell) * hidden, projected or hidden
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, input_size), "weight_hh": (rows, width)}
     shapes |= {"bias_ih": (rows,), "bias_hh": (rows,), "weight_hr": (width, hidden)}
@@ -59,7 +61,7 @@ def check_range(lengths: Tensor, steps: int) -> None:
 
 
 def autocast_dtype(like: Tensor) -> torch.dtype | None:
-    """The dtype that autocast asks for on a tensor's device; None outside of it, and for doubles, which it leaves."""
+    """The dtype that autocast asks for on a tensor's device; None outside of autocast and for float64."""
     if not torch.compiler.is_compiling() and not torch._C._is_any_autocast_enabled():
         return None
     kind = like.device.type
@@ -69,9 +71,9 @@ def autocast_dtype(like: Tensor) -> torch.dtype | None:
 
 
 def check_operands(*tensors: Tensor) -> None:
-    """Raise RuntimeError if tensors are no operands for torch's own functions.
+    """Raise RuntimeError if torch's own functions cannot compute with tensors; torch would say so badly, or crash.
 
-    They differ in dtype and autocast does not help, are not dense, or have no memory. torch says it badly, or crashes.
+    It cannot if the tensors differ in dtype outside of autocast, or if a tensor is not dense or its memory was freed.
     """
     for tensor in tensors:
         if tensor.layout is not torch.strided:
@@ -84,7 +86,7 @@ def check_operands(*tensors: Tensor) -> None:
         raise RuntimeError(f"the input, states and weights of a layer must have one dtype, not {names}")
 
 
-# Neither this nor the result is frozen, which would take longer to make; nobody changes them.
+# Neither LayerCall nor LayerResult is frozen, because a frozen dataclass takes longer to make; nobody changes them.
 @dataclass(slots=True, eq=False)
 class LayerCall:
     """One layer to run. T steps, B rows, D directions, S states; H is a state's width (P for a projected h).
@@ -94,18 +96,18 @@ class LayerCall:
         input: (T, B, I); with `batch_sizes` (N, I), only the rows that count, step after step, the longest first.
         states: initial value of each state, (D, B, H).
         weights: for each direction its parameters by name; the second direction runs backwards in time.
-        lengths: (B,) integers, steps that count in each row, or None when all do.
+        lengths: (B,) integers, how many steps of each row count, or None when all of them do.
         batch_sizes: (T,) int64 on the CPU, rows of each step of a packed input, as in a PackedSequence, or None.
-            Outputs, masks of zoneout and resets then have (N, ...) where it says (T, B, ...).
+            Outputs, masks of zoneout and resets then have the shape (N, ...) instead of (T, B, ...).
         recurrent_mask: (D, B, H or P), multiplies whatever enters the product with `weight_hh`, or None.
         zoneout: probability with which a unit keeps its old state.
         zoneout_masks: for each state (T, B, D*H), True where the old value stays; empty at evaluation, when old and new
-            are mixed in the proportion `zoneout`.
+            values are mixed in the proportion `zoneout`.
         all_states: whether every state of every step is wanted, not just h.
-        resets: (T, B) booleans, True where a row begins anew with this step, or None. The second direction, which comes
-            to the step before it last, begins anew there.
-        restart: with resets the value of each state with which a row begins anew, (D, 1, H); else empty.
-        key: by which known_cells.py knows the cell, or empty; torch.compile cannot work it out.
+        resets: (T, B) booleans, True where a new sequence begins with this step of a row, or None. The second
+            direction runs backwards, and begins its new sequence with the step before this step.
+        restart: with resets the value of each state at the beginning of a new sequence, (D, 1, H); else empty.
+        key: the cell's key in known_cells.py, or empty. torch.compile cannot compute the key from the cell.
     """
 
     cell: Cell
@@ -148,7 +150,7 @@ class LayerCall:
         return self.weights[0]["weight_hh"].shape[0] // _gates(self.cell)
 
     def leaves(self) -> list[Tensor]:
-        """Whatever can have a gradient: input, initial states, each direction's weights, and restart."""
+        """The tensors that can have a gradient: input, initial states, each direction's weights, and restart."""
         weights = [weight for direction in self.weights for weight in direction.values()]
         return [self.input, *self.states, *weights, *self.restart]
 
@@ -164,9 +166,9 @@ class LayerCall:
         )
 
     def check(self) -> None:
-        """Raise RuntimeError, in a sentence, if a tensor is missing or has not the shape that the others ask for.
+        """Raise RuntimeError if a tensor is missing or its shape does not fit the other tensors.
 
-        Code that reads by address trusts this.
+        The engine reads tensors by address and relies on this check.
         """
         cell, input, states, weights = self.cell, self.input, self.states, self.weights
         packed = self.batch_sizes is not None
@@ -185,7 +187,7 @@ class LayerCall:
         projected = first["weight_hr"].shape[0] if "weight_hr" in first else 0
         width = projected or hidden
         sizes = (rows[-1], hidden, projected)
-        # Symbols cannot be remembered.
+        # The cache takes no symbolic sizes, which torch.compile and torch.export bring.
         shapes = weight_shapes if all(type(size) is int for size in sizes) else weight_shapes.__wrapped__
         self._check_weights(shapes(cell, *sizes))
         batch = first_state[1] if packed else rows[1]
@@ -203,7 +205,7 @@ class LayerCall:
             for name, weight in direction.items():
                 if weight.shape == expected[name]:
                     continue
-                # Where the weights do not agree among themselves, the states tell which is wrong.
+                # The weights may disagree among themselves: the states then tell which weight is wrong.
                 hidden = self.states[-1].shape[2] if len(self.states) > 1 or not self.projection else self.hidden
                 others = weight_shapes(self.cell, self.input.shape[-1], hidden, self.states[0].shape[2])
                 for other, value in direction.items():
@@ -246,7 +248,7 @@ class LayerCall:
 
 @dataclass(slots=True, eq=False)
 class LayerResult:
-    """What a layer gives.
+    """The result of a layer.
 
     Attributes:
         outputs: h of every step, (T, B, D*H), zero beyond a row's length; with `all_states` each state likewise.
@@ -255,3 +257,18 @@ class LayerResult:
 
     outputs: tuple[Tensor, ...]
     final: tuple[Tensor, ...]
+
+
+class Stepping(Protocol):
+    """One layer that takes one step at a time and holds its own state, for inference.
+
+    Attributes:
+        states: the present value of each state, (B, H); may be set.
+        output_is_state: whether `step` returns the tensor of the state itself, which a caller must not change.
+    """
+
+    states: tuple[Tensor, ...]
+    output_is_state: bool
+
+    def step(self, x: Tensor) -> Tensor:
+        """Take one step: input (B, I) to output (B, H)."""

@@ -15,7 +15,7 @@ from .call import LayerCall, LayerResult, autocast_dtype, check_operands
 from .known_cells import gates_on_h, register
 from .surroundings import transformed, watched
 
-__all__ = ["Stepper", "refusal", "run"]
+__all__ = ["ReferenceStepping", "name", "refusal", "run", "run_step"]
 
 name = "reference"
 
@@ -33,13 +33,13 @@ class _Matrix:
         return F.linear(_tensor(value), self._weight)
 
 
-class Stepper:
+class _Stepper:
     """One direction of one layer, ready to take steps.
 
     Args:
         cell: the equations.
-        weights: that direction's parameters by name.
-        key: by which known_cells.py knows the cell.
+        weights: the parameters of the direction by name.
+        key: the cell's key in known_cells.py.
         recurrent_mask: (B, H or P), multiplies whatever enters the product with `weight_hh`, or None.
     """
 
@@ -56,7 +56,7 @@ class Stepper:
         if bias is not None:
             bias_rows = dict(zip(cell.gates, bias.chunk(count), strict=True))
         self._rows = {gate: (rows[gate], bias_rows[gate]) for gate in cell.gates}
-        # The gates whose product is on h share one product; the others are left out of it.
+        # The gates whose recurrent product is taken on h share one matrix product.
         self._on_h = gates_on_h(key)
         if self._on_h == tuple(cell.gates):
             self._joint = (weights["weight_hh"], bias)
@@ -93,15 +93,50 @@ class Stepper:
         values = [_tensor(getattr(new, state)) for state in cell.states]
         if "weight_hr" in self._weights:
             values[0] = F.linear(values[0], self._weights["weight_hr"])
-        # Under autocast products are narrower than the states, which keep their precision.
+        # Under autocast matrix products have a narrower dtype than the states; the states keep their dtype.
         return tuple(value.to(before.dtype) for value, before in zip(values, states, strict=True))
 
     def _masked(self, value: Tensor) -> Tensor:
         return value if self._mask is None else value * self._mask
 
 
+class ReferenceStepping:
+    """One layer that takes one step at a time, in torch's own operations.
+
+    Args:
+        call: cell, weights, first states and zoneout; of the input only the shape is used.
+    """
+
+    output_is_state = True
+
+    def __init__(self, call: LayerCall) -> None:
+        (weights,) = call.weights
+        copies = {name: weight.clone() for name, weight in weights.items()}
+        self._stepper = _Stepper(call.cell, copies, call.key or register(call.cell))
+        self._zoneout = call.zoneout
+        self.states = tuple(state[0] for state in call.states)
+
+    @torch.no_grad()
+    def step(self, x: Tensor) -> Tensor:
+        """Take one step: input (B, I) to output (B, H)."""
+        old, stepper, p = self.states, self._stepper, self._zoneout
+        new = stepper.step(stepper.input_product(x), old)
+        if p:
+            new = tuple(p * before + (1 - p) * value for before, value in zip(old, new, strict=True))
+        self.states = new
+        return new[0]
+
+
 def _tensor(value: Any) -> Tensor:
     return value.sum if isinstance(value, Gate) else value
+
+
+def run_step(
+    cell: Cell, key: str, input: Tensor, states: tuple[Tensor, ...], weights: Mapping[str, Tensor]
+) -> tuple[Tensor, ...]:
+    """One differentiable step from input (B, I) and states (B, H) to the new states; `key` as in `LayerCall`."""
+    stepper = _Stepper(cell, weights, key)
+    return stepper.step(stepper.input_product(input), states)
 
 
 def run(call: LayerCall) -> LayerResult:
@@ -113,7 +148,7 @@ def run(call: LayerCall) -> LayerResult:
     if call.lengths is not None:
         steps = torch.arange(input.shape[0], device=input.device)
         counts = steps[:, None, None] < call.lengths.to(input.device)[:, None]
-        # Padding may hold anything, NaN included, which would poison gradients even where it is not used.
+        # Padding may hold NaN, which would reach the gradients even through values that nobody uses.
         input = torch.where(counts, input, input.new_zeros(()))
     runs = [_run_direction(call, input, counts, direction) for direction in range(len(call.weights))]
     outputs = tuple(
@@ -122,7 +157,7 @@ def run(call: LayerCall) -> LayerResult:
     final = tuple(torch.stack(parts) for parts in zip(*[r[1] for r in runs], strict=True))
     dtype = autocast_dtype(input)
     if dtype is not None:
-        # What leaves has the dtype that torch's kernels give; on the way the states kept that of the initial ones.
+        # The results have the dtype that torch's kernels give under autocast.
         outputs, final = tuple(value.to(dtype) for value in outputs), tuple(value.to(dtype) for value in final)
     return LayerResult(outputs, final)
 
@@ -132,20 +167,20 @@ def _run_direction(
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
     cell = call.cell
     mask = None if call.recurrent_mask is None else call.recurrent_mask[direction]
-    stepper = Stepper(cell, call.weights[direction], call.key or register(cell), mask)
+    stepper = _Stepper(cell, call.weights[direction], call.key or register(cell), mask)
     states = tuple(state[direction] for state in call.states)
     wanted = len(cell.states) if call.all_states else 1
     length = input.shape[0]
-    # Taken apart at once, for each step's own slice would send back a gradient as large as all of them.
+    # unbind, because the gradient of each slice `products[t]` would be as large as the whole tensor.
     products = stepper.input_product(input).unbind(0)
-    # The masks of both directions stand side by side, as the outputs do.
+    # The last dimension of the masks holds both directions, as the outputs do.
     keep_masks = [masks.chunk(len(call.weights), dim=-1)[direction] for masks in call.zoneout_masks]
     restart = tuple(state[direction] for state in call.restart)
     kept: list[list[Tensor]] = [[] for _ in range(wanted)]
     for t in reversed(range(length)) if direction == 1 else range(length):
-        anew = _begins_anew(call, counts, direction, t)
-        if anew is not None:
-            states = tuple(torch.where(anew, first, old) for first, old in zip(restart, states, strict=True))
+        begins = _begins(call, counts, direction, t)
+        if begins is not None:
+            states = tuple(torch.where(begins, first, old) for first, old in zip(restart, states, strict=True))
         new = stepper.step(products[t], states)
         if keep_masks:
             new = tuple(torch.where(m[t], old, value) for m, old, value in zip(keep_masks, states, new, strict=True))
@@ -163,11 +198,11 @@ def _run_direction(
     return [torch.stack(values[::-1] if direction == 1 else values) for values in kept], states
 
 
-def _begins_anew(call: LayerCall, counts: Tensor | None, direction: int, t: int) -> Tensor | None:
-    """The rows (B, 1) that begin anew before step t in the order of a direction; None if there are no resets."""
+def _begins(call: LayerCall, counts: Tensor | None, direction: int, t: int) -> Tensor | None:
+    """(B, 1), True for the rows whose new sequence begins with step t of a direction; None if no row's does."""
     if call.resets is None:
         return None
-    # What is cut off before a step in the order of time is cut off after it in the other order.
+    # Backwards in time a sequence begins with its last step, the step before the next sequence's reset.
     t += direction
     if t == call.input.shape[0]:
         return None

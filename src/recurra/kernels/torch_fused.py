@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,14 +11,28 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..cells import CELLS, Cell
 from .call import LayerCall, LayerResult, check_operands, check_range
+from .known_cells import key_of
 from .surroundings import transformed
 
-__all__ = ["flatten", "kind_of", "packs", "refusal", "run", "run_stack", "widens_autocast"]
+__all__ = [
+    "flatten",
+    "has_step",
+    "kind_of",
+    "name",
+    "packs",
+    "refusal",
+    "run",
+    "run_stack",
+    "run_step",
+    "widens_autocast",
+]
 
 name = "torch"
 
-# Kernels by their name in torch._VF, which is also cuDNN's in lower case.
+# The names of torch's kernels in torch._VF; in upper case they are cuDNN's names.
 _KINDS = {CELLS["rnn_tanh"]: "rnn_tanh", CELLS["rnn_relu"]: "rnn_relu", CELLS["lstm"]: "lstm", CELLS["gru"]: "gru"}
+# torch's single steps by the cells' keys, which torch.compile can look up.
+_STEPS = {key_of(cell): getattr(torch._VF, f"{kind}_cell") for cell, kind in _KINDS.items()}
 
 
 def kind_of(cell: Cell) -> str | None:
@@ -48,7 +62,7 @@ def refusal(call: LayerCall) -> str | None:
 
 
 def packs(input: Tensor) -> bool:
-    """Whether torch can pack rows of an input by their lengths: it reads them, and so needs tensors with memory."""
+    """Whether torch can pack the rows of an input by their lengths; it cannot for subclasses and meta tensors."""
     return type(input) in (Tensor, torch.nn.Parameter) and input.device.type != "meta"
 
 
@@ -59,7 +73,7 @@ def widens_autocast(call: LayerCall) -> bool:
 
 
 def run(call: LayerCall) -> LayerResult:
-    """Run one layer; see `refusal` for what cannot be run."""
+    """Run one layer; see `refusal` for the layers that cannot be run."""
     output, final = run_stack(
         call.cell,
         call.input,
@@ -90,9 +104,9 @@ def run_stack(
 
     Args:
         cell: one that `kind_of` knows.
-        input: (T, B, I), or the data of a PackedSequence, (N, I), with its `batch_sizes`.
+        input: (T, B, I), or with `batch_sizes` the data of a PackedSequence, (N, I).
         states: each (num_layers*D, B, H).
-        weights: in torch's order, layer by layer and direction by direction.
+        weights: the parameters of each direction of each layer, one layer after the other, in torch.nn's order.
         bias: whether there are biases.
         bidirectional: whether D is 2.
         num_layers: how many layers.
@@ -102,7 +116,7 @@ def run_stack(
         batch_sizes: as in a PackedSequence.
 
     Returns:
-        Outputs as the input was given, (T, B, D*H) or (N, D*H), and each final state (num_layers*D, B, H).
+        Outputs, padded or packed as the input is, (T, B, D*H) or (N, D*H); each final state (num_layers*D, B, H).
     """
     if lengths is not None:
         return _run_lengths(
@@ -110,18 +124,18 @@ def run_stack(
             dropout=dropout, training=training,
         )  # fmt: skip
     check_operands(input, *states, *weights)
-    # cuDNN takes no views, such as learnt initial states that were expanded.
+    # cuDNN takes contiguous states only; learnt initial states are expanded views.
     contiguous = [state.contiguous() for state in states]
     hx = contiguous if len(states) > 1 else contiguous[0]
     function = getattr(torch._VF, kind_of(cell) or "")
     if input.is_cuda and not dropout and torch.is_grad_enabled() and not torch.jit.is_tracing():
-        # cuDNN keeps what its backward pass needs in training alone, which without dropout changes nothing else. A
-        # trace records this flag for ever, whether it was made with gradients or not.
+        # cuDNN keeps the values that its backward pass needs only if `training` is set, which changes nothing else when
+        # there is no dropout. A trace would keep the flag for ever and is left alone.
         training = True
     options = (bias, num_layers, dropout, training, bidirectional)
     with warnings.catch_warnings():
         if input.is_cuda and not all(weight.is_leaf for weight in weights):
-            # Weights that dropout or a parametrization made anew each call cannot lie in cuDNN's one flat buffer.
+            # Weights that dropout or a parametrization computes in each call cannot lie in cuDNN's one flat buffer.
             warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
         if batch_sizes is not None:
             output, *final = function(input, batch_sizes, hx, weights, *options)
@@ -130,17 +144,37 @@ def run_stack(
     return output, tuple(final)
 
 
+def has_step(key: str) -> bool:
+    """Whether torch has a single step of the cell of a key; torch.compile can trace this."""
+    return key in _STEPS
+
+
+def run_step(key: str, input: Tensor, states: tuple[Tensor, ...], weights: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """One differentiable step from input (B, I) and states (B, H) to the new states, as torch.nn's LSTMCell takes it.
+
+    Args:
+        key: of a cell for which `has_step` holds.
+        input: (B, I).
+        states: each (B, H).
+        weights: the cell's parameters by name.
+    """
+    hx = states if len(states) > 1 else states[0]
+    biases = weights.get("bias_ih"), weights.get("bias_hh")
+    new = _STEPS[key](input, hx, weights["weight_ih"], weights["weight_hh"], *biases)
+    return tuple(new) if len(states) > 1 else (new,)
+
+
 def _run_lengths(
     cell: Cell, input: Tensor, states: Sequence[Tensor], weights: list[Tensor], lengths: Tensor, **options: object
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    # A trace is also run on other numbers than those it was made with, so it may not depend on them.
+    # A trace is run on other numbers later, so nothing that is recorded may depend on the present numbers.
     tracing = torch.jit.is_tracing()
     if not tracing and input.shape[1] == 0:
         return run_stack(cell, input, states, weights, **options)  # type: ignore[arg-type]
     on_cpu = lengths.detach().to("cpu", torch.int64)
     if not tracing:
         check_range(on_cpu, input.shape[0])
-    # torch packs no empty rows: they are given one step of zeros, whose results are then put back.
+    # torch packs no empty rows. An empty row gets one step of zeros here, and its results are replaced below.
     empty = on_cpu == 0
     any_empty = tracing or bool(empty.any())
     if any_empty:
@@ -177,7 +211,7 @@ def flatten(
     num_layers: int,
     bidirectional: bool,
 ) -> None:
-    """Move weights into the one buffer that cuDNN wants, so that it need not copy them each call; else do nothing.
+    """Move weights on CUDA into one buffer, so that cuDNN need not copy them in each call; do nothing elsewhere.
 
     Args:
         weights: the parameters of like layers, in torch's order.

@@ -11,12 +11,9 @@ from torch import Tensor, nn
 
 from .. import cells
 from ..cells import Cell, get
-from ..kernels import LayerCall, run_layer, torch_fused, weight_names
-from ..kernels.dispatch import allows, note
+from ..kernels import weight_names
+from ..kernels.dispatch import run_step
 from ..kernels.known_cells import register
-from ..kernels.reference import Stepper
-from ..kernels.reference import name as reference
-from ..kernels.surroundings import transformed
 from .doors import as_one_node, proxy_in
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RecurrentCell"]
@@ -81,7 +78,6 @@ class RecurrentCell(nn.Module):
         shapes |= {f"weight_{name}": (hidden_size,) for name in self.cell.vectors}
         shapes |= {f"weight_{name}": (hidden_size, hidden_size) for name in self.cell.matrices}
         self._names = weight_names(self.cell, bool(bias), projection=False)
-        self._kind = torch_fused.kind_of(self.cell)
         self._key = register(self.cell)
         for name, shape in shapes.items():
             made = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if name in self._names else None
@@ -127,7 +123,8 @@ class RecurrentCell(nn.Module):
         if not batched:
             input, states = input.unsqueeze(0), tuple(state.unsqueeze(0) for state in states)
         self._check(input, states)
-        new = self._step(input, states)
+        weights = {name: getattr(self, name) for name in self._names}
+        new = run_step(self.cell, self._key, input, states, weights)
         if not batched:
             new = tuple(state.squeeze(0) for state in new)
         return new if len(new) > 1 else new[0]
@@ -162,43 +159,6 @@ class RecurrentCell(nn.Module):
                 raise RuntimeError(
                     f"hidden{index} has inconsistent hidden_size: got {state.shape[1]}, expected {self.hidden_size}"
                 )
-
-    def _step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        compiling = torch.compiler.is_compiling()
-        # torch's own steps have torch.nn's numbers to the bit, but no vmap over their weights.
-        if self._kind and (compiling or allows(torch_fused.name)) and not transformed():
-            if not compiling:
-                note(torch_fused.name)
-            return self._torch_step(input, states)
-        if compiling:
-            return self._reference_step(input, states) if transformed() else self._operator_step(input, states)
-        if not allows(reference):
-            raise RuntimeError(
-                f"the backend that recurra.backend names cannot run a single step of {self.cell!r}; "
-                "leave its block, or name 'reference'."
-            )
-        note(reference)
-        return self._reference_step(input, states)
-
-    def _reference_step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        stepper = Stepper(self.cell, self._weights(), self._key)
-        return stepper.step(stepper.input_product(input), states)
-
-    def _operator_step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As a layer over one step, one operator to torch.compile, which cannot follow a gate added to a tensor."""
-        first = tuple(state.unsqueeze(0) for state in states)
-        call = LayerCall(self.cell, input.unsqueeze(0), first, (self._weights(),), key=self._key)
-        # Under autocast the operator's results are narrower than a step's, which have the dtype of the states.
-        return tuple(new.squeeze(0).to(old.dtype) for new, old in zip(run_layer(call).final, states, strict=True))
-
-    def _torch_step(self, input: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        hx = states if len(states) > 1 else states[0]
-        weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        new = getattr(torch._VF, f"{self._kind}_cell")(input, hx, *weights)
-        return tuple(new) if len(states) > 1 else (new,)
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in self._names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

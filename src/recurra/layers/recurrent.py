@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from ..kernels import LayerCall, cpu_engine, run_layer, torch_fused
-from ..kernels.dispatch import allows, note
+from ..kernels import LayerCall, run_layer
+from ..kernels.dispatch import keeps_packed, stack_runner
 from ..kernels.packing import PackedRows
-from ..kernels.surroundings import transformed, watched
 from .checks import check_hidden, check_input, check_lengths, check_resets
 from .doors import JaggedRows, LeftPadding, as_one_node, proxy_in
 from .parameters import RecurrentParameters
@@ -191,8 +190,7 @@ class Recurrent(RecurrentParameters):
             raise RuntimeError(f"a PackedSequence's data must have 2 dimensions, not {packed.data.dim()}")
         states = self.layer_states(hx, int(packed.batch_sizes[0]), packed.data)
         order, inverse = packed.sorted_indices, packed.unsorted_indices
-        one_call = torch_fused.packs(packed.data) and self._one_call(packed.data, False)
-        if not return_all_states and (one_call or self._on_engine(packed.data)):
+        if keeps_packed(self, packed.data, return_all_states):
             if order is not None:
                 states = [tuple(state.index_select(1, order) for state in layer) for layer in states]
             output, final, _ = self._run(packed.data, states, None, False, packed.batch_sizes)
@@ -219,33 +217,23 @@ class Recurrent(RecurrentParameters):
         mask = locked_mask(value, p, (int(batch_sizes[0]), value.shape[1]))
         return value * torch.cat([mask[: int(size)] for size in batch_sizes])
 
-    def _on_engine(self, input: Tensor) -> bool:
-        """Whether the fused CPU engine runs these layers."""
-        return not watched() and allows(cpu_engine.name) and cpu_engine.available(self.cell, input) is None
-
-    def _one_call(self, input: Tensor, all_states: bool) -> bool:
-        """Whether torch's kernels are the ones to run the whole stack, in one call, exactly as torch.nn does."""
-        return (
-            # When traced, not as one operator but as torch.nn's layer is.
-            (not watched() or torch.jit.is_tracing())
-            and not self._on_engine(input)
-            and self.stackable
-            and torch_fused.kind_of(self.cell) is not None
-            and not all_states
-            and not self.zoneout
-            and not (self.recurrent_dropout and self.training)
-            and not (self.proj_size and self.weight_device.type == "mps")
-            and allows(torch_fused.name)
-            and not transformed()
-        )
+    @property
+    def like_torch(self) -> bool:
+        """Whether torch.nn has such layers: a plain stack without zoneout or, at present, recurrent dropout."""
+        return self.stackable and not self.zoneout and not (self.recurrent_dropout and self.training)
 
     def _run_stack(
-        self, input: Tensor, states: LayerStates, lengths: Tensor | None = None, batch_sizes: Tensor | None = None
+        self,
+        run: Callable[..., tuple[Tensor, tuple[Tensor, ...]]],
+        input: Tensor,
+        states: LayerStates,
+        lengths: Tensor | None,
+        batch_sizes: Tensor | None,
     ) -> tuple[Tensor, LayerStates]:
-        note(torch_fused.name)
+        """All layers in one call of a function that `stack_runner` returned."""
         weights = [w for layer in range(self.num_layers) for d in self.layer_weights(layer) for w in d.values()]
         joined = [torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*states, strict=True)]
-        output, final = torch_fused.run_stack(
+        output, final = run(
             self.cell,
             input,
             joined,
@@ -254,13 +242,13 @@ class Recurrent(RecurrentParameters):
             bidirectional=self.bidirectional,
             num_layers=self.num_layers,
             dropout=self.dropout,
-            # cuDNN's way back wants to be told; without dropout nothing else depends on it.
+            # cuDNN's backward pass needs the flag; without dropout nothing else depends on it.
             training=self.training or (input.is_cuda and not self.dropout and torch.is_grad_enabled()),
             lengths=lengths,
             batch_sizes=batch_sizes,
         )
         if self.num_layers == 1:
-            # Not split, for autograd lets nobody change in place what split returns.
+            # Not split, because autograd lets nobody change in place what split returns.
             return output, [final]
         return output, list(zip(*[state.split(self.num_directions) for state in final], strict=True))
 
@@ -276,12 +264,13 @@ class Recurrent(RecurrentParameters):
         """Padded input, time first, or packed input with its batch_sizes, through all layers."""
         if self.input_dropout and self.training:
             input = self._locked(input, self.input_dropout, batch_sizes)
-        # A single layer is the same call for the backend that runs it.
-        stack = self.num_layers > 1 or batch_sizes is not None or torch.jit.is_tracing()
-        plain = (lengths is None and batch_sizes is None) or torch_fused.packs(input)
-        if stack and plain and resets is None and self._one_call(input, all_states) and input.shape[0] > 0:
-            output, final = self._run_stack(input, states, lengths, batch_sizes)
-            return output, final, []
+        # A single padded layer is the same call for a backend whether it is run as a stack or as a layer.
+        if resets is None and (self.num_layers > 1 or batch_sizes is not None or torch.jit.is_tracing()):
+            ragged = lengths is not None or batch_sizes is not None
+            run = stack_runner(self, input, all_states, ragged)
+            if run is not None:
+                output, final = self._run_stack(run, input, states, lengths, batch_sizes)
+                return output, final, []
         final, kept = [], []
         restart = None if resets is None else self.initial_states(1, input)
         for layer in range(self.num_layers):

@@ -14,7 +14,6 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from ..kernels.cpu.stream import EngineStepping
 from ..kernels.stepping import stepping
 from .states import join_layers
 
@@ -59,8 +58,7 @@ class Stream:
                 stepping(layer.cell, by_name, tuple(state[0] for state in states), layer.zoneout)
                 for by_name, states in zip(weights, self._initial, strict=True)
             ]
-        # Any other backend gives its own state as the output.
-        self._owned = isinstance(self._layers[-1], EngineStepping)
+        self._output_is_state = self._layers[-1].output_is_state
 
     def step(self, x: Tensor) -> Tensor:
         """Take one step: input (B, I) to output (B, P).
@@ -90,7 +88,7 @@ class Stream:
         for index, stepper in enumerate(self._layers):
             output = stepper.step(x)
             x = layer.bypass(index, x, output, self._highways[index]) if bypasses else output
-        return x if self._owned else x.clone()
+        return x.clone() if self._output_is_state else x
 
     @torch.no_grad()
     def reset(self, rows: Tensor | Sequence[int] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The engine as a backend: which layers it runs, in which dtype and on how many threads."""
+"""The fused CPU engine as a backend: which layers it runs, in which dtype and on how many threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...cells import Cell
 from ..call import LayerCall, LayerResult, autocast_dtype
-from ..surroundings import readable, transformed, watched
+from ..known_cells import cell_of, key_of
+from ..surroundings import constant, readable, transformed, watched
 from ..torch_fused import widens_autocast
 from .compiled import compiled, engine
 from .differentiable import recorded
@@ -19,17 +20,15 @@ from .plain import run_plain
 from .rows import Rows
 
 __all__ = [
-    "alike",
     "available",
-    "compiles",
-    "computes",
+    "expected_to_run",
     "name",
     "ready",
     "refusal",
-    "refused_options",
     "result_dtype",
     "run",
     "run_at_once",
+    "wide",
 ]
 
 name = "cpu"
@@ -41,7 +40,7 @@ def available(cell: Cell, input: Tensor) -> str | None:
         return "it runs on the CPU"
     if engine() is None:
         return "this installation was built without it"
-    if not computes(input):
+    if not _computes(input):
         return "it computes in float32, float64 and bfloat16"
     if transformed() or watched() or not readable(input):
         return "it has no rule for transformed, traced or fake tensors"
@@ -50,13 +49,8 @@ def available(cell: Cell, input: Tensor) -> str | None:
     return None
 
 
-def compiles(cell: Cell) -> bool:
-    """Whether there is compiled code for a cell."""
-    return engine() is not None and compiled(cell) is not None
-
-
-def computes(input: Tensor) -> bool:
-    """Whether it computes in the dtype that a layer on this input computes in."""
+def _computes(input: Tensor) -> bool:
+    """Whether the engine has the dtype that a layer on this input computes in."""
     return _dtype(input) in (torch.float32, torch.float64, torch.bfloat16)
 
 
@@ -70,7 +64,7 @@ def refusal(call: LayerCall) -> str | None:
     reason = available(call.cell, call.input)
     masked = call.recurrent_mask is not None
     if reason is None and (masked or call.zoneout):
-        reason = refused_options(call.cell, call.projection, masked, bool(call.zoneout))
+        reason = _refused_options(call.cell, call.projection, masked, bool(call.zoneout))
     return _mismatch(call) if reason is None else reason
 
 
@@ -94,12 +88,19 @@ def _numbers(call: LayerCall) -> list[Tensor]:
 
 
 def _dtypes(call: LayerCall) -> tuple[torch.dtype, ...]:
-    """Those that the tensors of a call may have."""
+    """The dtypes that the tensors of a call may have."""
     return (call.input.dtype,) if autocast_dtype(call.input) is None else (torch.float32, torch.bfloat16)
 
 
-def refused_options(cell: Cell, projection: bool, masked: bool, zoneout: bool) -> str | None:
-    """Why no layer of a cell that it has compiled runs with a projection, recurrent dropout or zoneout, or None."""
+def _refused_options(cell: Cell, projection: bool, masked: bool, zoneout: bool) -> str | None:
+    """Why the engine runs no layer of a compiled cell with these options, or None when it does.
+
+    Args:
+        cell: a cell that the engine has compiled.
+        projection: whether h is projected.
+        masked: whether there is recurrent dropout.
+        zoneout: whether there is zoneout.
+    """
     if projection and (masked or zoneout):
         return "it has no recurrent dropout or zoneout on a projected h"
     if not masked:
@@ -110,17 +111,32 @@ def refused_options(cell: Cell, projection: bool, masked: bool, zoneout: bool) -
     return None
 
 
-def alike(call: LayerCall) -> bool:
-    """Whether all tensors are on the CPU, in dtypes that may meet; works on those of a compiler too."""
+def expected_to_run(call: LayerCall) -> bool:
+    """Whether the engine will run a layer that torch is compiling, as far as can be known from fake tensors."""
     allowed = _dtypes(call)
-    return all(tensor.dtype in allowed and tensor.is_cpu for tensor in _numbers(call))
+    if not all(tensor.dtype in allowed and tensor.is_cpu for tensor in _numbers(call)) or not _computes(call.input):
+        return False
+    masked, key = call.recurrent_mask is not None, call.key or key_of(call.cell)
+    # A branch, because a probability that differs between calls is a symbol, and a constant function takes none.
+    if call.zoneout:
+        return _offered(key, call.projection, masked, True)
+    return _offered(key, call.projection, masked, False)
+
+
+@constant
+def _offered(key: str, projection: bool, masked: bool, zoneout: bool) -> bool:
+    """Whether the engine has compiled a cell and runs it with these options."""
+    cell = cell_of(key)
+    if engine() is None or compiled(cell) is None:
+        return False
+    return _refused_options(cell, projection, masked, zoneout) is None
 
 
 def run(call: LayerCall) -> LayerResult:
     """Run one layer; see `refusal` for what cannot be run.
 
-    In bfloat16 the weights are rounded to it, and so are the results; everything between is computed in float32. Where
-    the CPU has matrix tiles, which take both factors in bfloat16, what is multiplied with weights is rounded too.
+    A layer in bfloat16 rounds its weights and its results to bfloat16 and computes everything between in float32. The
+    CPU's matrix tiles (AMX) take both factors of a product in bfloat16: there the other factor is rounded too.
     """
     if _dtype(call.input) != torch.bfloat16:
         return _run(call, False)
@@ -130,7 +146,7 @@ def run(call: LayerCall) -> LayerResult:
 
 
 def run_at_once(call: LayerCall) -> LayerResult | None:
-    """The same result by a shorter way, on which most calls of inference go; None, with nothing run, for others."""
+    """The same result by a shorter way, which serves most calls of inference; None, with nothing run, for others."""
     if engine() is None or transformed() or watched() or autocast_dtype(call.input) is not None:
         return None
     the_cell = compiled(call.cell)
@@ -138,12 +154,12 @@ def run_at_once(call: LayerCall) -> LayerResult | None:
 
 
 def result_dtype(call: LayerCall, narrow: bool) -> torch.dtype:
-    """What outputs and final states are rounded to; `narrow`: whether the layer computes in bfloat16."""
+    """The dtype of outputs and final states; `narrow`: whether the layer computes in bfloat16."""
     return torch.bfloat16 if narrow and not widens_autocast(call) else call.input.dtype
 
 
 def ready(call: LayerCall) -> LayerRun:
-    """The run of a layer, for a caller who sees to its way back.
+    """The run of a layer, for a caller that calls its `backward` itself.
 
     Raises:
         RuntimeError: if the engine cannot read the call's tensors.
@@ -156,7 +172,7 @@ def ready(call: LayerCall) -> LayerRun:
 
 
 def wide(call: LayerCall) -> LayerCall:
-    """The call in float32, but for matrices that the engine reads as they are."""
+    """The call in float32, except for matrices in bfloat16, which the engine reads as they are."""
     mask = call.recurrent_mask
     return replace(
         call,
@@ -169,7 +185,7 @@ def wide(call: LayerCall) -> LayerCall:
 
 
 def _widened(weights: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], ...]:
-    """In float32, but matrices as they are if all are in bfloat16, for the engine reads these too."""
+    """The weights in float32; if all matrices are in bfloat16, the engine reads them, and they stay as they are."""
     matrices = [weight for direction in weights for weight in direction.values() if weight.dim() == 2]
     narrow = all(matrix.dtype == torch.bfloat16 for matrix in matrices)
     return tuple(

@@ -11,7 +11,7 @@ from .compiled import compiled, engine
 
 __all__ = ["EngineStepping"]
 
-# Threads meet once a step, which costs as much as so many multiplications.
+# Threads wait for each other once a step. That costs as much as so many multiplications.
 _WORTH_A_THREAD = 150_000
 
 
@@ -19,8 +19,10 @@ class EngineStepping:
     """One layer that takes a step at a time.
 
     Args:
-        call: cell, weights, first states and zoneout, checked and all in one dtype; of its input only the shape counts.
+        call: cell, weights, first states and zoneout, checked and in one dtype; of the input only the shape is used.
     """
+
+    output_is_state = False
 
     def __init__(self, call: LayerCall) -> None:
         cell = compiled(call.cell)

@@ -1,4 +1,4 @@
-"""A layer inside an operator on whatever backend takes it, and its gradients by running it another time."""
+"""A layer inside an operator, on the backend that dispatch chooses, and its gradients by running the layer again."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from .call import LayerCall, check_range
-from .dispatch import run_eagerly
+from ..call import LayerCall, check_range
+from ..dispatch import run_eagerly
 
 __all__ = ["gradients_by_running_again", "refuse_tangents", "run_inside"]
 
 
 @contextmanager
 def _above_autograd() -> Iterator[None]:
-    """An operator's body runs below autograd, which has to be let in again before anything is recorded."""
+    """Let autograd record inside an operator's body, which torch runs with autograd switched off."""
     below = torch._C._SetExcludeDispatchKeyGuard
     keys = torch._C.DispatchKey
     with below(keys.AutogradFunctionality, False), below(keys.ADInplaceOrView, False):
@@ -25,9 +25,10 @@ def _above_autograd() -> Iterator[None]:
 
 
 def refuse_tangents(call: LayerCall) -> None:
-    """Raise RuntimeError if a compiled graph, made without forward-mode differentiation, is given dual numbers.
+    """Raise RuntimeError if a tensor carries a tangent of forward-mode differentiation.
 
-    The operators have no rule for tangents and would lose them.
+    The operators have no rule for tangents and would drop them. A graph that was compiled without dual numbers may
+    still be given some.
     """
     if forward_ad._current_level < 0:
         return
@@ -40,7 +41,7 @@ def refuse_tangents(call: LayerCall) -> None:
 
 
 def run_inside(call: LayerCall) -> list[Tensor]:
-    """Outputs, then final states, as an operator may return them: contiguous, and none of them its own input.
+    """Outputs, then final states, as an operator may return them: contiguous, and none of them one of its inputs.
 
     Raises:
         RuntimeError: if tensors are missing or do not fit one another.
@@ -49,16 +50,16 @@ def run_inside(call: LayerCall) -> list[Tensor]:
     call.check()
     refuse_tangents(call)
     if call.lengths is not None and call.lengths.device.type == "cpu":
-        # While compiling their values could not be looked at.
+        # The layer could not check the lengths itself because they have no values while torch compiles.
         check_range(call.lengths, call.input.shape[0])
     result = run_eagerly(call)
-    # The final state of an empty sequence is the initial one.
+    # Copies, because the final state of an empty sequence is the initial state itself.
     final = [tensor.clone(memory_format=torch.contiguous_format) for tensor in result.final]
     return [*(tensor.contiguous() for tensor in result.outputs), *final]
 
 
 def gradients_by_running_again(call: LayerCall, gradients: Sequence[Tensor | None]) -> list[Tensor]:
-    """Gradients of input, initial states, weights and restart, contiguous.
+    """Gradients of the call's leaves, contiguous.
 
     Args:
         call: the layer.
@@ -69,10 +70,10 @@ def gradients_by_running_again(call: LayerCall, gradients: Sequence[Tensor | Non
         leaves = [tensor.detach().requires_grad_() for tensor in call.leaves()]
         result = run_eagerly(call.with_leaves(leaves))
         results = [*result.outputs, *result.final]
-        # Without a step the outputs are empty and depend on nothing.
+        # The outputs of an empty sequence are empty and depend on no leaf.
         used = [(v, g) for v, g in zip(results, gradients, strict=True) if g is not None and v.requires_grad]
         found: Sequence[Tensor | None] = [None] * len(leaves)
         if used:
             found = torch.autograd.grad([v for v, _ in used], leaves, [g for _, g in used], allow_unused=True)
-    # Compiled code relies on the strides that the fake kernel promised, whatever those of the input are.
+    # Contiguous, because compiled code relies on the strides of the fake kernel's tensors.
     return [leaf.new_zeros(leaf.shape) if g is None else g.contiguous() for leaf, g in zip(leaves, found, strict=True)]

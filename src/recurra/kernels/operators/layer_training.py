@@ -1,8 +1,8 @@
-"""One layer as an operator that keeps what its way back needs, so that a compiled training step runs it once.
+"""The operator `recurra::layer_training`: one layer that keeps what its backward pass needs.
 
-It stands in a graph where the fused CPU engine is to train the layer. Another backend may be forced by the time that
-the graph runs, or the engine be missing where a stored graph is loaded: then what is kept is empty and the operator of
-the way back runs the layer again.
+It stands in a graph where the fused CPU engine is to train the layer, so that a compiled training step runs the layer
+once. When the graph runs, another backend may be forced, or the engine may be missing where a stored graph was loaded.
+The operator then keeps empty tensors, and the operator of the backward pass runs the layer again.
 """
 
 from __future__ import annotations
@@ -14,55 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .call import LayerCall, LayerResult, autocast_dtype
-from .cpu import run as engine
-from .cpu.generator.plan import Plan, plan
-from .cpu.layer_run import kept_shape
-from .dispatch import engine_runs, note
-from .flat_call import SCHEMA, flatten, gradients_of, save, saved, unflatten
-from .known_cells import cell_of, key_of
+from .. import dispatch
+from ..call import LayerCall
+from ..cpu import run as engine
+from ..cpu.generator.plan import Plan, plan
+from ..cpu.layer_run import kept_shape
+from .arguments import SCHEMA, gradients_of, needs_of, save, saved, unflatten
 from .recompute import gradients_by_running_again, refuse_tangents, run_inside
-from .surroundings import constant
 
-__all__ = ["applies", "run"]
+__all__: list[str] = []
 
-# Missing in the oldest torch that is supported, where exported graphs then hold this operator, which is as right.
-_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 _plan = lru_cache(maxsize=256)(plan)
 
 
-def applies(call: LayerCall) -> bool:
-    """Whether a layer that is being compiled will be trained on the fused CPU engine, as far as can be known then.
-
-    An exported graph is for inference and keeps nothing.
-    """
-    if _exporting() or not torch.is_grad_enabled() or not any(leaf.requires_grad for leaf in call.leaves()):
-        return False
-    if not (engine.alike(call) and engine.computes(call.input)):
-        return False
-    masked, key = call.recurrent_mask is not None, call.key or key_of(call.cell)
-    # Branched on, for a probability that changed between calls is a symbol.
-    if call.zoneout:
-        return _offered(key, call.projection, masked, True)
-    return _offered(key, call.projection, masked, False)
-
-
-@constant
-def _offered(key: str, projection: bool, masked: bool, zoneout: bool) -> bool:
-    cell = cell_of(key)
-    return engine.compiles(cell) and engine.refused_options(cell, projection, masked, zoneout) is None
-
-
-def run(call: LayerCall) -> LayerResult:
-    """The layer as this operator, where it `applies`."""
-    count = len(call.states)
-    outputs = count if call.all_states else 1
-    results = torch.ops.recurra.layer_training(*flatten(call), autocast_dtype(call.input) is not None)
-    return LayerResult(tuple(results[:outputs]), tuple(results[outputs : outputs + count]))
-
-
 def _autocast(on: bool) -> torch.autocast:
-    """The autocast under which the graph was made; the graph itself runs without it, or under another."""
+    """The autocast under which the graph was made; the graph itself may run without autocast, or under another."""
     return torch.autocast("cpu", torch.bfloat16, enabled=on)
 
 
@@ -71,9 +37,10 @@ def _narrow(call: LayerCall, autocast: bool) -> bool:
 
 
 def _extra(call: LayerCall, autocast: bool) -> tuple[int, torch.dtype]:
-    """How many of the states stand among the outputs as the way back needs them, and the dtype of all that is kept.
+    """How many states' sequences the backward pass can take from the outputs, and the dtype that it computes in.
 
-    The other states of every step are kept beside the outputs; so are all of them where outputs are rounded.
+    The sequences of the other states are kept beside the outputs. Where the outputs are rounded, the backward pass can
+    take none from them, and the sequences of all states are kept.
     """
     narrow = _narrow(call, autocast)
     inside = torch.float32 if narrow else call.input.dtype
@@ -82,7 +49,7 @@ def _extra(call: LayerCall, autocast: bool) -> tuple[int, torch.dtype]:
 
 
 def _kept(call: LayerCall, inside: torch.dtype) -> Tensor:
-    """Memory for what the engine keeps, for all rows: how many count is only known when the graph runs."""
+    """Memory for the values that the engine keeps, for all rows, because lengths are known only when the graph runs."""
     steps, batch = call.input.shape[:2]
     the_plan: Plan = _plan(call.cell)
     shape = kept_shape(
@@ -92,16 +59,14 @@ def _kept(call: LayerCall, inside: torch.dtype) -> Tensor:
 
 
 def _sequences(call: LayerCall, states: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Memory for each state of every step."""
+    """Memory for the values of each state at every step, (T, B, D*H)."""
     steps, directions = call.input.shape[:2], len(call.weights)
     return [call.input.new_empty((*steps, directions * state.shape[2]), dtype=dtype) for state in states]
 
 
 @torch.library.custom_op("recurra::layer_training", mutates_args=(), schema=f"({SCHEMA}, bool autocast) -> Tensor[]")
 def _layer_training(*arguments: Any) -> list[Tensor]:
-    """Outputs, final states, the states of every step that the way back needs beside the outputs, what the engine
-    kept, and whether it was the engine that ran.
-    """
+    """Outputs, final states, sequences of states that `_extra` asks for, what the engine kept, and whether it ran."""
     *flat, autocast = arguments
     call = unflatten(*flat)
     call.check()
@@ -109,17 +74,15 @@ def _layer_training(*arguments: Any) -> list[Tensor]:
     start, inside = _extra(call, autocast)
     kept = _kept(call, inside)
     with _autocast(autocast):
-        ran = engine_runs(call)
-        if ran:
-            note(engine.name)
-            layer_run = engine.ready(call)
+        layer_run = dispatch.engine_run(call)
+        if layer_run is not None:
             dtype = engine.result_dtype(call, _narrow(call, autocast))
             results = [result.to(dtype) for result in layer_run.forward(kept)]
             extra = layer_run.states[start:]
         else:
             results = run_inside(call)
             extra = _sequences(call, call.states[start:], inside)
-    return [*results, *extra, kept, torch.tensor(ran, device="cpu")]
+    return [*results, *extra, kept, torch.tensor(layer_run is not None, device="cpu")]
 
 
 @_layer_training.register_fake
@@ -150,7 +113,16 @@ def _layer_training_backward(
     needs: Sequence[bool],
     *arguments: Any,
 ) -> list[Tensor]:
-    """Those gradients of the call's leaves that are needed."""
+    """The gradients of those of the call's leaves that need one.
+
+    Args:
+        gradients: of outputs and final states; None for zero.
+        recorded: each state at every step.
+        kept: what the engine kept.
+        ran: whether the engine ran.
+        needs: for each leaf, whether its gradient is needed.
+        arguments: those of the forward pass.
+    """
     *flat, autocast = arguments
     call = unflatten(*flat)
     call.check()
@@ -159,7 +131,7 @@ def _layer_training_backward(
             layer_run = engine.ready(call)
             given = [None if g is None else g.to(kept.dtype) for g in gradients]
             outputs = len(given) - len(call.states)
-            # What was kept may be wanted again: this graph's inputs are not the operator's to change.
+            # Nothing is spent, because an operator must not change its inputs.
             found = layer_run.backward(
                 recorded, kept, given[:outputs], given[outputs:], needs, spend=False, contiguous=True
             )
@@ -189,7 +161,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     kept = output[ctx.results :]
     ctx.mark_non_differentiable(*kept)
     ctx.set_materialize_grads(False)
-    # The states of every step are outputs and those kept beside them, or only the latter where outputs are rounded.
+    # The sequences of states are the outputs and the sequences kept beside them; or only these if outputs are rounded.
     recorded = [*output[:outputs], *kept[:-2]][-states:]
     save(ctx, inputs, *recorded, *kept[-2:])
 
@@ -197,13 +169,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
     arguments, others = saved(ctx)
     *recorded, kept, ran = others
-    call = unflatten(*arguments[:-1])
-    _, input_needs, state_needs, weight_needs, *_, restart_needs, _ = ctx.needs_input_grad
-    needs = [input_needs, *state_needs, *weight_needs, *restart_needs]
+    needs = needs_of(ctx.needs_input_grad)
     found = iter(
         torch.ops.recurra.layer_training_backward(gradients[: ctx.results], recorded, kept, ran, needs, *arguments)
     )
-    return *gradients_of(call, [next(found) if need else None for need in needs]), None
+    return *gradients_of(arguments[:-1], [next(found) if need else None for need in needs]), None
 
 
 _layer_training.register_autograd(_backward, setup_context=_save)

@@ -17,10 +17,10 @@ from recurra.kernels import record_backends, run_layer
 from recurra.kernels.call import LayerCall
 from recurra.kernels.cpu import compiled, layer_run
 from recurra.kernels.cpu import run as engine
-from recurra.kernels.flat_call import flatten
+from recurra.kernels.operators.arguments import flatten
 
-from ..torch_limits import runs_under_autocast
-from .engine_calls import PROJECTABLE, gradients, leaves, make, resting, same_bits, tensors_of, with_leaves
+from ...torch_limits import runs_under_autocast
+from ..engine_calls import PROJECTABLE, gradients, leaves, make, resting, same_bits, tensors_of, with_leaves
 
 pytestmark = pytest.mark.skipif(compiled.engine() is None, reason="this installation was built without the engine")
 
