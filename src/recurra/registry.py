@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from .errors import ConfigError
 from .names import nearest
+from .shown import tell
 
-__all__ = ["Argument", "Measure", "Option", "Part", "System", "Verb", "find", "names", "resolve"]
+__all__ = ["Argument", "Measure", "Option", "Part", "System", "Verb", "find", "names", "resolve", "systems"]
 
 _BUILT_IN = {
     "language-model": "recurra.systems.language_model:SYSTEM",
@@ -226,6 +227,20 @@ def find(name: str) -> System:
     if not isinstance(system, System) or system.name != name:
         raise ConfigError(f"{place}: is not the record of a system {name}; mend the package that it comes from.")
     return system
+
+
+@cache
+def systems() -> list[System]:
+    """All systems; one from outside that cannot be loaded is said, and left out, so that the others work."""
+    found = []
+    for name in names():
+        try:
+            found.append(find(name))
+        except Exception as error:  # whatever goes wrong in somebody else's package
+            if name in _BUILT_IN:
+                raise
+            tell(f"recurra: the system {name} is left out: {error}")
+    return found
 
 
 def resolve(place: str) -> Any:

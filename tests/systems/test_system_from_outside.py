@@ -69,6 +69,19 @@ def test_it_is_trained_and_asked_like_the_others(package: Path, tmp_path: Path) 
     assert "label, tab and text" in helped and "Sentences to" not in helped
 
 
+def test_a_broken_one_stands_in_no_other_s_way(package: Path, tmp_path: Path) -> None:
+    shutil.copytree(package, tmp_path / "broken")
+    (tmp_path / "broken" / "mood.py").write_text("import no_such_module\n")
+    ended = recurra(tmp_path / "broken", "cells", "lstm")
+    assert ended.returncode == 0 and "lstm" in ended.stdout
+    ended = recurra(tmp_path / "broken", "next", tmp_path / "gone", "x")
+    assert ended.returncode == 1
+    said = ended.stderr.splitlines()
+    assert said[0] == "recurra: the system mood is left out: No module named 'no_such_module'" and "gone" in said[1]
+    ended = recurra(tmp_path / "broken", "train", "mood", "--run", tmp_path / "run")
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+
+
 def test_without_its_package_its_name_is_unknown(tmp_path: Path) -> None:
     ended = recurra(tmp_path, "train", "mood", "--run", tmp_path / "run")
     assert ended.returncode == 2 and "there is no system mood; known are language-model, translation." in ended.stderr

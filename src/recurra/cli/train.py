@@ -82,7 +82,9 @@ def train_command(arguments: Sequence[str] | None) -> tuple[Any, list[str]]:
         given.insert(0, system.name)
     else:
         system = registry.find(_system_of_files(given) or known[0])
-    refuse_foreign(given, system.name, {each: [o.flag for o in registry.find(each).options] for each in known})
+    refuse_foreign(
+        given, system.name, {each.name: [option.flag for option in each.options] for each in registry.systems()}
+    )
     others = [each for each in known if each != system.name]
     more = (
         f"\n\n    These are the options of {system.name}; for those of {', '.join(others)}: recurra train SYSTEM --help"

@@ -27,7 +27,7 @@ __all__ = ["verb_command", "verb_names"]
 
 def verb_names() -> list[str]:
     """The verbs of all systems."""
-    return list(dict.fromkeys(verb.name for name in registry.names() for verb in registry.find(name).verbs))
+    return list(dict.fromkeys(verb.name for system in registry.systems() for verb in system.verbs))
 
 
 def verb_command(name: str, arguments: Sequence[str] | None) -> Any:
@@ -37,8 +37,7 @@ def verb_command(name: str, arguments: Sequence[str] | None) -> Any:
         name: of the verb.
         arguments: what stands after it; None: unknown, as in a list of commands.
     """
-    systems = [registry.find(each) for each in registry.names()]
-    found = {system.name: verb for system in systems for verb in system.verbs if verb.name == name}
+    found = {system.name: verb for system in registry.systems() for verb in system.verbs if verb.name == name}
     if not found:
         return None
     asked = _system_of_run(arguments or ()) if len(found) > 1 else next(iter(found))

@@ -164,7 +164,7 @@ model = load("{repo_id}")
 
 def _known_files() -> set[str]:
     """The files that models of any system need; which system it is shows only when they are here."""
-    return {file for name in registry.names() for files in registry.find(name).files for file in files}
+    return {file for system in registry.systems() for files in system.files for file in files}
 
 
 def _foreign(name: str | Path, missing: str) -> RunError:
