@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -38,17 +39,11 @@ def loaded(script: str) -> set[str]:
     return set(json.loads(ended.stdout))
 
 
-@pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param("import recurra, torch", id="import"),
-        pytest.param(LAYER, id="layer"),
-        pytest.param(LANGUAGE_MODEL, id="language model"),
-    ],
-)
+@pytest.mark.parametrize("script", [LAYER, LANGUAGE_MODEL], ids=["layer", "language model"])
 def test_torchs_compiler_is_not_imported(script: str) -> None:
     assert loaded(script) == set()
 
 
-def test_the_heavy_modules_are_those_that_torchs_compiler_imports() -> None:
-    assert loaded("import torch._dynamo") >= {"torch._dynamo", "torch._inductor", "sympy"}
+@pytest.mark.parametrize("name", HEAVY)
+def test_the_heavy_modules_exist(name: str) -> None:
+    assert find_spec(name) is not None
