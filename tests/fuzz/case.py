@@ -79,8 +79,8 @@ def _prepare(target: Target, random: Random, runs: Path, case: Path, damaged: bo
 
 def _remember() -> None:
     """Read each configuration and version once: most cases damage something else, and half their time would be that."""
-    from recurra.config import load as config
     from recurra.cli import about
+    from recurra.config import load as config
 
     read = lru_cache(64)(config.read_yaml)
     config.read_yaml = lambda *arguments: copy.deepcopy(read(*arguments))
