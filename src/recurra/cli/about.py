@@ -33,11 +33,17 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON (default: two columns).")] = False,
 ) -> None:
     """What was trained in a run directory; without one, versions and machine."""
-    facts = _machine() if directory is None else _run(directory)
+    if directory is None:
+        run, facts = None, _machine()
+    else:
+        from ..run.directory import read_run
+
+        run = read_run(directory)
+        facts = _run(run)
     if as_json:
         print_json(facts)
     else:
-        print_pairs(_rows(facts) if directory is None else _summary(facts))
+        print_pairs(_rows(facts) if run is None else _summary(run, facts))
 
 
 def cells(
@@ -104,11 +110,10 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _run(directory: Path) -> dict[str, Any]:
-    from ..run.directory import read_run
+def _run(run: Run) -> dict[str, Any]:
     from ..run.metrics import best_evaluation, read_metrics
 
-    run = read_run(directory)
+    directory = run.path
     facts: dict[str, Any] = {"run": str(directory), "task": run.system.name}
     facts |= _sizes(run)
     # A line that was damaged or written by somebody else may lack anything else.
@@ -166,11 +171,8 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     return ((name, _text(value)) for name, value in facts.items())
 
 
-def _summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _summary(run: Run, facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What a person asks of a run; --json and config.yaml have the rest."""
-    from ..run.directory import read_run
-
-    run = read_run(facts["run"])
     system, training = run.system, run.config.training
     said = registry.resolve(system.describe)(run.config)
     best, last = facts["best"], facts["last"]

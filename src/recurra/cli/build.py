@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..files import regular
 from ..registry import Argument, Option
 from .frame import CONTEXT, ManyValuesCommand, UsageError
 
-__all__ = ["build", "refuse_foreign"]
+__all__ = ["build", "refuse_foreign", "task_named_in"]
+
+_TASK = re.compile(r"^task: *([\w-]+) *(#.*)?$", re.MULTILINE)
 
 
 def build(
@@ -36,6 +42,17 @@ def build(
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(name, cls=ManyValuesCommand, context_settings=CONTEXT)(command)
     return typer.main.get_command(app)
+
+
+def task_named_in(path: Path) -> str | None:
+    """The task that a configuration file names, by a look at its text; None if there is none to be seen.
+
+    It tells which options a command has. The file is read and checked when the command runs.
+    """
+    with suppress(OSError, ValueError):
+        found = _TASK.search(regular(path).read_text(encoding="utf-8"))
+        return found[1] if found else None
+    return None
 
 
 def refuse_foreign(words: Sequence[str], system: str, flags: Mapping[str, Iterable[str]]) -> None:

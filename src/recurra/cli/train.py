@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,9 @@ from typing import Any
 import typer
 
 from .. import registry
-from ..files import regular
 from ..registry import Argument, Option, System
 from ..shown import tell
-from .build import build, refuse_foreign
+from .build import build, refuse_foreign, task_named_in
 from .frame import FAILED, UsageError, import_torch, unknown_name
 from .options import AS_JSON, TRUST_CELL
 from .output import print_json, print_pairs
@@ -104,17 +101,10 @@ def _system_of_files(words: Sequence[str]) -> str | None:
     for flag, inside in (("--config", ""), ("--run", "config.yaml"), ("--from", "config.yaml")):
         for word, value in pairwise([*words, ""]):
             name = value if word == flag else word.removeprefix(f"{flag}=") if word.startswith(f"{flag}=") else None
-            if not name:
-                continue
-            # Only looked at, to know which options there are; it is read and checked later.
-            with suppress(OSError, ValueError):
-                found = _TASK.search(regular(Path(name) / inside if inside else Path(name)).read_text(encoding="utf-8"))
-                if found and found[1] in registry.names():
-                    return found[1]
+            task = task_named_in(Path(name) / inside) if name else None
+            if task in registry.names():
+                return task
     return None
-
-
-_TASK = re.compile(r"^task: *([\w-]+) *(#.*)?$", re.MULTILINE)
 
 
 def _train(

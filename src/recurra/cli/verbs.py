@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import registry
 from ..errors import ConfigError
-from ..files import regular
 from ..registry import Argument, Option, System, Verb
 from ..shown import tell, visible
-from .build import build, refuse_foreign
+from .build import build, refuse_foreign, task_named_in
 from .frame import UsageError, check_texts, import_torch
 from .lines import input_lines
 from .options import AS_JSON, DEVICE, RUN, RUNS, TRUST_CELL
@@ -59,16 +56,8 @@ _COMMON = (DEVICE, TRUST_CELL, AS_JSON)
 
 def _system_of_run(arguments: Sequence[str]) -> str | None:
     """The system of the first argument that is a run; None if there is none here."""
-    for argument in arguments:
-        # Only looked at, to know which options there are; the run is read and checked when it is loaded.
-        with suppress(OSError, ValueError):
-            text = regular(Path(argument) / "config.yaml").read_text(encoding="utf-8")
-            if task := _TASK.search(text):
-                return task[1]
-    return None
-
-
-_TASK = re.compile(r"^task: *([\w-]+) *$", re.MULTILINE)
+    tasks = (task_named_in(Path(argument) / "config.yaml") for argument in arguments)
+    return next((task for task in tasks if task is not None), None)
 
 
 def _common_command(name: str, found: dict[str, Verb]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from ...data.text import expand_paths, read_text
 from ...decoding.sampling import SamplingOptions
@@ -121,16 +122,12 @@ def next_word(
 
 
 def check_generate(
-    prompt: str,
-    length: int,
     temperature: float,
     top_k: int | None,
     top_p: float | None,
     min_p: float | None,
     repetition_penalty: float,
-    seed: int,
-    n: int,
-    stop: str | None,
+    **others: Any,
 ) -> None:
     """Refuse options that do not go together."""
     SamplingOptions(temperature, top_k, top_p, min_p, repetition_penalty)
