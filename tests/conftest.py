@@ -8,6 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Names a case of bytes by their number: packed bytes carry the time, and no two workers' cases are named alike."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def compiled_cells_outside_the_users_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Cells that tests have compiled, in this process and those it starts, are not left behind."""
