@@ -16,7 +16,7 @@ from recurra.errors import DataError, RunError
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 3), st.integers(0, 50), st.booleans())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sizes)
 def test_an_epoch_covers_the_text_in_contiguous_streams(case):
     batch_size, sequence_length, world_size, more, vary = case

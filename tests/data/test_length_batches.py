@@ -35,7 +35,6 @@ def drawn_as_lists(lengths: Order, then_by: Order, bound: int, seed: int, epoch:
     return [batches[index] for index in random.permutation(len(batches))]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), max_size=60), st.integers(1, 100), st.booleans())
 def test_batches_are_cut_where_one_more_would_be_too_many(numbers: list[int], bound: int, in_order: bool) -> None:
     lengths = np.array(sorted(numbers) if in_order else numbers, np.int64)
@@ -43,7 +42,7 @@ def test_batches_are_cut_where_one_more_would_be_too_many(numbers: list[int], bo
     assert [group.tolist() for group in group_by_length(order, lengths, bound)] == cut_one_by_one(order, lengths, bound)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=80),
     st.integers(1, 60),

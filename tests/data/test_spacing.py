@@ -119,7 +119,7 @@ def brute_force(lines: list[str]) -> int:
     return sum(min(found[True], found[False]) for found in counts.values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.sampled_from("ab .:&-(\"'漢,"), min_size=1, max_size=12).map(str.strip), max_size=8))
 def test_as_few_gaps_are_wrong_as_pairs_allow(lines: list[str]) -> None:
     lines = [line for line in lines if line]
@@ -135,13 +135,13 @@ def test_as_few_gaps_are_wrong_as_pairs_allow(lines: list[str]) -> None:
     assert wrong == brute_force(lines)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(texts)
 def test_words_are_counted_as_they_are_split(text: str) -> None:
     assert SpacingCounter().words(text) == WordTokenizer.split(text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_token_by_token_the_text_is_the_same(data: st.DataObject) -> None:
     tokenizer = trained("".join(f"{line}\n" for line in LINES))
@@ -276,7 +276,7 @@ def test_unknown_words_are_named_as_they_are_spelt() -> None:
     assert Tokenizer.train([text], TokenizerConfig(kind="bpe", vocab_size=300)).unknown("Zebra Ω") == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts)
 def test_nothing_is_named_just_when_nothing_is_unknown(text: str) -> None:
     tokenizer = Tokenizer.train(["ab a_b 1 3.3, 漢 (b)\n"], TokenizerConfig(kind="word", lowercase=True, vocab_size=50))

@@ -84,7 +84,7 @@ def test_examples_come_back_as_they_were_written(count: int, tmp_path: Path) -> 
             store[index]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.lists(
         st.lists(st.tuples(st.lists(st.integers(0, 255), max_size=5), st.text(max_size=4)), max_size=6), max_size=4

@@ -33,7 +33,7 @@ def one_sentence(message: str) -> bool:
     return "\n" not in message and message.endswith(".") and ". " not in message
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     content=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.sampled_from("\r\n a")),
     read_size=st.integers(1, 7),
@@ -58,7 +58,7 @@ def test_pieces_end_at_line_ends_and_files_do_not_run_together(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFKC"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(content=st.text(st.sampled_from("e\u0301\u0323각\u1100\u1161\u11a8\u3099かｶﾞ漢\U0001f469\u200d"), min_size=20))
 def test_a_cut_in_a_long_line_keeps_the_normal_form(form, content):
     # Nothing but marks, vowels, finals and joiners in a row has no place to be cut at.

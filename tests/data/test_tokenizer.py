@@ -71,7 +71,7 @@ def trained(kind: str, lowercase: bool = False, normalization: str = "nfc") -> T
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(content=texts)
 def test_subwords_give_back_any_text(kind, content):
     tokenizer = trained(kind)
@@ -86,7 +86,7 @@ def test_subwords_give_back_every_script(kind, content):
     assert tokenizer.decode(tokenizer.encode(content)) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(content=texts)
 def test_characters_give_back_known_text_and_mark_the_unknown(content):
     tokenizer = trained("character")
@@ -119,7 +119,7 @@ def test_a_line_end_is_one_token_and_lines_are_encoded_alone(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_incremental_decoding_equals_decoding(kind, data):
     tokenizer = trained(kind)
@@ -163,7 +163,7 @@ def test_the_tokenizers_library_reads_the_file_alike(kind, lowercase):
     tokenizer = trained(kind, lowercase)
     library = tokenizers.Tokenizer.from_str(tokenizer._json)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(content=texts)
     def same(content: str) -> None:
         assert library.encode(content).ids == tokenizer.encode(content).tolist()

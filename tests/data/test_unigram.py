@@ -24,7 +24,7 @@ def test_words_made_of_planted_pieces_give_those_pieces_back():
     assert set(planted) <= set(pieces)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.dictionaries(st.binary(min_size=1, max_size=30), st.integers(1, 9), min_size=1), st.integers(256, 400))
 def test_every_byte_is_a_piece_and_the_size_is_kept(words, size):
     fitted = fit_unigram(words.items(), size)

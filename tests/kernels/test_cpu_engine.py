@@ -133,7 +133,7 @@ def calls(draw: st.DrawFn) -> LayerCall:
     )
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=250, derandomize=True)
 @given(calls())
 def test_any_shape_agrees_with_the_reference(call: LayerCall) -> None:
     assert_agrees(call, 1e-12)

@@ -82,7 +82,7 @@ def test_kinds_of_lengths(name: str, convert: Any, device: torch.device) -> None
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru", "gru_cho", "mgu", "lstm_peephole"])
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, derandomize=True)
 @given(lengths=st.lists(st.integers(0, T), min_size=1, max_size=6))
 def test_any_lengths(name: str, bidirectional: bool, lengths: list[int]) -> None:
     layer = build(name, I, H, 2, bidirectional=bidirectional)
