@@ -191,6 +191,10 @@ def _from_text(path: Path, blocks: Iterable[bytes], wanted: set[bytes], size: in
         else:
             # White space of any length, and spaces in the word.
             word, *values = line.rsplit(None, size) or [b""]
+            blank = line[: len(line) - len(line.lstrip())]
+            if blank and len(values) == size - 1:
+                # The word itself is white space, before the space that parts it from its numbers.
+                word, values = blank[:-1], [word, *values]
             if not size or len(values) != size:
                 raise DataError(
                     f"{path}: line {number} has {len(values)} numbers after its word, not {size or 'at least one'}; "
