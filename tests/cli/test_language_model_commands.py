@@ -247,3 +247,20 @@ def test_a_config_file_and_a_directory_are_enough(tmp_path: Path) -> None:
     result = run("train", "--config", tmp_path / "small.yaml", "--run", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     assert "nats per token" in result.stdout
+
+
+def test_the_words_of_a_line_are_shown_when_asked_for(run_directory: Path) -> None:
+    lines = ("the apple and pear salad is ready", "wash the plum")
+    scores = answer("score", run_directory, "--words", "--text", lines[0], "--text", lines[1])
+    for line, score in zip(lines, scores, strict=True):
+        assert [word["word"] for word in score["words"]] == [*line.split(), "<eos>"]
+        assert sum(word["log_probability"] for word in score["words"]) == pytest.approx(score["log_probability"])
+    assert "words" not in answer("score", run_directory, "--text", lines[1])[0]
+    shown = run("score", run_directory, "--words", "--text", lines[1]).stdout.splitlines()
+    values = [
+        f"{word['log_probability']:.3f}"
+        for word in answer("score", run_directory, "--words", "--text", lines[1])[0]["words"]
+    ]
+    assert [row.split() for row in shown[-4:]] == [
+        ["1", value, word] for value, word in zip(values, [*lines[1].split(), "<eos>"], strict=True)
+    ]

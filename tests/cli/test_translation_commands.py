@@ -107,6 +107,40 @@ def test_search_options_reach_the_search(folder: Path) -> None:
     assert "zebra: the vocabulary" in call("translate", folder / "run", "--ban", "zebra", input="one\n").stderr
 
 
+def test_each_line_may_begin_its_own_way(folder: Path) -> None:
+    def lines(*options: str, given: str) -> tuple[list[str], str]:
+        result = call("translate", folder / "run", *options, input=given)
+        assert result.exit_code == 0, result.stderr
+        return result.stdout.splitlines(), result.stderr
+
+    found, told = lines("--prefixes", given="one two\tfünf\none two\n\tdrei\none\tzebra\ntwo\tdrei\tvier\n")
+    assert found[0] == lines("--prefix", "fünf", given="one two\n")[0][0] and found[0].startswith("fünf")
+    assert found[1:4] == ["eins zwei", "", ""] and found[4].startswith("drei vier")
+    assert told.count("no translation meets the constraints") == 1 and "line 4:" in told
+    both = call("translate", folder / "run", "--prefixes", "--prefix", "eins", input="one\n")
+    assert both.exit_code == 2 and "leave out one of them" in both.stderr
+
+
+def test_the_words_of_a_translation_have_their_log_probabilities(folder: Path, tmp_path: Path) -> None:
+    for options in ([], ["--beam", "1"], ["--sample"], ["--prefix", "fünf"], ["--n-best", "3"]):
+        result = call("translate", folder / "run", "--json", *options, input="one two\nthree\n")
+        for answer in map(json.loads, result.stdout.splitlines()):
+            for each in answer["alternatives"]:
+                words = each["words"]
+                assert " ".join(word["word"] for word in words) == f"{each['text']} <eos>".strip()
+                assert sum(word["log_probability"] for word in words) == pytest.approx(each["log_probability"])
+    # Scoring the translation reads the same words with the same probabilities.
+    (searched,) = map(json.loads, call("translate", folder / "run", "--json", input="one two\n").stdout.splitlines())
+    pairs = write(tmp_path / "pairs.tsv", [f"one two\t{searched['translation']}"])
+    (scored,) = map(json.loads, call("score", folder / "run", pairs, "--words", "--json").stdout.splitlines())
+    assert [word["word"] for word in scored["words"]] == ["eins", "zwei", "<eos>"]
+    for one, other in zip(scored["words"], searched["alternatives"][0]["words"], strict=True):
+        assert one["log_probability"] == pytest.approx(other["log_probability"], abs=1e-5)
+    assert "words" not in json.loads(call("score", folder / "run", pairs, "--json").stdout)
+    table = call("score", folder / "run", pairs, "--words").stdout.splitlines()
+    assert [row.split()[-1] for row in table[-4:]] == ["word", "eins", "zwei", "<eos>"]
+
+
 @pytest.mark.parametrize("mode", [("--beam", "1"), ("--beam", "3"), ("--sample",)], ids=str)
 def test_constraints_that_no_translation_meets_are_said(folder: Path, mode: tuple[str, ...]) -> None:
     unmet: list[tuple[str, ...]] = [("--no-repeat", "1", "--min-length", "19")]

@@ -62,6 +62,14 @@ class Tables:
             [self.weights[search, step, history[step], history[step + 1]] for step in range(len(tokens) + 1)]
         )
 
+    def gains(self, search: int, tokens: Sequence[int]) -> list[float]:
+        """The log-probability of each token and of the end."""
+        history = [EOS, EOS, *tokens, EOS]
+        return [
+            float(self.logs[search, step, history[step], history[step + 1], history[step + 2]])
+            for step in range(len(tokens) + 1)
+        ]
+
     def all_outputs(self, search: int, longest: int, options: BeamOptions) -> list[tuple[float, tuple[int, ...]]]:
         outputs = itertools.chain.from_iterable(itertools.product(range(1, V), repeat=n) for n in range(longest + 1))
         scored = [(self.score(search, tokens, options)[1], tokens) for tokens in outputs]
@@ -105,6 +113,7 @@ def test_a_beam_that_holds_everything_finds_what_trying_everything_finds(penalti
                 assert each.score == pytest.approx(score, rel=1e-12)
                 assert each.log_probability == pytest.approx(model.score(search, tokens, options)[0], rel=1e-12)
                 assert each.weights is not None and torch.equal(each.weights, model.attended(search, tokens))
+                assert each.gains == pytest.approx(model.gains(search, tokens), rel=1e-12)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
@@ -126,6 +135,7 @@ def test_narrow_beams_find_what_a_search_without_early_stopping_finds(
             assert [each.tokens for each in hypotheses] == [tokens for _, tokens in expected]
             for each in hypotheses:
                 assert each.weights is not None and torch.equal(each.weights, model.attended(search, each.tokens))
+                assert each.gains == pytest.approx(model.gains(search, each.tokens), rel=1e-12)
     assert stopped_early or alpha == 3.0
 
 
@@ -247,6 +257,7 @@ def test_greedy_takes_the_likeliest_token_of_each_step(constraint: Constraints) 
         assert each is not None and permitted(each.tokens, constraint)
         assert each.log_probability == pytest.approx(model.score(search, each.tokens, BeamOptions())[0], rel=1e-12)
         assert each.weights is not None and torch.equal(each.weights, model.attended(search, each.tokens)[:, :2])
+        assert each.gains == pytest.approx(model.gains(search, each.tokens), rel=1e-12)
         if constraint.only_lengths and not constraint.min_length:
             history, token = [EOS, EOS], -1
             while token != EOS and len(history) < 8:

@@ -103,6 +103,10 @@ class SentenceTokenizer:
             return list(text)
         return [self.piece(int(token)) for token in self.tokenizer.encode_normalized(text)]
 
+    def text_bytes(self, sentence: str) -> list[bytes]:
+        """What each token of `encode(sentence)` stands for; see `Tokenizer.text_bytes`."""
+        return self.tokenizer.text_bytes(self._started(sentence))
+
     @cached_property
     def joints(self) -> tuple[frozenset[int], frozenset[int]]:
         """The tokens that may go on with a word, and those that a word may go on after; none where all are words.

@@ -188,6 +188,18 @@ class Tokenizer(ABC):
         """
         return _Normalizer(self.normalization, self.lowercase)(text)
 
+    def text_bytes(self, text: str) -> list[bytes]:
+        """What of a text each token of `encode` stands for, in UTF-8; of unknown tokens what the text has there."""
+        text = self.normalize(text)
+        if self.unk_id is None:
+            return [self.token_bytes(int(token)) for token in self._encode(text)]
+        return [part.encode() for part in self._parts(text)]
+
+    @property
+    def tokens_are_words(self) -> bool:
+        """Whether every token is a word or a symbol of its own."""
+        return self.kind in ("word", "whitespace")
+
     def unknown(self, text: str) -> list[str]:
         """The words, or characters, of a text that the vocabulary does not hold: in order, each once.
 
@@ -231,7 +243,7 @@ class Tokenizer(ABC):
         False for those that start with a letter, digit, mark or apostrophe, or inside a character.
         """
         mask = np.array([not _may_continue(text) for text in self.vocabulary_bytes])
-        if self.kind in ("word", "whitespace"):
+        if self.tokens_are_words:
             mask[:] = True
         elif self.unk_id is not None:
             mask[self.unk_id] = False  # unknown characters are mostly letters

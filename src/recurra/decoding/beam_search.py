@@ -118,7 +118,7 @@ def beam_search(
             else torch.full((len(live),), eos, device="cpu")
         )
         output = step(last, state)
-        trail.add(output.weights, rows)
+        trail.add(output.weights, rows, beams.totals.flatten()[live])
         row_of = _row_of(beams, live)
         own = [constraints[search] for search in going]
         log_probabilities = output.log_probabilities.cpu()
@@ -156,7 +156,13 @@ def beam_search(
         going = [going[index] for index in kept]
     lengths = [None] * len(found) if source_lengths is None else source_lengths
     return [
-        [one.hypothesis._replace(weights=trail.follow(one.step, one.row, length)) for one in ended]
+        [
+            one.hypothesis._replace(
+                weights=trail.follow(one.step, one.row, length),
+                gains=trail.gains(one.step, one.row, one.hypothesis.log_probability),
+            )
+            for one in ended
+        ]
         for ended, length in zip(found, lengths, strict=True)
     ]
 

@@ -54,7 +54,8 @@ def write_outputs(
     while rows:
         output = step(last, state)
         allowed = output.log_probabilities.cpu()
-        trail.add(output.weights, origins)
+        before = torch.tensor([totals[row] for row in rows], dtype=torch.float64, device="cpu")
+        trail.add(output.weights, origins, before)
         for index, row in enumerate(rows):
             constraint = constraints[row]
             if constraint.binds(len(tokens[row])):
@@ -88,5 +89,6 @@ def write_outputs(
     for row, own in enumerate(tokens):
         joined = trail.follow(*ends[row], None if source_lengths is None else source_lengths[row])
         score = penalized_score(totals[row], len(own) + 1, joined, length_penalty, coverage_penalty)
-        written.append(None if row in stuck else Hypothesis(own, totals[row], score, joined))
+        gains = trail.gains(*ends[row], totals[row])
+        written.append(None if row in stuck else Hypothesis(own, totals[row], score, joined, gains))
     return written

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,12 +39,14 @@ class Hypothesis(NamedTuple):
         log_probability: natural logarithm of P(tokens and end), in nats.
         score: what hypotheses are ranked by.
         weights: (tokens + 1, S) on the CPU, where each step attended, the end's included; None without attention.
+        gains: the natural logarithm of each token's probability after those before it, the end's included.
     """
 
     tokens: list[int]
     log_probability: float
     score: float
     weights: Tensor | None = None
+    gains: Sequence[float] = ()
 
 
 def length_penalty(length: int, alpha: float) -> float:

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Note", "Output", "Pairs", "Record", "Table", "Text"]
+from ..decoding.word_scores import WordScore
+
+__all__ = ["Note", "Output", "Pairs", "Record", "Table", "Text", "word_table", "word_values"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,17 @@ class Note:
     """A remark for the person at the keyboard, on stderr."""
 
     text: str
+
+
+def word_values(words: Sequence[WordScore]) -> list[dict[str, Any]]:
+    """The scores of a text's words as JSON holds them."""
+    return [word._asdict() for word in words]
+
+
+def word_table(texts: Iterable[tuple[int, Sequence[WordScore]]]) -> Table:
+    """The scores of words for people: of texts, each with the number of its line."""
+    rows = [[str(line), f"{value:.3f}", word] for line, words in texts for word, value in words]
+    return Table(["line", "log-probability", "word"], rows)
 
 
 Output = Record | Table | Pairs | Text | Note

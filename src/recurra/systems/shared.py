@@ -2,7 +2,7 @@
 
 from ..registry import Measure, Option
 
-__all__ = ["AVERAGE", "BITS_PER_CHARACTER", "LOSS", "PERPLEXITY", "UNKNOWN_RATE"]
+__all__ = ["AVERAGE", "BITS_PER_CHARACTER", "LOSS", "PERPLEXITY", "UNKNOWN_RATE", "WORDS"]
 
 AVERAGE = Option(
     "--average",
@@ -12,6 +12,8 @@ AVERAGE = Option(
     least=0,
     loads=True,
 )
+
+WORDS = Option("--words", "Show the log-probability of each word too (default: of the line alone).", bool)
 
 LOSS = Measure("loss", "loss", unit="nats per token", best="lowest")
 PERPLEXITY = Measure("perplexity", "perplexity", "{:.2f}", "per token", "lowest", "perplexity {:.2f}")

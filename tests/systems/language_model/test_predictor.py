@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -92,6 +93,29 @@ def test_a_score_is_the_models_own_probability(predictor: LanguageModelPredictor
         assert score.perplexity == pytest.approx(math.exp(-expected / len(tokens)), rel=1e-4)
         assert score.bits_per_character == pytest.approx(-expected / math.log(2) / (len(line) + 1), rel=1e-4)
         assert score.unknown == sum(token == predictor.tokenizer.unk_id for token in tokens)
+
+
+def test_each_word_adds_what_its_reading_adds(predictor: LanguageModelPredictor) -> None:
+    line = "  the pear,  salad 배를 🍐 is "
+    (score,) = predictor.score([line])
+    each = log_probabilities(predictor, [*encode(predictor, line), predictor.tokenizer.eos_id])
+    if predictor.tokenizer.kind == "word":
+        expected = ["the", "pear", ",", "salad", "배를", "🍐", "is", "<eos>"]
+        tokens = [*encode(predictor, line), predictor.tokenizer.eos_id]
+        values = [float(each[place, token]) for place, token in enumerate(tokens)]
+    else:
+        expected = ["the", "pear,", "salad", "배를", "🍐", "is", "<eos>"]
+        # What is read up to the end of each word, cut nowhere inside a token.
+        ends = [line.index(word) + len(word) for word in expected[:-1]]
+        tokens = encode(predictor, line)
+        lengths = [len(encode(predictor, line[:end])) for end in ends]
+        assert all(tokens[:length] == encode(predictor, line[:end]) for length, end in zip(lengths, ends, strict=True))
+        gains = [float(each[place, token]) for place, token in enumerate([*tokens, predictor.tokenizer.eos_id])]
+        bounds = [0, *lengths, len(gains)]
+        values = [sum(gains[first:last]) for first, last in itertools.pairwise(bounds)]
+    assert [word for word, _ in score.words] == expected
+    assert [value for _, value in score.words] == pytest.approx(values, abs=1e-4)
+    assert sum(value for _, value in score.words) == pytest.approx(score.log_probability, abs=1e-9)
 
 
 def test_words_outside_the_vocabulary_are_counted() -> None:

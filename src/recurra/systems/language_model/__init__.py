@@ -1,7 +1,7 @@
 """Language models: P(next token | tokens), learnt from plain text."""
 
 from ...registry import Argument, Measure, Option, Part, System, Verb
-from ..shared import AVERAGE, BITS_PER_CHARACTER, LOSS, PERPLEXITY, UNKNOWN_RATE
+from ..shared import AVERAGE, BITS_PER_CHARACTER, LOSS, PERPLEXITY, UNKNOWN_RATE, WORDS
 
 __all__ = ["SYSTEM"]
 
@@ -40,6 +40,7 @@ _SCORE = Verb(
     arguments=(Argument("file", "Text to score, a line at a time; - is stdin.", "[FILE|-]", "-"),),
     options=(
         Option("--text", "Score these lines instead of a file (default: none).", many=True, metavar="LINE..."),
+        WORDS,
         AVERAGE,
     ),
     check=f"{_HERE}.commands:check_score",

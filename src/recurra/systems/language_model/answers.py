@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ...decoding.word_scores import WordScore
+
 __all__ = ["LineScore", "NextWord", "NextWords", "RankedLine", "rank_lines"]
 
 
@@ -27,6 +29,8 @@ class LineScore:
         unknown: tokens that the vocabulary does not hold; the model knows nothing of them but that they are rare.
         known_log_probability: the same sum over the known tokens alone, each after what stands before it.
         known_perplexity: exp of the mean negative log-probability of a known token.
+        words: the words, and the line end last, whose log-probabilities add up to that of the line: the tokens of a
+            word tokenizer, else what stands between white space.
     """
 
     text: str
@@ -37,6 +41,7 @@ class LineScore:
     unknown: int
     known_log_probability: float
     known_perplexity: float
+    words: list[WordScore]
 
 
 class RankedLine(NamedTuple):

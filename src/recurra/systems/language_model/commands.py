@@ -10,7 +10,7 @@ from ...data.text import expand_paths, read_text
 from ...decoding.sampling import SamplingOptions
 from ...errors import ConfigError
 from ...shown import visible
-from ..output import Note, Output, Pairs, Record, Table, Text
+from ..output import Note, Output, Pairs, Record, Table, Text, word_table, word_values
 from . import SYSTEM
 from .answers import LineScore, rank_lines
 from .predict import LanguageModelPredictor
@@ -38,14 +38,19 @@ def evaluate(predictor: LanguageModelPredictor, data: Sequence[str], progress: P
     yield Pairs(rows)
 
 
-def check_score(file: str, text: Sequence[str] | None) -> None:
+def check_score(file: str, text: Sequence[str] | None, **others: Any) -> None:
     """Refuse lines from two places."""
     if text and file != "-":
         raise ConfigError("name a file or give lines with --text, not both.")
 
 
 def score(
-    predictor: LanguageModelPredictor, progress: Progress, as_json: bool, file: str, text: Sequence[str] | None
+    predictor: LanguageModelPredictor,
+    progress: Progress,
+    as_json: bool,
+    file: str,
+    text: Sequence[str] | None,
+    words: bool,
 ) -> Iterator[Output]:
     """Scores of lines, ranked."""
     given = text or "".join(read_text(expand_paths([file]))).split("\n")
@@ -64,7 +69,11 @@ def score(
     rows = []
     for (number, _), each in zip(lines, scores, strict=True):
         place, share = places[id(each)], shares[id(each)]
-        yield Record({"line": number, **asdict(each), "rank": place, "share": share})
+        value = {"line": number, **asdict(each), "rank": place, "share": share}
+        value["words"] = word_values(each.words)
+        if not words:
+            del value["words"]
+        yield Record(value)
         rows.append(
             [
                 str(number),
@@ -81,6 +90,8 @@ def score(
     yield Table(
         ["line", "rank", "share", "log-probability", "perplexity", "bits/char", "unknown", *known, "text"], rows
     )
+    if words:
+        yield word_table((number, each.words) for (number, _), each in zip(lines, scores, strict=True))
     if len(ranked) > 1:
         yield Text(f"\nlikeliest: {visible(ranked[0].score.text)}")
     if known and not as_json:

@@ -21,6 +21,7 @@ from ...decoding.characters import WholeCharacters
 from ...decoding.sampling import SamplingOptions, sample_generators
 from ...decoding.state import State
 from ...decoding.word_boundaries import join_words, last_word_can_go_on, space_starts, token_kinds, whole_characters
+from ...decoding.word_scores import score_words
 from ...decoding.word_search import FoundWords, TokenKinds, likeliest_words
 from ...decoding.writing import write
 from ...errors import ConfigError, RecurraError
@@ -123,7 +124,7 @@ class LanguageModelPredictor(Predictor):
                 if not known:
                     unknown.add(word)
             return NextWords(sorted(answers, key=lambda answer: -answer[1]), unknown=unknown)
-        if bool(self._token_kinds.boundary.all()):
+        if self.tokenizer.tokens_are_words:
             return self._top_tokens(log_probabilities, top)
         found: FoundWords = likeliest_words(
             self.advance,
@@ -283,16 +284,16 @@ class LanguageModelPredictor(Predictor):
         known = [token != self.tokenizer.unk_id for token in tokens]
         # The line end is always known.
         known_nats = nats if all(known) else float(each[torch.tensor(known, device="cpu")].sum())
-        characters = len(self.tokenizer.normalize(line)) + 1
         return LineScore(
             text=line,
             log_probability=-nats,
             tokens=len(tokens),
             perplexity=_exp(nats / len(tokens)),
-            bits_per_character=nats / math.log(2) / characters,
+            bits_per_character=nats / math.log(2) / (len(self.tokenizer.normalize(line)) + 1),
             unknown=known.count(False),
             known_log_probability=-known_nats,
             known_perplexity=_exp(known_nats / known.count(True)),
+            words=score_words(self.tokenizer.text_bytes(line), (-each).tolist(), self.tokenizer.tokens_are_words),
         )
 
     @property

@@ -1,7 +1,7 @@
 """Translation: from pairs of sentences to a system that writes one language for another."""
 
 from ...registry import Argument, Measure, Option, Part, System, Verb
-from ..shared import AVERAGE, BITS_PER_CHARACTER, LOSS, PERPLEXITY, UNKNOWN_RATE
+from ..shared import AVERAGE, BITS_PER_CHARACTER, LOSS, PERPLEXITY, UNKNOWN_RATE, WORDS
 
 __all__ = ["SYSTEM"]
 
@@ -89,6 +89,7 @@ _SCORE = Verb(
     options=(
         _file("--source", "Sentences, one a line (default: none)."),
         _file("--target", "Their translations, line by line (default: none)."),
+        WORDS,
         AVERAGE,
         _TOGETHER,
     ),
@@ -123,6 +124,11 @@ _TRANSLATE = Verb(
         Option("--max-length", "Most tokens (default: decoding.max_length_ratio x source + 10).", int, least=1),
         Option("--no-repeat", "No run of so many tokens occurs twice; 0: any may.", int, default=0, least=0),
         Option("--prefix", "What every translation begins with (default: nothing).", default="", metavar="TEXT"),
+        Option(
+            "--prefixes",
+            "Each line is a sentence, a tab, and what its translation begins with (default: a sentence).",
+            bool,
+        ),
         Option("--ban", "Words that must not occur (default: none).", many=True, metavar="WORD..."),
         Option("--require", "Words that must occur (default: none).", many=True, metavar="WORD..."),
         AVERAGE,

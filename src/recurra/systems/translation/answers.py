@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...decoding.word_scores import WordScore
+
 __all__ = ["PairScore", "TranslatedText", "Translation"]
 
 
@@ -23,6 +25,8 @@ class TranslatedText:
         alignment: (source word, target word), counted between white space from 0; empty without attention.
         source_pieces, target_pieces: the tokens that the weights are between, ends included.
         weights: (target tokens + 1, source tokens + 1), where each step attended; None without attention.
+        words: the words, and the end last, whose log-probabilities add up to that of the text: the tokens of a word
+            tokenizer, else what stands between white space.
     """
 
     text: str
@@ -33,6 +37,7 @@ class TranslatedText:
     source_pieces: list[str] = field(default_factory=list)
     target_pieces: list[str] = field(default_factory=list)
     weights: npt.NDArray[np.float32] | None = None
+    words: list[WordScore] = field(default_factory=list)
 
     @property
     def pharaoh(self) -> str:
@@ -83,6 +88,7 @@ class PairScore:
         unknown: target tokens that the vocabulary does not hold.
         alignment: in Pharaoh form; empty without attention.
         cut_at: how many tokens of the source were read, where it was longer than the limit; else None.
+        words: of the target and its end, as `TranslatedText` has them.
     """
 
     source: str
@@ -93,3 +99,4 @@ class PairScore:
     unknown: int
     alignment: str
     cut_at: int | None = None
+    words: list[WordScore] = field(default_factory=list)

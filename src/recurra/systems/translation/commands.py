@@ -15,7 +15,7 @@ from ...decoding.sampling import SamplingOptions
 from ...errors import ConfigError, RunError
 from ...files import unwritten
 from ...pictures.attention import draw_attention
-from ..output import Note, Output, Pairs, Record, Table
+from ..output import Note, Output, Pairs, Record, Table, word_table, word_values
 from . import SYSTEM
 from .answers import PairScore, Translation
 from .predict import Translator
@@ -62,13 +62,13 @@ def evaluate(
     )
 
 
-def check_score(file: str, source: str | None, target: str | None) -> None:
+def check_score(file: str, source: str | None, target: str | None, **others: Any) -> None:
     """Refuse pairs from two places, or from none."""
     _require(source, target, _named(file, source, target))
 
 
 def score(
-    predictor: Translator, progress: Progress, file: str, source: str | None, target: str | None
+    predictor: Translator, progress: Progress, file: str, source: str | None, target: str | None, words: bool
 ) -> Iterator[Output]:
     """log P(target | source) of each pair; of a pair with an empty side nothing, where data.empty_lines is drop."""
     data = predictor.config.data
@@ -77,12 +77,12 @@ def score(
     pairs, _ = read_pairs(source, target, named, columns=data.columns, keys=data.keys, empty=empty)
     whole = [pair for pair in pairs if pair.source and pair.target]
     found = iter(predictor.score([pair.source for pair in whole], [pair.target for pair in whole], progress))
-    nothing = dict.fromkeys(field.name for field in fields(PairScore))
-    rows = []
+    nothing: dict[str, Any] = dict.fromkeys(field.name for field in fields(PairScore))
+    rows, scored = [], []
     # As many records as lines, so that they can be put beside the file.
     for line, pair in enumerate(pairs, start=1):
         if not (pair.source and pair.target):
-            yield Record({"line": line, **nothing, **pair._asdict()})
+            yield Record(_score_values(line, nothing | pair._asdict(), words))
             rows.append([str(line), "", "", "", pair.target])
             continue
         each = next(found)
@@ -91,11 +91,18 @@ def score(
                 f"line {line} is longer than {each.cut_at} tokens and is scored up to there; "
                 "decoding.max_source_length is the limit."
             )
-        yield Record({"line": line, **asdict(each)})
+        scored.append((line, each.words))
+        yield Record(_score_values(line, asdict(each) | {"words": word_values(each.words)}, words))
         rows.append(
             [str(line), f"{each.log_probability:.3f}", f"{each.perplexity:.2f}", str(each.unknown), each.target]
         )
     yield Table(["line", "log-probability", "perplexity", "unknown", "target"], rows)
+    if words:
+        yield word_table(scored)
+
+
+def _score_values(line: int, score: dict[str, Any], words: bool) -> dict[str, Any]:
+    return {"line": line} | {name: value for name, value in score.items() if words or name != "words"}
 
 
 def check_translate(
@@ -106,9 +113,13 @@ def check_translate(
     top_k: int | None,
     top_p: float | None,
     seed: int | None,
+    prefix: str,
+    prefixes: bool,
     **others: Any,
 ) -> None:
     """Refuse options that do not go together."""
+    if prefix and prefixes:
+        raise ConfigError("--prefix is for all lines, and --prefixes for each its own: leave out one of them.")
     if beam is not None and n_best > beam and not sample:
         raise ConfigError(f"--n-best {n_best} needs a beam of as many hypotheses: raise --beam.")
     if sample and beam is not None:
@@ -132,6 +143,8 @@ def translate(
     ban: Sequence[str] | None,
     require: Sequence[str] | None,
     attention: str | None,
+    prefix: str,
+    prefixes: bool,
     **search: Any,
 ) -> Iterator[Output]:
     """Lines in, translations out."""
@@ -145,12 +158,19 @@ def translate(
         _make_folder(folder)
     done = 0
     for group in _groups(lines):
-        answers = predictor.translate(group, first=done, progress=_after(done, progress), **search)
+        sentences, begun = _parted(group) if prefixes else (group, prefix)
+        answers = predictor.translate(sentences, prefix=begun, first=done, progress=_after(done, progress), **search)
         for answer in answers:
             done += 1
             yield from _shown(done, answer, n_best)
             if folder is not None:
                 _write_attention(folder, done, answer)
+
+
+def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Sentences, and what their translations begin with: what stands after the first tab of each line."""
+    parts = [line.partition("\t") for line in lines]
+    return [sentence for sentence, _, _ in parts], [prefix for _, _, prefix in parts]
 
 
 def _after(before: int, progress: Progress) -> Progress:
@@ -182,10 +202,16 @@ def _shown(line: int, translation: Translation, n_best: int) -> Iterator[Output]
     if translation.unmet:
         yield Note(
             f"line {line}: no translation meets the constraints; ask for fewer required, banned or unrepeated words, "
-            "or for other lengths."
+            "or for another prefix or other lengths."
         )
     texts = [
-        {"text": each.text, "log_probability": each.log_probability, "score": each.score, "alignment": each.pharaoh}
+        {
+            "text": each.text,
+            "log_probability": each.log_probability,
+            "score": each.score,
+            "alignment": each.pharaoh,
+            "words": word_values(each.words),
+        }
         for each in translation.alternatives
     ]
     value = {

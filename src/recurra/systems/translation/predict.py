@@ -107,7 +107,7 @@ class Translator(Predictor):
         min_length: int = 0,
         max_length: int | None = None,
         no_repeat: int = 0,
-        prefix: str = "",
+        prefix: str | Sequence[str] = "",
         banned: Iterable[str] = (),
         required: Iterable[str] = (),
         sampling: SamplingOptions | None = None,
@@ -130,7 +130,8 @@ class Translator(Predictor):
             min_length, max_length: of translations, in tokens; None: `decoding.max_length_ratio` times the source's,
                 and 10 more, or what the other constraints need.
             no_repeat: no run of so many tokens occurs twice; 0: any may.
-            prefix: what every translation begins with.
+            prefix: what every translation begins with, or what each one does. One of several that goes against the
+                vocabulary or the other constraints leaves its sentence without a translation.
             banned: words that no translation holds: whole ones, in whatever tokens they are spelt. A beam of 1 may grow
                 such a word into a longer one.
             required: words that every translation holds, in any order, as the tokens that the tokenizer makes of them;
@@ -168,8 +169,11 @@ class Translator(Predictor):
         limit = decoding.max_source_length
         cut = [limit if len(ids) > limit else None for ids in encoded]
         sources = [ids[:limit] for ids in encoded]
-        asked = [index for index, ids in enumerate(sources) if len(ids)]
-        begun = self._tokens(prefix) if prefix else ()
+        prefixes = [prefix] * len(sentences) if isinstance(prefix, str) else listed(prefix)
+        if len(prefixes) != len(sentences):
+            raise ConfigError(
+                f"there are {len(sentences)} sentences but {len(prefixes)} prefixes; give as many of both."
+            )
         banned_tokens = tuple(self._tokens(word) for word in banned)
         required_tokens = tuple(self._tokens(word) for word in required)
         if required_tokens and sampling is not None:
@@ -178,37 +182,44 @@ class Translator(Predictor):
         joints = None
         if banned_tokens or required_tokens:
             joints = WordJoints(*target.joints, target.tokenizer.vocabulary_bytes)
-        # A limit that was only derived from a short source gives way to what was asked for.
-        needed = max(min_length, Constraints(LARGEST, 0, begun, (), required_tokens, 0, joints).needed)
-        constraints = [
-            Constraints(
-                max(greatest_length(decoding, len(sources[index])), needed) if max_length is None else max_length,
-                min_length=min_length,
-                no_repeat=no_repeat,
-                prefix=begun,
-                banned=banned_tokens,
-                required=required_tokens,
-                joints=joints,
-            )
-            for index in asked
-        ]
+        constraints: dict[int, Constraints] = {}
+        for index, source in enumerate(sources):
+            if not len(source):
+                continue
+            try:
+                begun = self._tokens(prefixes[index]) if prefixes[index] else ()
+                # A limit that was only derived from a short source gives way to what was asked for.
+                needed = max(min_length, Constraints(LARGEST, 0, begun, (), required_tokens, 0, joints).needed)
+                constraints[index] = Constraints(
+                    max(greatest_length(decoding, len(source)), needed) if max_length is None else max_length,
+                    min_length=min_length,
+                    no_repeat=no_repeat,
+                    prefix=begun,
+                    banned=banned_tokens,
+                    required=required_tokens,
+                    joints=joints,
+                )
+            except ConfigError:
+                # One of several prefixes that cannot be met leaves the other sentences their translations.
+                if isinstance(prefix, str) or not prefixes[index]:
+                    raise
         found = translate_ids(
             self.models,
-            [sources[index] for index in asked],
-            constraints,
+            [sources[index] for index in constraints],
+            list(constraints.values()),
             self.source_tokenizer.eos_id,
             self.target_tokenizer.eos_id,
             options,
-            [first + index for index in asked],
+            [first + index for index in constraints],
             progress,
         )
-        answers = dict(zip(asked, found, strict=True))
+        answers = dict(zip(constraints, found, strict=True))
         return [
             Translation(
                 sentence,
                 [self._writer.write(sentence, each) for each in answers.get(index, [])],
                 cut[index],
-                unmet=index in answers and not answers[index],
+                unmet=len(sources[index]) > 0 and not answers.get(index),
             )
             for index, sentence in enumerate(sentences)
         ]
@@ -247,7 +258,9 @@ class Translator(Predictor):
                 unknown = self.target_tokenizer.unk_id
                 answer = self._writer.write(
                     pairs[index].source,
-                    Hypothesis(target.tolist(), totals[row], totals[row], attended),
+                    Hypothesis(
+                        target.tolist(), totals[row], totals[row], attended, logs[: len(target) + 1, row].tolist()
+                    ),
                     pairs[index].target,
                 )
                 scores[index] = PairScore(
@@ -259,6 +272,7 @@ class Translator(Predictor):
                     0 if unknown is None else int((target == unknown).sum()),
                     answer.pharaoh,
                     limit if long[index] else None,
+                    answer.words,
                 )
             if progress is not None:
                 progress(len(scores), len(pairs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from ...data.sentences import SentenceTokenizer
 from ...decoding.alignment import align_words
 from ...decoding.hypothesis import Hypothesis
+from ...decoding.word_scores import WordScore, score_words
 from .answers import TranslatedText
 
 __all__ = ["TranslationWriter"]
@@ -43,7 +45,13 @@ class TranslationWriter:
         source, target = self.source, self.target
         if found.weights is None:
             written = target.decode(found.tokens) if text is None else text
-            return TranslatedText(_one_line(written), found.log_probability, found.score, len(found.tokens))
+            return TranslatedText(
+                _one_line(written),
+                found.log_probability,
+                found.score,
+                len(found.tokens),
+                words=self._words(found, text, {}),
+            )
         weights = found.weights.float().numpy()
         read = weights.shape[1] - 1
         pieces = source.pieces(sentence)[:read]
@@ -68,7 +76,21 @@ class TranslationWriter:
             [*pieces, "<eos>"],
             [*own, "<eos>"],
             weights,
+            self._words(found, text, unknown),
         )
+
+    def _words(self, found: Hypothesis, text: str | None, unknown: Mapping[int, str]) -> list[WordScore]:
+        """The words that a hypothesis is written with; none where the gains of its tokens are not known."""
+        if not found.gains:
+            return []
+        own = self.target.tokenizer
+        if text is not None:
+            tokens = self.target.text_bytes(text)
+        else:
+            tokens = [own.token_bytes(token) for token in found.tokens]
+            for place, word in unknown.items():
+                tokens[place] = word.encode()
+        return score_words(tokens, found.gains, own.tokens_are_words)
 
     def _unknown_sources(self, sentence: str, read: int) -> npt.NDArray[np.int64]:
         """Places of the source whose word may stand for an unknown token.
