@@ -155,7 +155,7 @@ class Moods(Predictor):
         found = cls()
         run = runs[0].of("mood")
         found.config, found.directory = run.config, run.path
-        found.model = load_weights(network(run), run, average).to(find_device(device, "--device"))  # type: ignore[attr-defined]
+        found.model = load_weights(lambda: network(run), run, average).to(find_device(device, "--device"))  # type: ignore[attr-defined]
         found.tokenizer = Tokenizer.load(run.path / "tokenizer.json")  # type: ignore[attr-defined]
         found.labels = json.loads((run.path / "labels.json").read_text())  # type: ignore[attr-defined]
         return found

@@ -17,7 +17,6 @@ from ..config.sections import TokenizerConfig
 from ..errors import ConfigError, DataError
 from .text import cut_point
 from .tokenizer import Decoder, IdArray, Normalization, Tokenizer
-from .unigram import fit_unigram
 from .words import count_bounded, unit_pattern
 
 __all__ = ["SubwordTokenizer", "sample", "train"]
@@ -146,6 +145,8 @@ def train(pieces: Iterable[str], config: TokenizerConfig) -> SubwordTokenizer:
         )
         library.train_from_iterator(_repeated(words), trainer)
     else:
+        from .unigram import fit_unigram  # sentencepiece, which only learning needs
+
         fitted = fit_unigram(_parted(words, library.pre_tokenizer), config.vocab_size)
         letter = {byte: character for character, byte in _byte_alphabet().items()}
         library.model = models.Unigram([("".join(map(letter.__getitem__, piece)), score) for piece, score in fitted])

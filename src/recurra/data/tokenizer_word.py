@@ -103,7 +103,9 @@ class WordTokenizer(Tokenizer):
     @staticmethod
     def split(text: str) -> list[str]:
         """The words, symbols and line feeds of a text, in order."""
-        if not text.isascii() and han_pattern().search(text):
+        if text.isascii():
+            return word_pattern(ascii=True).findall(text)
+        if han_pattern().search(text):
             text = han_pattern().sub(r" \g<0> ", text)
         return word_pattern().findall(text)
 

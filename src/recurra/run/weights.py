@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import RunError
 from ..files import unwritten
@@ -49,23 +51,41 @@ def read_weights(run: Run) -> dict[str, Tensor]:
     return _numbers(checkpoint.path, dict(unpack(checkpoint.tensors, checkpoint.state)["model"]))
 
 
-def load_weights(model: Network, run: Run, average: int = 0) -> Network:
-    """Give a model the weights of a run, and put it in evaluation mode.
+def load_weights(build: Callable[[], Network], run: Run, average: int = 0) -> Network:
+    """A model with the weights of a run, in evaluation mode.
 
     Args:
-        model: on the CPU.
+        build: makes the model, on the CPU; its own first weights are not drawn.
         run: whose weights are read.
         average: the mean of the weights of so many latest evaluations; 0: the best weights.
 
     Raises:
         RunError: if there are none that can be read, or they are not of this model.
     """
+    with _Undrawn():
+        model = build()
     try:
         model.load_state_dict(average_weights(run, average) if average else read_weights(run))
     except RuntimeError as error:
         files = ", ".join(run.files)
         raise RunError(f"{run.path}: the weights do not fit {CONFIG} and {files}; one was changed.") from error
     return model.eval()
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves tensors as they are where random numbers would be written into them."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if function in _DRAWS:
+            return args[0] if args else named["tensor"]
+        return function(*args, **named)
+
+
+# Of torch.nn.init those that are asked as wholes; the others come down to the first two.
+_DRAWS = (Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_)
 
 
 def _numbers(path: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -77,7 +97,8 @@ def _numbers(path: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, weight in weights.items():
         if not weight.is_floating_point():
             raise RunError(f"{path}: {name} holds {weight.dtype}, which weights are not; restore the file.")
-        if not bool(weight.isfinite().all()):
+        # Both are infinite or no number where any number is.
+        if weight.numel() and not all(bool(bound.isfinite()) for bound in weight.aminmax()):
             raise RunError(f"{path}: {name} holds numbers that are not finite; restore the file, or train again.")
     return weights
 

@@ -48,8 +48,9 @@ def load_model(run: str | Path | Run, average: int = 0) -> tuple[LanguageModelCo
         ConfigError: if it was written by a newer version.
     """
     opened = (run if isinstance(run, Run) else read_run(run)).of("language-model")
-    tokenizer, model = _tokenizer(opened), network(opened)
-    return opened.config, tokenizer, load_weights(model, opened, average)
+    tokenizer = _tokenizer(opened)
+    model = load_weights(lambda: LanguageModel(tokenizer.vocab_size, model_settings(opened)), opened, average)
+    return opened.config, tokenizer, model
 
 
 def _tokenizer(run: Run) -> Tokenizer:

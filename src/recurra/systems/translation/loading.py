@@ -59,8 +59,8 @@ def load_model(
     """
     opened = (run if isinstance(run, Run) else read_run(run)).of("translation")
     tokenizers = load_tokenizers(opened.path)
-    model = build_model(*tokenizers, model_settings(opened))
-    return opened.config, tokenizers, load_weights(model, opened, average)
+    model = load_weights(lambda: build_model(*tokenizers, model_settings(opened)), opened, average)
+    return opened.config, tokenizers, model
 
 
 def build_model(source: SentenceTokenizer, target: SentenceTokenizer, settings: Any) -> EncoderDecoder:
