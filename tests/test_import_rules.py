@@ -20,7 +20,7 @@ ROOMS = [
     "models",
     "data",
     "decoding measures",
-    "pictures",
+    "pictures pages",
     "run",
     "training",
     "systems",

@@ -22,6 +22,7 @@ __all__ = ["Argument", "Measure", "Option", "Part", "System", "Verb", "find", "n
 _BUILT_IN = {
     "language-model": "recurra.systems.language_model:SYSTEM",
     "translation": "recurra.systems.translation:SYSTEM",
+    "classification": "recurra.systems.classification:SYSTEM",
 }
 GROUP = "recurra.systems"
 
@@ -142,11 +143,18 @@ class Part:
         name: such as `encoder`; parts of one name are alike in all systems.
         prefixes: with which the names of its weights begin. What stands after them is the same in all systems.
         of_tokens: whether it has a row for each token, and means something only with the same tokenizers.
+        of_files: files of a run, such as its labels, with which alone it means something.
+        settings: keys of the section `model` that its shape follows from. A training of another system that has a part
+            of this name with settings takes over the values of the keys that both name.
+        implied: values of such keys that this system's own section lacks.
     """
 
     name: str
     prefixes: tuple[str, ...]
     of_tokens: bool = False
+    of_files: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    implied: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,8 @@ class System:
         verbs: what it can be asked.
         measures: the numbers that its training and evaluation give, in the order in which people see them.
         unit: what the speed of its training is counted in.
-        files: what a model needs beside its configuration and weights: one of these sets of files.
+        files: what a model needs beside its configuration and weights: one of these sets of files. Names of tokenizers'
+            files begin with `tokenizer.`.
         parts: of its network, all weights being in one of them; what others may start from.
         pipeline: its kind of model on the Hugging Face Hub.
         example: lines of Python that ask a loaded `model`, for its page there.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..shown import visible
 
-__all__ = ["print_json", "print_pairs", "print_table", "show"]
+__all__ = ["print_json", "print_pairs", "print_shaded", "print_table", "show"]
 
 # JSON itself writes only those below 32 as escapes.
 _CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
@@ -53,6 +54,32 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         print(f"{name:<{width}}  {visible(value)}")
+
+
+def print_shaded(pieces: Sequence[tuple[str, float]]) -> None:
+    """Print pieces of a text on one line.
+
+    On a terminal an orange ground shows a positive number and a blue one a negative, the stronger the larger. Elsewhere
+    each piece has its number behind it.
+    """
+    if not sys.stdout.isatty():
+        print(" ".join(f"{visible(piece.strip())}({value:+.3f})" for piece, value in pieces), flush=True)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    strongest = max((abs(value) for _, value in pieces), default=0.0) or 1.0
+    line = Text()
+    for piece, value in pieces:
+        share = abs(value) / strongest
+        ground = _blend((230, 130, 20) if value > 0 else (50, 110, 220), share)
+        line.append(visible(piece), style=f"black on {ground}" if share >= 0.05 else "")
+    Console(highlight=False, soft_wrap=True).print(line)
+
+
+def _blend(colour: tuple[int, int, int], share: float) -> str:
+    """A colour mixed with white, as rich names it."""
+    return "#" + "".join(f"{round(255 + (part - 255) * share):02x}" for part in colour)
 
 
 def _is_number(text: str) -> bool:

@@ -17,7 +17,7 @@ from .build import build, refuse_foreign, task_named_in
 from .frame import UsageError, check_texts, import_torch
 from .lines import input_lines
 from .options import AS_JSON, DEVICE, RUN, RUNS, TRUST_CELL
-from .output import print_json, print_pairs, print_table, show
+from .output import print_json, print_pairs, print_shaded, print_table, show
 
 __all__ = ["verb_command", "verb_names"]
 
@@ -131,7 +131,7 @@ def _ask(system: System, verb: Verb, given: dict[str, Any]) -> None:
 
 
 def _print(outputs: Iterator[Any], as_json: bool, bar: _Bar) -> None:
-    from ..systems.output import Note, Pairs, Record, Table, Text
+    from ..systems.output import Note, Pairs, Record, Shaded, Table, Text
 
     for output in outputs:
         bar.make_room()
@@ -152,6 +152,8 @@ def _print(outputs: Iterator[Any], as_json: bool, bar: _Bar) -> None:
                 print_pairs(output.rows)
             case Text():
                 show(output.text, end=output.end)
+            case Shaded():
+                print_shaded(output.pieces)
 
 
 class _Bar:

@@ -21,7 +21,7 @@ from .sentences import SentenceTokenizer
 from .source_files import SourceFile
 from .text import expand_paths, read_lines
 
-__all__ = ["Pair", "PairReader", "ParallelCorpus", "read_pairs"]
+__all__ = ["Pair", "PairReader", "ParallelCorpus", "read_pairs", "under"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -192,7 +192,7 @@ def _from_columns(text: str, columns: tuple[int, int], place: tuple[str, int]) -
     return Pair(*(cells[column - 1] for column in columns))
 
 
-def _under(tree: Any, key: str) -> Any:
+def under(tree: Any, key: str) -> Any:
     """The value of a key, or of a path of keys parted by dots such as translation.en; None if there is none."""
     if isinstance(tree, dict) and key in tree:
         return tree[key]
@@ -208,7 +208,7 @@ def _from_json(text: str, keys: tuple[str, str], place: tuple[str, int]) -> Pair
         tree = read_json(text)
     except ValueError as error:
         raise DataError(f"{place[0]}:{place[1]}: is not one JSON object ({error}); mend the line.") from error
-    values: list[Any] = [_under(tree, key) for key in keys]
+    values: list[Any] = [under(tree, key) for key in keys]
     for key, value in zip(keys, values, strict=True):
         if not isinstance(value, str):
             raise DataError(

@@ -170,6 +170,7 @@ class Decoder(nn.Module):
         return layer_of(
             config,
             input_size,
+            config.hidden_size,
             num_layers=layers,
             locked_dropout=config.dropout,
             weight_dropout=config.weight_dropout,
@@ -231,7 +232,7 @@ class InputFeedingDecoder(Decoder):
     def _make_layers(self) -> None:
         config = self.config
         sizes = [2 * config.embedding_size, *[config.hidden_size] * (config.decoder_layers - 1)]
-        self.layers = nn.ModuleList([layer_of(config, size) for size in sizes])
+        self.layers = nn.ModuleList([layer_of(config, size, config.hidden_size) for size in sizes])
 
     def _parts(self) -> list[Recurrent]:
         return list(self.layers)  # type: ignore[arg-type]
@@ -307,7 +308,7 @@ class BahdanauDecoder(_SteppedBottomDecoder):
     """
 
     def _make_bottom(self) -> None:
-        self.recurrent = layer_of(self.config, self.config.embedding_size + self.context_size)
+        self.recurrent = layer_of(self.config, self.config.embedding_size + self.context_size, self.config.hidden_size)
 
     def _bottom(self) -> Recurrent:
         return self.recurrent
@@ -326,8 +327,8 @@ class ConditionalDecoder(_SteppedBottomDecoder):
     """
 
     def _make_bottom(self) -> None:
-        self.first = layer_of(self.config, self.config.embedding_size)
-        self.second = layer_of(self.config, self.context_size)
+        self.first = layer_of(self.config, self.config.embedding_size, self.config.hidden_size)
+        self.second = layer_of(self.config, self.context_size, self.config.hidden_size)
 
     def _bottom(self) -> Recurrent:
         return self.first

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from .. import cells
-from ..config.encoder_decoder import EncoderSection, StackSection
+from ..config.encoder_decoder import EncoderSection
 from ..errors import ConfigError
 from ..layers import Recurrent
 from ..layers.regularize import locked_mask
@@ -51,6 +51,7 @@ class Encoder(nn.Module):
         self.recurrent = layer_of(
             config,
             config.embedding_size,
+            config.hidden_size,
             num_layers=config.encoder_layers,
             bidirectional=config.bidirectional,
             locked_dropout=config.dropout,
@@ -85,7 +86,17 @@ class Encoder(nn.Module):
         return locked(summary, config.annotation_dropout, self.training)
 
 
-def layer_of(config: StackSection, input_size: int, **options: Any) -> Recurrent:
+class CellSettings(Protocol):
+    """The keys of a `model` section that say what cell there is."""
+
+    @property
+    def cell(self) -> str: ...
+
+    @property
+    def forget_bias(self) -> float | None: ...
+
+
+def layer_of(config: CellSettings, input_size: int, hidden_size: int | list[int], **options: Any) -> Recurrent:
     """Recurrent layers of the configured cell.
 
     Raises:
@@ -95,9 +106,10 @@ def layer_of(config: StackSection, input_size: int, **options: Any) -> Recurrent
         cell = cells.get(config.cell)
     except Exception as error:  # whatever goes wrong in a user's own file
         raise ConfigError(f"model.cell: {error}") from error
+    # The configuration's default is meant for cells that have such a gate.
     forget_bias = None if cell.forget_bias_gate is None else config.forget_bias
     try:
-        return Recurrent(cell, input_size, config.hidden_size, forget_bias=forget_bias, **options)
+        return Recurrent(cell, input_size, hidden_size, forget_bias=forget_bias, **options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model: {error}.") from error
 

@@ -10,14 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-__all__ = ["draw_attention"]
+from .fonts import installed_fonts, label_text
 
-# In order, for what those before lack; matplotlib brings the first, and systems have some of the others.
-_FONTS = (
-    *("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "NanumGothic", "Malgun Gothic"),
-    *("Apple SD Gothic Neo", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei", "WenQuanYi Zen Hei"),
-    *("Arial Unicode MS", "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai"),
-)
+__all__ = ["draw_attention"]
 
 
 def draw_attention(
@@ -28,11 +23,10 @@ def draw_attention(
     Args:
         path: the file; it is written aside and renamed.
         weights: (target, source).
-        source, target: labels; what no font of `_FONTS` on this machine has shows as a box.
+        source, target: labels; what no font of this machine has shows as a box.
     """
     import warnings
 
-    from matplotlib import font_manager
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -41,12 +35,11 @@ def draw_attention(
     figure = Figure(figsize=(min(size[0], 40.0), min(size[1], 40.0)), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(table, cmap="Greys", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(source)), [_label(piece) for piece in source], rotation=90)
-    axes.set_yticks(range(len(target)), [_label(piece) for piece in target])
+    axes.set_xticks(range(len(source)), [label_text(piece) for piece in source], rotation=90)
+    axes.set_yticks(range(len(target)), [label_text(piece) for piece in target])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    families = [name for name in _FONTS if name in installed]
+    families = installed_fonts()
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_fontfamily(families)
     aside = path.with_name(f".{path.name}")
@@ -54,8 +47,3 @@ def draw_attention(
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*missing.*")
         FigureCanvasAgg(figure).print_png(str(aside))
     aside.replace(path)
-
-
-def _label(piece: str) -> str:
-    # A dollar sign would start a formula.
-    return piece.strip().replace("$", r"\$") or "␣"

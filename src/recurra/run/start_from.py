@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .. import registry
 from ..config.sections import TokenizerConfig
 from ..errors import ConfigError, RunError
 from ..files import regular, unwritten
-from ..registry import Part
+from ..registry import Part, System
 from .directory import Run, read_run
 from .hub import fetch
 from .own_cell import model_settings
@@ -47,7 +48,8 @@ def settings_of(name: str, task: str | None) -> dict[str, Any]:
 
     Args:
         name: a run directory, or USER/NAME on the Hub.
-        task: that is to be trained; None: the run's own. From a run of another system the tokenizer alone is taken.
+        task: that is to be trained; None: the run's own. From a run of another system the tokenizer is taken, and what
+            the shapes of the parts that both have follow from.
 
     Raises:
         RunError, ConfigError: as `find_start` does.
@@ -55,7 +57,9 @@ def settings_of(name: str, task: str | None) -> dict[str, Any]:
     start = read_run(fetch(name))
     if task is not None and task != start.system.name:
         tokenizer = getattr(start.config, "tokenizer", None)
-        return {} if tokenizer is None else {"tokenizer": _shared(tokenizer)}
+        found = {} if tokenizer is None else {"tokenizer": _shared(tokenizer)}
+        shape = _shape(start, registry.find(task))
+        return found | ({"model": shape} if shape else {})
     config = start.config.model_copy(update={"model": model_settings(start)})
     sections = {"task", "tokenizer", "model", "decoding"}
     taken: dict[str, Any] = config.model_dump(mode="json", include=sections)
@@ -74,9 +78,10 @@ def take_files(start: Run, run: Run) -> None:
     sections = [None if each is None else _shared(each) for each in tokenizers]
     same_system = start.system.name == run.system.name
     agree = tokenizers[0] == tokenizers[1] if same_system else sections[0] == sections[1]
-    if not agree or start.files not in run.system.files:
+    names = _token_files(start.files)
+    if not agree or names not in map(_token_files, run.system.files):
         return
-    for name in start.files:
+    for name in names:
         try:
             shutil.copyfile(regular(start.path / name), run.path / name)
         except OSError as error:
@@ -86,8 +91,8 @@ def take_files(start: Run, run: Run) -> None:
 def take_parts(model: nn.Module, run: Run, start: Run) -> Taken:
     """Give a network those parts of another run's best weights that fit.
 
-    A part fits if the other network has a part of its name with weights of the same names and shapes, and, where it has
-    a row for each token, if both runs have the same tokenizer files.
+    A part fits if the other network has a part of its name with weights of the same names and shapes, and if both runs
+    have the same tokenizer files, where it has a row for each token, and the same files that it needs besides.
 
     Raises:
         RunError: if the other run has no weights.
@@ -95,16 +100,18 @@ def take_parts(model: nn.Module, run: Run, start: Run) -> Taken:
     """
     others = parts_of(start.system.parts, read_weights(start))
     own = parts_of(run.system.parts, model.state_dict())
-    same_tokens = _same_files(start, run)
+    names = _token_files(run.files)
+    same_tokens = names == _token_files(start.files) and _same_files(start, run, names)
     result = Taken([], {})
-    if same_tokens and run.files:
+    if same_tokens and names:
         result.taken.append("tokenizer")
-    elif run.files:
+    elif names:
         result.left["tokenizer"] = "another one is configured"
     for part in run.system.parts:
         if part.name not in own:
             continue
-        why = _unfit(part, own[part.name], others.get(part.name), same_tokens)
+        foreign = next((name for name in part.of_files if not _same_files(start, run, (name,))), "")
+        why = _unfit(part, own[part.name], others.get(part.name), same_tokens, foreign)
         if why:
             result.left[part.name] = why
             continue
@@ -129,25 +136,42 @@ def parts_of(parts: tuple[Part, ...], weights: Mapping[str, Tensor]) -> dict[str
     return found
 
 
-def _unfit(part: Part, own: Mapping[str, Tensor], other: Mapping[str, Tensor] | None, same_tokens: bool) -> str:
+def _unfit(
+    part: Part, own: Mapping[str, Tensor], other: Mapping[str, Tensor] | None, same_tokens: bool, foreign: str
+) -> str:
     """Why a part of another network does not fit; empty if it does."""
     if other is None:
         return "it has none"
     if part.of_tokens and not same_tokens:
         return "of other tokens"
+    if foreign:
+        return f"of another {foreign}"
     if {name: weight.shape for name, weight in own.items()} != {name: weight.shape for name, weight in other.items()}:
         return "of another shape"
     return ""
 
 
-def _same_files(start: Run, run: Run) -> bool:
+def _token_files(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name.startswith("tokenizer."))
+
+
+def _same_files(start: Run, run: Run, names: tuple[str, ...]) -> bool:
     try:
-        names = start.files
-        return names == run.files and all(
-            regular(start.path / name).read_bytes() == regular(run.path / name).read_bytes() for name in names
-        )
-    except (OSError, RunError):
+        return all(regular(start.path / name).read_bytes() == regular(run.path / name).read_bytes() for name in names)
+    except OSError:
         return False
+
+
+def _shape(start: Run, system: System) -> dict[str, Any]:
+    """Settings of a run's model that the shapes of those of its parts follow from which another system has too."""
+    own = {part.name: part for part in system.parts}
+    model = model_settings(start)
+    found: dict[str, Any] = {}
+    for part in start.system.parts:
+        wanted = own[part.name].settings if part.name in own else ()
+        found |= {key: getattr(model, key) for key in part.settings if key in wanted}
+        found |= {key: value for key, value in part.implied if key in wanted}
+    return found
 
 
 def _shared(section: TokenizerConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..decoding.word_scores import WordScore
 
-__all__ = ["Note", "Output", "Pairs", "Record", "Table", "Text", "word_table", "word_values"]
+__all__ = ["Note", "Output", "Pairs", "Record", "Shaded", "Table", "Text", "word_table", "word_values"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,13 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True)
+class Shaded:
+    """Pieces of a text for people, each with a number: coloured by it on a terminal, and with it elsewhere."""
+
+    pieces: Sequence[tuple[str, float]]
+
+
 def word_values(words: Sequence[WordScore]) -> list[dict[str, Any]]:
     """The scores of a text's words as JSON holds them."""
     return [word._asdict() for word in words]
@@ -63,4 +70,4 @@ def word_table(texts: Iterable[tuple[int, Sequence[WordScore]]]) -> Table:
     return Table(["line", "log-probability", "word"], rows)
 
 
-Output = Record | Table | Pairs | Text | Note
+Output = Record | Table | Pairs | Text | Shaded | Note

@@ -26,7 +26,7 @@ from .optimizers import NTASGD, build_optimizer, non_monotonic
 from .processes import Processes
 from .randomness import random_state, restore_random_state, seed_everything
 from .schedules import Schedule, total_steps
-from .task import Task
+from .task import Task, part_parameters, part_rates
 
 __all__ = ["Outcome", "Trainer"]
 
@@ -70,7 +70,7 @@ class Trainer:
         self.logging: LoggingConfig = run.config.logging
         self.processes = processes
         self.model = processes.wrap(task.model)
-        self.optimizer = build_optimizer(task.model, self.config)
+        self.optimizer = build_optimizer(task.model, self.config, part_parameters(task))
         self.scaler = processes.scaler()
         self.total = total_steps(self.config, task.batches.steps_in_epoch)
         self.schedule = Schedule(self.config, self.total)
@@ -171,8 +171,9 @@ class Trainer:
             self._guard()
         rate = self.schedule.rate(self.step + 1, self._time_share(), self.epoch)
         rate *= sum(batch.rate_scale for batch in batches) / len(batches)
+        factors = part_rates(self.task, self._batch_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * factors[group.get("part", 0)]
         if self.scaler is None:
             self.optimizer.step()
         else:

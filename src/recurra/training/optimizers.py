@@ -13,19 +13,25 @@ from ..config.sections import TrainingConfig
 __all__ = ["NTASGD", "build_optimizer", "non_monotonic"]
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, config: TrainingConfig, parts: Sequence[Sequence[Tensor]] = ()
+) -> torch.optim.Optimizer:
     """The optimiser that the configuration names, over all parameters that train, one fused kernel a step.
 
     Weight decay acts on matrices only: pulling biases to zero does not regularise, and would undo the forget bias.
+
+    Args:
+        model: whose parameters are trained.
+        parts: the same parameters, in parts that may have learning rates of their own; the number of its part stands in
+            each of the optimiser's groups as `part`. Empty: all have the same rate.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.dim() > 1]
-    vectors = [parameter for parameter in trained if parameter.dim() <= 1]
-    groups = [
-        {"params": parameters, "weight_decay": decay}
-        for parameters, decay in ((matrices, config.weight_decay), (vectors, 0.0))
-        if parameters
-    ]
+    groups = []
+    for number, part in enumerate(parts or [trained]):
+        for decay, matrices in ((config.weight_decay, True), (0.0, False)):
+            chosen = [each for each in part if each.requires_grad and (each.dim() > 1) is matrices]
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay} | ({"part": number} if parts else {}))
     rate = config.learning_rate
     fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in trained)
     match config.optimizer:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Batch", "Batches", "Evaluation", "Loss", "Task"]
+__all__ = ["Batch", "Batches", "Evaluation", "Loss", "PartedTask", "Task", "part_parameters", "part_rates"]
 
 
 class Batch(Protocol):
@@ -106,3 +106,26 @@ class Task(Protocol):
     def carry(self, state: dict[str, Any]) -> None:
         """Take up what `carried` gave, or was given to `carried` by an older recurra."""
         ...
+
+
+@runtime_checkable
+class PartedTask(Protocol):
+    """What a task has besides, if parts of its model have learning rates of their own."""
+
+    def part_parameters(self) -> Sequence[Sequence[Tensor]]:
+        """The parameters of each part, all of the model's together; nothing if all have the same rate."""
+        ...
+
+    def part_rates(self, epoch: int) -> Sequence[float]:
+        """The factor on the learning rate of each part in an epoch from 0; a part with 0 stays as it is."""
+        ...
+
+
+def part_parameters(task: Any) -> Sequence[Sequence[Tensor]]:
+    """The parts of a task's model; none, if it is trained as a whole."""
+    return task.part_parameters() if isinstance(task, PartedTask) else ()
+
+
+def part_rates(task: Any, epoch: int) -> Sequence[float]:
+    """The factor on the learning rate of each part; 1 for a model that is trained as a whole."""
+    return task.part_rates(epoch) if isinstance(task, PartedTask) else (1.0,)

@@ -161,8 +161,13 @@ SYSTEM = System(
     unit="tokens",
     files=(("tokenizer.json",),),
     parts=(
-        Part("embedding", ("embedding.",), of_tokens=True),
-        Part("encoder", ("recurrent.",)),
+        Part("embedding", ("embedding.",), of_tokens=True, settings=("embedding_size",)),
+        Part(
+            "encoder",
+            ("recurrent.",),
+            settings=("cell", "hidden_size", "num_layers", "residual", "learn_initial_state"),
+            implied=(("bidirectional", False),),
+        ),
         Part("output", ("output.", "output_bias"), of_tokens=True),
     ),
     pipeline="text-generation",

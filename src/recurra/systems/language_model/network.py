@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ... import cells
-from ...errors import ConfigError
 from ...layers import Recurrent
 from ...layers.regularize import locked_mask
+from ...models.encoder import layer_of
 from ...models.projected_loss import projected_cross_entropy
 from .config import ModelConfig
 
@@ -128,29 +127,20 @@ class LanguageModel(nn.Module):
 
 def _recurrent(config: ModelConfig) -> Recurrent:
     sizes = config.layer_sizes
-    try:
-        cell = cells.get(config.cell)
-    except Exception as error:  # whatever goes wrong in a user's own file
-        raise ConfigError(f"model.cell: {error}") from error
-    try:
-        return Recurrent(
-            cell,
-            config.input_size,
-            sizes if len(set(sizes)) > 1 else sizes[0],
-            num_layers=config.num_layers,
-            input_dropout=config.input_dropout if config.locked_dropout else 0.0,
-            locked_dropout=config.dropout if config.locked_dropout else 0.0,
-            dropout=0.0 if config.locked_dropout else config.dropout,
-            recurrent_dropout=config.recurrent_dropout,
-            weight_dropout=config.weight_dropout,
-            zoneout=config.zoneout,
-            residual=config.residual,
-            # The configuration's default is meant for cells that have such a gate.
-            forget_bias=None if cell.forget_bias_gate is None else config.forget_bias,
-            learn_initial_state=config.learn_initial_state,
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model: {error}.") from error
+    return layer_of(
+        config,
+        config.input_size,
+        sizes if len(set(sizes)) > 1 else sizes[0],
+        num_layers=config.num_layers,
+        input_dropout=config.input_dropout if config.locked_dropout else 0.0,
+        locked_dropout=config.dropout if config.locked_dropout else 0.0,
+        dropout=0.0 if config.locked_dropout else config.dropout,
+        recurrent_dropout=config.recurrent_dropout,
+        weight_dropout=config.weight_dropout,
+        zoneout=config.zoneout,
+        residual=config.residual,
+        learn_initial_state=config.learn_initial_state,
+    )
 
 
 def detach_state(hx: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,13 @@ from ...decoding.sampling import SamplingOptions
 from ...errors import ConfigError, RunError
 from ...files import unwritten
 from ...pictures.attention import draw_attention
+from ..lines import Progress, after, groups
 from ..output import Note, Output, Pairs, Record, Table, word_table, word_values
 from . import SYSTEM
 from .answers import PairScore, Translation
 from .predict import Translator
 
 __all__ = ["evaluate", "score", "translate"]
-
-Progress = Callable[[int, int], None]
-
-# Lines that are read before the first is answered: sorted by length they keep the beams full. Their answers stay until
-# they are printed, and the attention over long lines is large, so their characters are bounded too.
-_LINES = 512
-_CHARACTERS = 1 << 17
 
 _SHOWN = re.compile(r"attention-\d{5,}\.(png|json)")
 
@@ -157,9 +151,9 @@ def translate(
             raise ConfigError("--attention: a model with model.attention none has no attention to show; leave it out.")
         _make_folder(folder)
     done = 0
-    for group in _groups(lines):
+    for group in groups(lines):
         sentences, begun = _parted(group) if prefixes else (group, prefix)
-        answers = predictor.translate(sentences, prefix=begun, first=done, progress=_after(done, progress), **search)
+        answers = predictor.translate(sentences, prefix=begun, first=done, progress=after(done, progress), **search)
         for answer in answers:
             done += 1
             yield from _shown(done, answer, n_best)
@@ -171,26 +165,6 @@ def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
     """Sentences, and what their translations begin with: what stands after the first tab of each line."""
     parts = [line.partition("\t") for line in lines]
     return [sentence for sentence, _, _ in parts], [prefix for _, _, prefix in parts]
-
-
-def _after(before: int, progress: Progress) -> Progress:
-    """Progress of lines after others; how many there will be in all is not known."""
-    return lambda done, total: progress(before + done, 0)
-
-
-def _groups(lines: Iterator[str | None]) -> Iterator[list[str]]:
-    """Lines that are there, as many as fit; fewer where the next would have to be waited for."""
-    waiting: list[str] = []
-    characters = 0
-    for line in lines:
-        if line is not None:
-            waiting.append(line)
-            characters += len(line)
-        if waiting and (line is None or len(waiting) == _LINES or characters > _CHARACTERS):
-            yield waiting
-            waiting, characters = [], 0
-    if waiting:
-        yield waiting
 
 
 def _shown(line: int, translation: Translation, n_best: int) -> Iterator[Output]:
