@@ -14,12 +14,17 @@ from pydantic import BaseModel
 from recurra import registry
 from recurra.config.load import load_config
 from recurra.config.sections import LoggingConfig, TrainingConfig
+from recurra.systems.classification.config import ClassificationConfig
 from recurra.systems.language_model.config import LanguageModelConfig
 from recurra.systems.language_model.network import LanguageModel
 from recurra.systems.translation.config import TranslationConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-SCHEMAS: dict[str, type[BaseModel]] = {"language-model": LanguageModelConfig, "translation": TranslationConfig}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "classification": ClassificationConfig,
+    "language-model": LanguageModelConfig,
+    "translation": TranslationConfig,
+}
 
 
 def of_task(task: str) -> list[Path]:

@@ -189,6 +189,7 @@ def test_every_weight_of_a_network_is_in_one_part(name: str) -> None:
     system = registry.find(name)
     settings: dict[str, dict[str, dict[str, object]]] = {
         "language-model": {"model": {"tied": False, "learn_initial_state": True}},
+        "classification": {"model": {"pooling": "attention", "head_size": 3, "learn_initial_state": True}},
         "translation": {"model": {"tied": "none", "layer_norm": True, "copy_source": True, "coverage": True}},
     }
     model = load_config(None, [{"task": name}, settings[name]]).model

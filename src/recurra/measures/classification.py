@@ -123,10 +123,10 @@ def fit_thresholds(chances: Array, target: Array) -> npt.NDArray[np.float64]:
         order = np.argsort(-column, kind="stable")
         ordered, hits = column[order], np.cumsum(right[order])
         f1 = 2 * hits / (np.arange(1, len(column) + 1) + right.sum())
-        below = np.append(ordered[1:], 0.0)
+        below = np.append(ordered[1:], 0.0 if ordered[-1] > 0 else -1.0)
         # Between equal probabilities there is no place for a threshold.
         f1[ordered == below] = -1.0
-        middles = (ordered + below) / 2
+        middles = np.maximum((ordered + below) / 2, 0.0)
         best = np.flatnonzero(f1 >= f1.max() - 1e-12)
         found[label] = middles[best[np.argmin(np.abs(middles[best] - 0.5))]]
     return found

@@ -61,8 +61,11 @@ class Pooling(nn.Module):
         """
         lengths = lengths.to(outputs.device)
         if self.inner is not None and self.heads is not None:
-            scores = self.heads(torch.tanh(self.inner(outputs))).float()
-            weights = scores.masked_fill(self._padding(outputs, lengths), -torch.inf).softmax(0).to(outputs)
+            scores = self.heads(torch.tanh(self.inner(outputs)))
+            # Weights want more than the eight bits of bfloat16.
+            precise = torch.promote_types(scores.dtype, torch.float32)
+            scores = scores.to(precise).masked_fill(self._padding(outputs, lengths), -torch.inf)
+            weights = scores.softmax(0).to(outputs)
             return torch.einsum("tbh,tbm->bhm", weights, outputs).flatten(1)
         parts = [getattr(self, f"_{part}")(outputs, lengths) for part in self.kind.split("-")]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

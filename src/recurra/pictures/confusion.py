@@ -15,7 +15,7 @@ __all__ = ["draw_confusion"]
 
 _NUMBERED = 20
 """With more labels than these, numbers would not fit their squares."""
-_WRITTEN = 60
+_WRITTEN = 120
 """With more labels than these, not every one is written."""
 
 

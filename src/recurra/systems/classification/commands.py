@@ -41,6 +41,8 @@ def evaluate(
     pictures: str | None,
 ) -> Iterator[Output]:
     """The measures, the labels one by one, and the worst errors."""
+    if pictures is not None and predictor.label_set.kind == "regression":
+        raise ConfigError("--pictures: a model that predicts numbers has no confusions to show; leave it out.")
     found = predictor.evaluate(data, label=label_column, text=text_column, progress=progress)
     verdict = found.verdict
     if found.unknown:
@@ -107,8 +109,7 @@ def _errors(predictor: Classifier, found: Judged, count: int) -> list[dict[str, 
 
 def _draw(folder: Path, predictor: Classifier, found: Judged) -> None:
     verdict = found.verdict
-    if verdict.reliability is None:
-        raise ConfigError("--pictures: a model that predicts numbers has no confusions to show; leave it out.")
+    assert verdict.reliability is not None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         draw_reliability(folder / "reliability.png", verdict.reliability)
