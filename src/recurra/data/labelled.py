@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from ..errors import DataError
 from ..strict_json import read_json
-from .parallel import under
+from .json_lines import under
 from .source_files import SourceFile
 from .text import expand_paths, read_lines
 

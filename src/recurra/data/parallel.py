@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import struct
 import zipfile
 import zlib
@@ -17,13 +16,12 @@ import numpy.typing as npt
 from ..errors import DataError, RunError
 from ..files import regular, unwritten
 from ..strict_json import read_json
+from .json_lines import has_half_pair, under
 from .sentences import SentenceTokenizer
 from .source_files import SourceFile
 from .text import expand_paths, read_lines
 
-__all__ = ["Pair", "PairReader", "ParallelCorpus", "read_pairs", "under"]
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
+__all__ = ["Pair", "PairReader", "ParallelCorpus", "read_pairs"]
 
 
 class Pair(NamedTuple):
@@ -192,15 +190,6 @@ def _from_columns(text: str, columns: tuple[int, int], place: tuple[str, int]) -
     return Pair(*(cells[column - 1] for column in columns))
 
 
-def under(tree: Any, key: str) -> Any:
-    """The value of a key, or of a path of keys parted by dots such as translation.en; None if there is none."""
-    if isinstance(tree, dict) and key in tree:
-        return tree[key]
-    for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree
-
-
 def _from_json(text: str, keys: tuple[str, str], place: tuple[str, int]) -> Pair:
     if not text.strip():
         return Pair("", "")
@@ -214,7 +203,7 @@ def _from_json(text: str, keys: tuple[str, str], place: tuple[str, int]) -> Pair
             raise DataError(
                 f"{place[0]}:{place[1]}: there is no text under the key {key!r}; mend the line or set data.keys."
             )
-        if _SURROGATE.search(value):
+        if has_half_pair(value):
             raise DataError(
                 f"{place[0]}:{place[1]}: the text under the key {key!r} has half of a surrogate pair, which is no "
                 "character; mend the line."

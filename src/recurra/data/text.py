@@ -35,6 +35,7 @@ __all__ = [
     "Progress",
     "cut_point",
     "expand_paths",
+    "name_of",
     "read_blocks",
     "read_lines",
     "read_text",
@@ -197,7 +198,7 @@ def read_text(
             yield piece
         done += _size(path)
     if blank:
-        names = ", ".join(_name(path) for path in files[:3]) + (", ..." if len(files) > 3 else "")
+        names = ", ".join(name_of(path) for path in files[:3]) + (", ..." if len(files) > 3 else "")
         raise DataError(f"{names or 'The input'}: there is no text to read, the input is empty; give a file with text.")
 
 
@@ -287,14 +288,14 @@ def _lines(
         except UnicodeDecodeError as error:
             line += newlines.decode(data[: error.start].decode(), final=True).count("\n")
             raise DataError(
-                f"{_name(path)}: byte 0x{data[error.start]:02x} at byte {position + error.start} (line {line}) is not "
-                "valid UTF-8; save the file as UTF-8 or name another."
+                f"{name_of(path)}: byte 0x{data[error.start]:02x} at byte {position + error.start} (line {line}) is "
+                "not valid UTF-8; save the file as UTF-8 or name another."
             ) from error
         nul = raw.find("\0")
         if nul >= 0:
             line += newlines.decode(raw[:nul], final=True).count("\n")
             raise DataError(
-                f"{_name(path)}: there is a NUL byte at byte {position + len(raw[:nul].encode())} (line {line}), "
+                f"{name_of(path)}: there is a NUL byte at byte {position + len(raw[:nul].encode())} (line {line}), "
                 "so this is not a text file; name a file with UTF-8 text."
             )
         position += used
@@ -312,7 +313,7 @@ def _lines(
     if last not in ("", "\n"):
         yield "\n"
     if marks:
-        _tell_once(f"recurra: {_name(path)}: {marks:,} byte order marks at the start of lines are left out.")
+        _tell_once(f"recurra: {name_of(path)}: {marks:,} byte order marks at the start of lines are left out.")
 
 
 @cache
@@ -354,21 +355,21 @@ def read_blocks(
                     return
     except EOFError as error:
         raise DataError(
-            f"{_name(path)}: the gzip file is cut off after {unpacked} unpacked bytes; fetch it again."
+            f"{name_of(path)}: the gzip file is cut off after {unpacked} unpacked bytes; fetch it again."
         ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
-            f"{_name(path)}: the gzip file is damaged after {unpacked} unpacked bytes ({error}); fetch it again."
+            f"{name_of(path)}: the gzip file is damaged after {unpacked} unpacked bytes ({error}); fetch it again."
         ) from error
     except OSError as error:
-        raise DataError(f"{_name(path)}: the file cannot be read ({error.strerror or error}); check it.") from error
+        raise DataError(f"{name_of(path)}: the file cannot be read ({error.strerror or error}); check it.") from error
 
 
 def refuse_foreign(path: Path, data: bytes) -> None:
     """Raise DataError if a file that begins with these bytes is an archive, a PDF or text of another encoding."""
     for magic, what in _FOREIGN.items():
         if data.startswith(magic):
-            raise DataError(f"{_name(path)}: from its first bytes this is {what}.")
+            raise DataError(f"{name_of(path)}: from its first bytes this is {what}.")
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -398,8 +399,9 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise DataError(f"{_name(path)}: the file cannot be read ({error.strerror}); check the path.") from error
+        raise DataError(f"{name_of(path)}: the file cannot be read ({error.strerror}); check the path.") from error
 
 
-def _name(path: Path) -> str:
+def name_of(path: Path) -> str:
+    """What errors call a file: its path, or for a copy of standard input or of a pipe what its user calls that."""
     return _spooled.get(path, str(path))
