@@ -23,6 +23,7 @@ _BUILT_IN = {
     "language-model": "recurra.systems.language_model:SYSTEM",
     "translation": "recurra.systems.translation:SYSTEM",
     "classification": "recurra.systems.classification:SYSTEM",
+    "tagging": "recurra.systems.tagging:SYSTEM",
 }
 GROUP = "recurra.systems"
 

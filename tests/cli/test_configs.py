@@ -17,12 +17,14 @@ from recurra.config.sections import LoggingConfig, TrainingConfig
 from recurra.systems.classification.config import ClassificationConfig
 from recurra.systems.language_model.config import LanguageModelConfig
 from recurra.systems.language_model.network import LanguageModel
+from recurra.systems.tagging.config import TaggingConfig
 from recurra.systems.translation.config import TranslationConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SCHEMAS: dict[str, type[BaseModel]] = {
     "classification": ClassificationConfig,
     "language-model": LanguageModelConfig,
+    "tagging": TaggingConfig,
     "translation": TranslationConfig,
 }
 

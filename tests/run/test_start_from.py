@@ -190,6 +190,7 @@ def test_every_weight_of_a_network_is_in_one_part(name: str) -> None:
     settings: dict[str, dict[str, dict[str, object]]] = {
         "language-model": {"model": {"tied": False, "learn_initial_state": True}},
         "classification": {"model": {"pooling": "attention", "head_size": 3, "learn_initial_state": True}},
+        "tagging": {"model": {"characters": "convolution"}},
         "translation": {"model": {"tied": "none", "layer_norm": True, "copy_source": True, "coverage": True}},
     }
     model = load_config(None, [{"task": name}, settings[name]]).model

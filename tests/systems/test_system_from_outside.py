@@ -84,4 +84,6 @@ def test_a_broken_one_stands_in_no_other_s_way(package: Path, tmp_path: Path) ->
 
 def test_without_its_package_its_name_is_unknown(tmp_path: Path) -> None:
     ended = recurra(tmp_path, "train", "mood", "--run", tmp_path / "run")
-    assert ended.returncode == 2 and "there is no system mood; known are language-model, translation." in ended.stderr
+    assert (
+        ended.returncode == 2 and "there is no system mood; known are language-model, translation, cl" in ended.stderr
+    )

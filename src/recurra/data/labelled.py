@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ..errors import DataError
 from ..strict_json import read_json
-from .json_lines import under
+from .json_lines import has_half_pair, under
 from .source_files import SourceFile
 from .text import expand_paths, read_lines
 
@@ -31,7 +30,6 @@ FORMS = ("tsv", "csv", "jsonl", "fasttext", "folder")
 
 _MARK = "__label__"
 _ENDINGS = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl"}
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _Place = tuple[str, int]
 
 
@@ -192,7 +190,7 @@ class LabelledReader:
 
     def _made(self, text: str, given: Any, place: _Place) -> Labelled:
         where = f"{place[0]}:{place[1]}"
-        if _SURROGATE.search(text):
+        if has_half_pair(text):
             raise DataError(f"{where}: the text has half of a surrogate pair, which is no character; mend it.")
         if self._kind == "regression":
             return Labelled(text, (), _number(given, where), place[1], place[0])

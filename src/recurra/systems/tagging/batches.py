@@ -1,0 +1,99 @@
+"""Batches of sentences as ids of words and characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...data.moving import moved
+
+__all__ = ["NO_TAG", "EncodedSentence", "SentenceBatch", "collate"]
+
+NO_TAG = -1
+"""In the place of a tag in the padding, and of one that the vocabulary lacks."""
+
+
+class EncodedSentence(NamedTuple):
+    """A sentence of T words.
+
+    Attributes:
+        words: (T,) ids.
+        characters: the ids of all words' characters one after another.
+        sizes: (T,), how many characters each word has.
+        tags: (T, C) places of tags, of C columns.
+    """
+
+    words: npt.NDArray[Any]
+    characters: npt.NDArray[Any]
+    sizes: npt.NDArray[Any]
+    tags: npt.NDArray[Any]
+
+
+class SentenceBatch(NamedTuple):
+    """Sentences side by side, time first; what lies beyond a length is padding.
+
+    A word that stands in a batch several times is spelt once: its characters are read once, for all its places.
+
+    Attributes:
+        words: (T, B) int64 ids.
+        spelling: (T, B) int64, which column of `characters` spells each word.
+        characters: (L, N) int64 ids of the characters of N different spellings.
+        sizes: (N,) int64 on the CPU, how many characters each has.
+        lengths: (B,) int64 on the CPU.
+        tags: (T, B, C) int64, `NO_TAG` in the padding.
+    """
+
+    words: Tensor
+    spelling: Tensor
+    characters: Tensor
+    sizes: Tensor
+    lengths: Tensor
+    tags: Tensor
+    rate_scale: float = 1.0
+
+    @property
+    def units(self) -> int:
+        """Words."""
+        return int(self.lengths.sum())
+
+    @property
+    def weight(self) -> int:
+        """Words."""
+        return int(self.lengths.sum())
+
+    def to(self, device: torch.device) -> SentenceBatch:
+        """The batch on a device; lengths and sizes stay on the CPU, as packing needs them."""
+        words, spelling, characters, tags = (
+            moved(each, device) for each in (self.words, self.spelling, self.characters, self.tags)
+        )
+        return self._replace(words=words, spelling=spelling, characters=characters, tags=tags)
+
+
+def collate(sentences: Sequence[EncodedSentence]) -> SentenceBatch:
+    """Sentences as one batch."""
+    lengths = np.array([len(each.words) for each in sentences], np.int64)
+    shape = (int(lengths.max()), len(sentences))
+    words, spelling = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    tags = np.full((*shape, sentences[0].tags.shape[1]), NO_TAG, np.int64)
+    spellings: dict[bytes, int] = {}
+    spelt: list[npt.NDArray[Any]] = []
+    for row, sentence in enumerate(sentences):
+        words[: lengths[row], row], tags[: lengths[row], row] = sentence.words, sentence.tags
+        stops = np.cumsum(sentence.sizes, dtype=np.int64)
+        for place, (size, stop) in enumerate(zip(sentence.sizes, stops, strict=True)):
+            letters = sentence.characters[stop - size : stop]
+            found = spellings.setdefault(letters.tobytes(), len(spelt))
+            if found == len(spelt):
+                spelt.append(letters)
+            spelling[place, row] = found
+    sizes = np.array([len(each) for each in spelt], np.int64)
+    characters = np.zeros((int(sizes.max()), len(spelt)), np.int64)
+    for column, letters in enumerate(spelt):
+        characters[: len(letters), column] = letters
+    made = torch.from_numpy
+    return SentenceBatch(made(words), made(spelling), made(characters), made(sizes), made(lengths), made(tags))

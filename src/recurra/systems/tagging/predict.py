@@ -1,0 +1,246 @@
+"""Asking a trained tagger: tags of sentences, the next likeliest ones, and how many are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...data.length_batches import group_by_length
+from ...data.spans import convert
+from ...data.tagged import TaggedReader, TaggedSentence, format_of
+from ...errors import ConfigError, DataError
+from ...measures.spans import SpanScores, span_scores
+from ...measures.tagging import Accuracy, Confusion, accuracy, accuracy_by_frequency, accuracy_on_unknown, confusions
+from ...run.device import find_device
+from ...run.directory import Run
+from ...run.saving import Savable
+from ...run.weights import load_weights
+from ..lines import Progress
+from ..predictor import Predictor
+from .answers import Alternative, TaggedWords
+from .batches import collate
+from .config import TaggingConfig
+from .data import encoded, reader
+from .loading import network
+from .network import Tagger
+from .vocabulary import VOCABULARY, Vocabulary
+
+__all__ = ["ColumnScores", "TaggerPredictor"]
+
+# Words side by side, padding included.
+_WORDS = 4096
+
+
+class ColumnScores(NamedTuple):
+    """How good the tags of one column are.
+
+    Attributes:
+        all: of all words.
+        unknown: of the words that no training sentence has.
+        by_frequency: of words by how often the training sentences have them.
+        spans: where tags mark spans.
+        confusions: the most frequent ones.
+    """
+
+    all: Accuracy
+    unknown: Accuracy
+    by_frequency: Mapping[str, Accuracy]
+    spans: SpanScores | None
+    confusions: Sequence[Confusion]
+
+
+class TaggerPredictor(Predictor):
+    """A trained tagger of words; made by `recurra.load`.
+
+    Args:
+        model: put in evaluation mode.
+        vocabulary: that it was trained with.
+        config: of its run.
+        directory: its run directory, if any.
+    """
+
+    def __init__(
+        self, model: Tagger, vocabulary: Vocabulary, config: TaggingConfig, directory: Path | None = None
+    ) -> None:
+        self.model = model.eval()
+        self.vocabulary = vocabulary
+        self.config, self.directory = config, directory
+        self._device = next(model.parameters()).device
+
+    @classmethod
+    def _from_open(cls, runs: Sequence[Run], device: str, average: int) -> Self:
+        if len(runs) > 1:
+            raise ConfigError("taggers do not answer together; name one run.")
+        run = runs[0].of("tagging")
+        model = load_weights(lambda: network(run), run, average).to(find_device(device, "--device"))
+        return cls(model, Vocabulary.load(run.path), run.config, run.path)
+
+    def _files(self) -> Mapping[str, Savable]:
+        return {VOCABULARY: self.vocabulary}
+
+    def _network(self) -> nn.Module:
+        return self.model
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of tags."""
+        return tuple(self.vocabulary.tags)
+
+    def tag(
+        self,
+        sentences: Iterable[Sequence[str]],
+        *,
+        n_best: int = 1,
+        marginals: bool = False,
+        progress: Progress | None = None,
+    ) -> list[TaggedWords]:
+        """The tags of sentences.
+
+        What else is asked in the same call does not change an answer, but for rounding.
+
+        Args:
+            sentences: of each its words; a sentence without words gets no tags.
+            n_best: ways to tag each sentence; above 1 the answers have `alternatives`.
+            marginals: whether the answers have `probabilities`.
+            progress: called with the sentences done and the sentences in all.
+
+        Raises:
+            TypeError: for a text in place of its words, or what is no string.
+            ConfigError: if `n_best` is below 1.
+        """
+        if n_best < 1:
+            raise ConfigError(f"n_best must be at least 1, not {n_best}.")
+        given = [_listed(number, sentence) for number, sentence in enumerate(sentences)]
+        empty: dict[str, Any] = dict.fromkeys(self.columns, ())
+        answers = [TaggedWords((), empty, {}, {})] * len(given)
+        filled = np.array([number for number, words in enumerate(given) if words], np.int64)
+        lengths = np.array([len(words) for words in given], np.int64)
+        done = len(given) - len(filled)
+        with torch.inference_mode():
+            for chosen in group_by_length(filled[np.argsort(lengths[filled], kind="stable")], lengths, _WORDS):
+                rows = [given[number] for number in chosen]
+                for number, answer in zip(chosen, self._tagged(rows, n_best, marginals), strict=True):
+                    answers[number] = answer
+                done += len(chosen)
+                if progress is not None:
+                    progress(done, len(given))
+        return answers
+
+    def tag_sentences(self, sentences: Iterable[TaggedSentence]) -> Iterator[tuple[TaggedSentence, TaggedWords | None]]:
+        """Sentences of a file with their tags, in order, some thousand words at a time; None for what has no words."""
+        waiting: list[TaggedSentence] = []
+        words = 0
+        for sentence in sentences:
+            waiting.append(sentence)
+            words += len(sentence.words)
+            if words >= _WORDS or len(waiting) >= _WORDS:
+                yield from self._with_tags(waiting)
+                waiting, words = [], 0
+        yield from self._with_tags(waiting)
+
+    def evaluate(self, data: str | Sequence[str], progress: Progress | None = None) -> dict[str, ColumnScores]:
+        """Tag sentences whose tags are known, and compare: for each column.
+
+        Args:
+            data: files, globs or folders, each in the format that its name tells, else in that of the training files.
+
+        Raises:
+            DataError: if a file cannot be read, as `TaggedReader` says.
+        """
+        paths = [data] if isinstance(data, str) else list(data)
+        section = self.config.data
+        words: list[tuple[str, ...]] = []
+        gold: dict[str, list[Sequence[str]]] = {name: [] for name in self.columns}
+        found: dict[str, list[Sequence[str]]] = {name: [] for name in self.columns}
+        sentences = TaggedReader(paths, self.columns, words=section.words, format=self._format(paths))
+        for sentence, answer in self.tag_sentences(sentences):
+            assert answer is not None
+            words.append(sentence.words)
+            for name in self.columns:
+                right = sentence.tags[name]
+                assert right is not None
+                gold[name].append(right)
+                found[name].append(answer.tags[name])
+            if progress is not None:
+                progress(len(words), 0)
+        return {name: self._scores(words, gold[name], found[name]) for name in self.columns}
+
+    def reader(self, paths: Sequence[str], format: str | None, words: str | None) -> TaggedReader:
+        """A reader of sentences that are to be tagged."""
+        section = self.config.data
+        changed = {"words": words or section.words, "tags": list(self.columns), "format": format or self._format(paths)}
+        return reader(paths, section.model_copy(update=changed), need_tags=False)
+
+    def _format(self, paths: Sequence[str]) -> str | None:
+        """The format of the training files, if the names of others do not tell theirs."""
+        section = self.config.data
+        try:
+            for path in paths:
+                format_of(path)
+        except DataError:
+            return section.format or next((format_of(path) for path in section.train), None)
+        return section.format
+
+    def _with_tags(self, sentences: list[TaggedSentence]) -> Iterator[tuple[TaggedSentence, TaggedWords | None]]:
+        answers = self.tag([sentence.words for sentence in sentences])
+        for sentence, answer in zip(sentences, answers, strict=True):
+            yield sentence, answer if sentence.words else None
+
+    def _scores(
+        self, words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], found: Sequence[Sequence[str]]
+    ) -> ColumnScores:
+        vocabulary, scheme = self.vocabulary, self.config.data.scheme
+        looked_up = [[vocabulary.key(vocabulary.normal(word)) for word in sentence] for sentence in words]
+        return ColumnScores(
+            accuracy(gold, found),
+            accuracy_on_unknown(looked_up, gold, found, vocabulary.seen),
+            accuracy_by_frequency(looked_up, gold, found, vocabulary.seen),
+            None if scheme == "none" else span_scores(gold, found, scheme),
+            confusions(gold, found, 10),
+        )
+
+    def _tagged(self, sentences: Sequence[Sequence[str]], n_best: int, marginals: bool) -> list[TaggedWords]:
+        batch = collate([encoded(self.vocabulary, words, None) for words in sentences]).to(self._device)
+        emissions = self.model(batch.words, batch.spelling, batch.characters, batch.sizes, batch.lengths)
+        tags: list[dict[str, tuple[str, ...]]] = [{} for _ in sentences]
+        ways: list[dict[str, Sequence[Alternative]]] = [{} for _ in sentences]
+        chances: list[dict[str, tuple[float, ...]]] = [{} for _ in sentences]
+        for column, (name, scores) in enumerate(zip(self.columns, emissions, strict=True)):
+            paths = self.model.choose(column, scores, batch.lengths)
+            if n_best > 1:
+                for row, found in enumerate(self.model.field(column).n_best(scores, batch.lengths, n_best)):
+                    ways[row][name] = [Alternative(self._named(name, path), value) for path, value in found]
+            shares = self.model.field(column).marginals(scores, batch.lengths) if marginals else None
+            for row, path in enumerate(paths):
+                tags[row][name] = self._named(name, path)
+                if shares is not None:
+                    chances[row][name] = _of_path(shares[:, row], path)
+        return [TaggedWords(tuple(words), tags[row], ways[row], chances[row]) for row, words in enumerate(sentences)]
+
+    def _named(self, column: str, places: Sequence[int]) -> tuple[str, ...]:
+        """Tags by their names, in the scheme of the training files."""
+        names = self.vocabulary.tags[column]
+        found = [names[place] for place in places]
+        data = self.config.data
+        return tuple(found if data.scheme == data.learnt else convert(found, data.learnt, data.scheme))
+
+
+def _of_path(shares: Tensor, path: Sequence[int]) -> tuple[float, ...]:
+    return tuple(shares[torch.arange(len(path)), torch.tensor(path, device=shares.device)].tolist())
+
+
+def _listed(number: int, sentence: Sequence[str]) -> list[str]:
+    if isinstance(sentence, str):
+        raise TypeError(f"sentence {number} is a text; give a list of its words, for example text.split()")
+    words = list(sentence)
+    for word in words:
+        if not isinstance(word, str):
+            raise TypeError(f"sentence {number} has a word of type {type(word).__name__}, not a string")
+        if not word:
+            raise TypeError(f"sentence {number} has an empty word; leave it out")
+    return words

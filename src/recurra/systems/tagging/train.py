@@ -1,0 +1,176 @@
+"""Training a tagger: from tagged sentences to a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...data.length_batches import LengthBatches, group_by_length
+from ...data.spans import convert
+from ...measures.spans import span_scores
+from ...run.checkpoint import has_checkpoint
+from ...run.directory import Run
+from ...run.own_cell import model_settings
+from ...training.processes import Processes
+from ...training.randomness import seed_everything
+from ...training.task import Evaluation, Loss
+from ...training.vectors import start_from_vectors
+from .batches import SentenceBatch, collate
+from .config import TaggingConfig
+from .data import TRAIN, VALID, SentenceStore, prepare_sentences
+from .loading import new_network
+from .network import Tagger
+from .vocabulary import UNKNOWN, Vocabulary
+
+__all__ = ["TaggingTask", "prepare_task"]
+
+
+class TaggingTask:
+    """The negative log-likelihood of tags over batches of sentences.
+
+    Args:
+        model: on `processes.device` already.
+        train, valid: the sentences.
+    """
+
+    def __init__(
+        self,
+        model: Tagger,
+        config: TaggingConfig,
+        train: SentenceStore,
+        valid: SentenceStore,
+        vocabulary: Vocabulary,
+        *,
+        processes: Processes,
+    ) -> None:
+        self.model: nn.Module = model
+        self._network = model
+        self._config, self._vocabulary = config, vocabulary
+        self._valid, self._processes = valid, processes
+        training = config.training
+        self.batches = LengthBatches(
+            train.lengths,
+            lambda chosen: collate(train.take(chosen)),
+            training.batch_tokens,
+            seed=training.seed,
+            rank=processes.rank,
+            world_size=processes.world_size,
+            noun="sentences",
+        )
+        alpha = training.unknown_words
+        occurrences = torch.from_numpy(vocabulary.occurrences)
+        self._forgotten = (alpha / (alpha + occurrences).clamp(min=1e-9)).to(processes.device)
+
+    @property
+    def header(self) -> Mapping[str, str]:
+        """The sizes of the vocabulary."""
+        found = {"words": self._vocabulary.word_count, "characters": self._vocabulary.character_count}
+        return {name: str(size) for name, size in found.items()}
+
+    def loss(self, model: nn.Module, batch: SentenceBatch) -> Loss:
+        """Nats a word, with some words taken for unknown ones."""
+        words = batch.words
+        if self._config.training.unknown_words:
+            forgotten = torch.rand(words.shape, device=words.device) < self._forgotten[words]
+            words = words.masked_fill(forgotten, UNKNOWN)
+        nats = model(words, batch.spelling, batch.characters, batch.sizes, batch.lengths, batch.tags)
+        return Loss(nats, nats.detach())
+
+    def evaluate(self) -> Evaluation:
+        """The loss and how many tags are right, of which each process works out a share."""
+        processes = self._processes
+        found = processes.gather(self._chosen(processes.rank, processes.world_size))
+        nats = sum(part[0] for part in found)
+        tags: dict[int, list[list[int]]] = {}
+        for _, part in found:
+            tags |= part
+        right, words, unknown, whole = np.zeros(len(self._vocabulary.tags)), 0, np.zeros(2), 0
+        spans: list[tuple[list[str], list[str]]] = []
+        for number, sentence in enumerate(self._valid.take(range(len(self._valid)))):
+            same = sentence.tags == np.array(tags[number]).T
+            right += same.sum(axis=0)
+            words += len(same)
+            whole += int(same.all(axis=1).sum())
+            strange = sentence.words == UNKNOWN
+            unknown += [same[strange, 0].sum(), strange.sum()]
+            if self._config.data.scheme != "none":
+                spans.append((self._names(sentence.tags[:, 0].tolist()), self._names(tags[number][0])))
+        measures: dict[str, float | None] = {"accuracy": float(right[0]) / words}
+        measures["unknown_accuracy"] = float(unknown[0] / unknown[1]) if unknown[1] else None
+        if len(right) > 1:
+            measures |= {"mean_accuracy": float(right.mean()) / words, "all_right": whole / words}
+        if spans:
+            gold, chosen = zip(*spans, strict=True)
+            measures["span_f1"] = span_scores(gold, chosen, self._config.data.learnt).all.f1
+        return Evaluation(nats / words, measures, self._samples(tags))
+
+    def measures(self, loss: float) -> Mapping[str, float]:
+        """Nothing more follows from a training loss."""
+        return {}
+
+    def carried(self) -> dict[str, Any]:
+        """Nothing: every batch is read from its beginning."""
+        return {}
+
+    def carry(self, state: dict[str, Any]) -> None:
+        """Take up nothing."""
+
+    def _chosen(self, rank: int, world_size: int) -> tuple[float, dict[int, list[list[int]]]]:
+        """Nats of this process's share of the validation sentences, and the tags of each column by sentence."""
+        lengths = self._valid.lengths
+        groups = group_by_length(np.argsort(lengths, kind="stable"), lengths, self._config.training.batch_tokens)
+        total, found = 0.0, {}
+        for chosen in groups[rank::world_size]:
+            batch = collate(self._valid.take(chosen)).to(self._processes.device)
+            emissions = self._network(batch.words, batch.spelling, batch.characters, batch.sizes, batch.lengths)
+            total += float(self._network.nats(emissions, batch.tags, batch.lengths))
+            rows = [self._network.choose(column, each, batch.lengths) for column, each in enumerate(emissions)]
+            for row, number in enumerate(chosen.tolist()):
+                found[number] = [column[row] for column in rows]
+        return total, found
+
+    def _names(self, places: Iterable[int]) -> list[str]:
+        tags = next(iter(self._vocabulary.tags.values()))
+        return [tags[place] for place in places]
+
+    def _samples(self, tags: Mapping[int, Sequence[Sequence[int]]]) -> list[Mapping[str, Any]]:
+        count = min(self._config.training.samples, len(self._valid))
+        samples: list[Mapping[str, Any]] = []
+        data = self._config.data
+        for number, words in enumerate(self._valid.words(range(count))):
+            names = self._names(tags[number][0])
+            if data.scheme != "none":
+                names = convert(names, data.learnt, data.scheme)
+            shown = "  " + " ".join(f"{word}/{tag}" for word, tag in zip(words, names, strict=True))
+            samples.append({"words": words, "tags": names, "text": shown})
+        return samples
+
+
+def prepare_task(run: Run, processes: Processes) -> TaggingTask:
+    """Everything that training needs: vocabulary and sentences in the run, made if they are missing, and a model.
+
+    Raises:
+        RunError: if something cannot be written.
+        ConfigError: if the configuration cannot be used.
+        DataError: if a file is missing, not UTF-8, or not of its format.
+    """
+    config: TaggingConfig = run.config
+    settings = model_settings(run)
+    # A small model without memory: what is wrong with its configuration is said before the long work begins.
+    with torch.device("meta"):
+        Tagger(2, 2, {"tags": ["O"]}, settings)
+    if processes.is_main:
+        prepare_sentences(run)
+    processes.wait()
+    vocabulary = Vocabulary.load(run.path)
+    train, valid = (SentenceStore(run.data / name, vocabulary) for name in (TRAIN, VALID))
+    # Every process starts from the same weights; the trainer then seeds each on its own.
+    seed_everything(config.training.seed)
+    model = new_network(vocabulary, settings, config.data.learnt).to(processes.device)
+    if config.data.vectors and processes.is_main and not has_checkpoint(run.checkpoints):
+        start_from_vectors(model.word_embedding, ("", *vocabulary.known), config.data.vectors, "data.vectors")
+    return TaggingTask(model, config, train, valid, vocabulary, processes=processes)
