@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from recurra import registry
+from recurra.data.pair_corpus import ParallelCorpus
 from recurra.data.pair_store import PairStore
-from recurra.data.parallel import ParallelCorpus
 from recurra.data.token_stream import TokenStream
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import RunError

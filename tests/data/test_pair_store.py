@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from recurra.config.sections import TokenizerConfig
+from recurra.data.pair_corpus import ParallelCorpus, fitting
 from recurra.data.pair_store import PairStore, held_sources, keep_texts, sentences, tokenise
-from recurra.data.parallel import Pair, PairReader, ParallelCorpus, fitting
+from recurra.data.parallel import Pair, PairReader
 from recurra.data.sentences import SentenceTokenizer
 from recurra.data.source_files import changed_sources
 from recurra.data.store import ExampleStore

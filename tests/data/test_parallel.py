@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from recurra.config.sections import TokenizerConfig
-from recurra.data.parallel import Pair, ParallelCorpus, describe_dropped, read_pairs
+from recurra.data.pair_corpus import ParallelCorpus, describe_dropped
+from recurra.data.parallel import Pair, read_pairs
 from recurra.data.sentences import SentenceTokenizer
 from recurra.errors import DataError, RunError
 from recurra.systems.translation.toy_pairs import toy_pairs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recurra.data.parallel import ParallelCorpus
+from recurra.data.pair_corpus import ParallelCorpus
 from recurra.data.token_batches import IGNORED, TokenBatches, collate, group_by_length
 from recurra.errors import DataError, RunError
 

@@ -92,7 +92,7 @@ def train_runs(folder: Path, invoke: Callable[..., Any]) -> None:
     invoke("train", "translation", "--data", str(folder / "pairs.tsv"), "--run", str(folder / "translation"), "--set",
            *small, *model)  # fmt: skip
     # The process that watches has no use for what these import.
-    from recurra.data.parallel import ParallelCorpus
+    from recurra.data.pair_corpus import ParallelCorpus
     from recurra.run.directory import read_run
     from recurra.systems.translation.data import open_pairs
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from ..bounds import LARGEST
 from ..errors import RunError
-from .parallel import Pair, all_dropped, fingerprint, fitting
+from .pair_corpus import all_dropped, fingerprint, fitting
+from .parallel import Pair
 from .sentences import SentenceTokenizer
 from .source_files import SourceFile
 from .store import ExampleStore

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .length_batches import LengthBatches, group_by_length
 from .moving import moved
+from .pair_corpus import ParallelCorpus
 from .pair_store import PairStore
-from .parallel import ParallelCorpus
 
 __all__ = ["IGNORED", "PairBatch", "TokenBatches", "collate", "group_by_length", "pad"]
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recurra.data.parallel import ParallelCorpus
+from recurra.data.pair_corpus import ParallelCorpus
 from recurra.data.token_batches import IGNORED, PairBatch, TokenBatches
 from recurra.decoding.sampling import SamplingOptions
 from recurra.errors import ConfigError

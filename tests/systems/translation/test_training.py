@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 import recurra
 from recurra.config.load import save_config
-from recurra.data.parallel import PairReader, ParallelCorpus, read_pairs
+from recurra.data.pair_corpus import ParallelCorpus
+from recurra.data.parallel import PairReader, read_pairs
 from recurra.data.sentences import SentenceTokenizer
 from recurra.data.token_batches import IGNORED, PairBatch
 from recurra.decoding.hypothesis import Hypothesis

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ...data.pair_corpus import ParallelCorpus, describe_dropped, fingerprint
 from ...data.pair_store import PairStore, held_sources, keep_texts, sentences, tokenise
-from ...data.parallel import Pair, PairReader, ParallelCorpus, describe_dropped, fingerprint
+from ...data.parallel import Pair, PairReader
 from ...data.sentences import SentenceTokenizer
 from ...data.source_files import tell_changes
 from ...data.store import ExampleStore

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...data.parallel import Pair, ParallelCorpus
+from ...data.pair_corpus import ParallelCorpus
+from ...data.parallel import Pair
 from ...data.sentences import SentenceTokenizer
 from ...data.token_batches import IGNORED, PairBatch, TokenBatches, collate, group_by_length
 from ...errors import RunError
