@@ -120,10 +120,15 @@ def test_ids_beyond_a_vocabulary_are_damage(tmp_path: Path) -> None:
     keep_texts(tmp_path / "texts", pairs)
     tokenise(tmp_path / "x", ExampleStore.open(tmp_path / "texts"), np.ones(50, bool), (tokenizer,) * 2, 99, None, [])
     store = PairStore(tmp_path / "x")
-    assert store.fits(tokenizer.vocab_size, tokenizer.vocab_size) and len(store.pair(49)) == 2
-    assert store.fits(3, tokenizer.vocab_size)
+    store.require_below(tokenizer.vocab_size, tokenizer.vocab_size)
+    assert len(store.pair(49)) == 2
+    store.require_below(3, tokenizer.vocab_size)
     with pytest.raises(RunError, match="source has numbers outside of 0 to 2"):
         store.pair(49)
+    held = ParallelCorpus.of(pairs, tokenizer, tokenizer)
+    held.require_below(tokenizer.vocab_size, tokenizer.vocab_size)
+    with pytest.raises(RunError, match="hold tokens beyond the vocabulary"):
+        held.require_below(tokenizer.vocab_size, 3)
 
 
 def test_all_dropped_pairs_are_an_error_and_leave_nothing(tmp_path: Path) -> None:

@@ -76,12 +76,14 @@ class ParallelCorpus:
         """Tokens of all targets, without their ends."""
         return len(self.target)
 
-    def fits(self, source_size: int, target_size: int) -> bool:
-        """Whether all ids lie in vocabularies of these sizes."""
-        return all(
-            not len(ids) or int(ids.max()) < size
-            for ids, size in ((self.source, source_size), (self.target, target_size))
-        )
+    def require_below(self, source_size: int, target_size: int) -> None:
+        """Raise RunError if an id lies beyond vocabularies of these sizes."""
+        for ids, size in ((self.source, source_size), (self.target, target_size)):
+            if len(ids) and int(ids.max()) >= size:
+                raise RunError(
+                    "The prepared pairs hold tokens beyond the vocabulary; remove the run's folder `data` to prepare "
+                    "them again."
+                )
 
     def pair(self, index: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
         """The ids of one pair."""

@@ -75,11 +75,10 @@ class PairStore:
         """Tokens of each target, without its end."""
         return self._store.lengths("target")
 
-    def fits(self, source_size: int, target_size: int) -> bool:
-        """Have `pair` check that ids lie in vocabularies of these sizes; True, as nothing is read here."""
+    def require_below(self, source_size: int, target_size: int) -> None:
+        """Have `pair` check that ids lie in vocabularies of these sizes."""
         for side, size in zip(_SIDES, (source_size, target_size), strict=True):
             self._store.require_below(side, size)
-        return True
 
     def pair(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """The ids of one pair, which lie in the file."""

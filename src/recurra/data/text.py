@@ -19,12 +19,12 @@ import sys
 import tempfile
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..files import unchanged
 from ..names import nearest
 from ..shown import tell
@@ -40,7 +40,6 @@ __all__ = [
     "read_lines",
     "read_text",
     "refuse_foreign",
-    "refuse_overwriting",
     "spool_standard_input",
 ]
 
@@ -109,19 +108,6 @@ def expand_paths(patterns: Sequence[str | Path]) -> list[Path]:
     if not files:
         raise DataError("No text was named; give at least one file, folder, glob or - for standard input.")
     return list(files)
-
-
-def refuse_overwriting(output: str | Path, inputs: Iterable[str | Path | None]) -> None:
-    """Raise ConfigError if a file that is to be written is one of those that are read, by whatever name or link."""
-    path = Path(output)
-    for given in inputs:
-        if given is None or str(given) == _STDIN or not path.exists():
-            continue
-        for read in glob.glob(str(given), recursive=True) if glob.has_magic(str(given)) else [given]:  # noqa: PTH207
-            if Path(read).exists() and path.samefile(read):
-                raise ConfigError(
-                    f"{path}: is read as {read}, and writing to it would destroy that; name another file."
-                )
 
 
 @cache

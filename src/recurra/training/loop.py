@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -14,8 +13,8 @@ import torch
 
 from ..config.sections import LoggingConfig, TrainingConfig
 from ..errors import RunError
-from ..run.averaging import forget_evaluated, keep_evaluated
-from ..run.checkpoint import Checkpoint, load_checkpoint, pack, read_state, save_checkpoint, set_aside, unpack
+from ..run.averaging import keep_evaluated
+from ..run.checkpoint import Checkpoint, load_checkpoint, pack, save_checkpoint, set_aside, unpack
 from ..run.directory import Run
 from ..run.state_shape import check_like, load_optimizer
 from .evaluations import Evaluations
@@ -25,6 +24,7 @@ from .means import Means
 from .optimizers import NTASGD, build_optimizer, non_monotonic
 from .processes import Processes
 from .randomness import random_state, restore_random_state, seed_everything
+from .resuming import RESUMED_STATE, forget_what_came_after, on_cpu
 from .schedules import Schedule, total_steps
 from .task import Task, part_parameters, part_rates
 
@@ -335,7 +335,7 @@ class Trainer:
         self._guard()
         began = time.monotonic()
         own = {"task": self._place(), "sums": self._means.state(), "random": random_state()}
-        everyones = self.processes.gather(_on_cpu(own))
+        everyones = self.processes.gather(on_cpu(own))
         if self._log is not None:
             state = {
                 "step": self.step,
@@ -355,7 +355,7 @@ class Trainer:
 
     def _resume(self) -> int:
         """Take up the state of the last whole checkpoint; the size of metrics.jsonl at that time."""
-        checkpoint = load_checkpoint(self.open_run.checkpoints, needed=_RESUMED_STATE)
+        checkpoint = load_checkpoint(self.open_run.checkpoints, needed=RESUMED_STATE)
         if checkpoint is None:
             return 0
         state = unpack(checkpoint.tensors, checkpoint.state)
@@ -389,7 +389,7 @@ class Trainer:
         self.step, self.epoch = state["step"], state["epoch"]
         self.evaluations.load(state)
         if self.processes.is_main:
-            self._forget_what_came_after()
+            forget_what_came_after(self.open_run.checkpoints, self.step, self.evaluations.best_step)
         self._seconds = self._agreed_seconds = state["seconds"]
         self._saved_at, self._saved_clock = self.step, self._clock
         self._evaluated_at = self.evaluations.last_step
@@ -402,28 +402,3 @@ class Trainer:
         self.task.carry({name: value for name, value in place.items() if name not in ("batches", "epoch")})
         restore_random_state(mine["random"])
         return int(state["metrics_size"])
-
-    def _forget_what_came_after(self) -> None:
-        """Take away what an evaluation after the checkpoint has left, which an extended training would not have."""
-        folder = self.open_run.checkpoints
-        forget_evaluated(folder, after=self.step)
-        before = read_state(folder / "best-before")
-        if before is None:
-            return
-        best = read_state(folder / "best")
-        step = self.evaluations.best_step
-        if best is not None and best.get("step") != step and before.get("step") == step:
-            shutil.rmtree(folder / "best")
-            (folder / "best-before").rename(folder / "best")
-
-
-# What a checkpoint to go on from has; `scaler` came later.
-_RESUMED_STATE = frozenset(
-    ("step", "epoch", "seconds", "history", "best", "metrics_size", "model", "optimizer", "schedule", "processes")
-)
-
-
-def _on_cpu(tree: Any) -> Any:
-    """The same state with its tensors on the CPU, as other processes can take them."""
-    tensors, state = pack(tree)
-    return unpack({name: tensor.detach().cpu() for name, tensor in tensors.items()}, state)

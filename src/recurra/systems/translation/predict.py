@@ -13,10 +13,10 @@ from torch import nn
 
 from ...bounds import LARGEST
 from ...data.given_texts import listed
+from ...data.overwriting import refuse_overwriting
 from ...data.pair_corpus import ParallelCorpus
 from ...data.parallel import Pair, read_pairs
 from ...data.sentences import SentenceTokenizer
-from ...data.text import refuse_overwriting
 from ...data.token_batches import collate, group_by_length
 from ...decoding.beam_search import BeamOptions
 from ...decoding.characters import WholeCharacters

@@ -15,7 +15,6 @@ from ...data.pair_corpus import ParallelCorpus
 from ...data.parallel import Pair
 from ...data.sentences import SentenceTokenizer
 from ...data.token_batches import IGNORED, PairBatch, TokenBatches, collate, group_by_length
-from ...errors import RunError
 from ...measures.likelihood import likelihood
 from ...measures.translation import exact, measure, require_sacrebleu
 from ...pictures.attention import draw_attention
@@ -233,8 +232,7 @@ def prepare_task(run: Run, processes: Processes) -> TranslationTask:
     processes.wait()
     source, target = load_tokenizers(run.path)
     corpus, valid = open_pairs(run)
-    if not corpus.fits(source.vocab_size, target.vocab_size):
-        raise RunError(f"{run.data}: holds tokens beyond the vocabulary; remove it to prepare it again.")
+    corpus.require_below(source.vocab_size, target.vocab_size)
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
     model = build_model(source, target, settings).to(processes.device)
