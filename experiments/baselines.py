@@ -43,10 +43,10 @@ def missing(package: str, error: ImportError) -> SystemExit:
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Add the seconds that the block takes to those of this name."""
-    start = time.perf_counter()
+    """Add the seconds of CPU time that the block takes to those of this name; other processes do not count."""
+    start = time.process_time()
     yield
-    seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - start, 2)
+    seconds[name] = round(seconds.get(name, 0.0) + time.process_time() - start, 2)
 
 
 def macro_f1(sums: Array) -> Array:
@@ -157,7 +157,7 @@ def write_readme(folder: Path, title: str, measures: Mapping[str, tuple[str, int
     """
     record = json.loads((folder / "baseline.json").read_text(encoding="utf-8"))
     lines = [f"# {title}", "", "    " + record["command"], ""]
-    lines += [f"| baseline | {' | '.join(heading for heading, _ in measures.values())} | seconds |"]
+    lines += [f"| baseline | {' | '.join(heading for heading, _ in measures.values())} | CPU seconds |"]
     lines += ["|---" * (len(measures) + 2) + "|"]
 
     def shown(value: float, power: int) -> str:
@@ -169,10 +169,12 @@ def write_readme(folder: Path, title: str, measures: Mapping[str, tuple[str, int
             figure = baseline["test"][name]
             low, high = shown(figure["low"], power), shown(figure["high"], power)
             cells.append(f"{shown(figure['value'], power)} ({low} to {high})")
-        lines.append(f"| {baseline['title']} | {' | '.join(cells)} | {sum(baseline['seconds'].values()):,.0f} |")
+        lines.append(f"| {baseline['title']} | {' | '.join(cells)} | {sum(baseline['cpu_seconds'].values()):,.0f} |")
     first, second = (baseline["title"] for baseline in record["baselines"].values())
-    lines += ["", f"In brackets: 95% intervals by the bootstrap over {record['resampled']}. Seconds: all of choosing,"]
-    lines += ["training and predicting.", ""]
+    about = (
+        f"In brackets: 95% intervals by the bootstrap over {record['resampled']}. CPU seconds are those of choosing, "
+    )
+    lines += ["", *textwrap.wrap(about + "training and predicting together.", 120), ""]
     lines += [f"{first}, less {second}:", ""]
     for name, (heading, power) in measures.items():
         if (found := record["comparison"].get(name)) is None:
@@ -180,9 +182,11 @@ def write_readme(folder: Path, title: str, measures: Mapping[str, tuple[str, int
         values = [shown(found[key], power) for key in ("difference", "low", "high")]
         text = f"- {heading}: {values[0]} ({values[1]} to {values[2]}), p = {found['p']:.2g} by the paired bootstrap"
         if test := found.get("mcnemar"):
+            # The smallest numbers are 0 in floating point.
+            mid_p = f"= {test['mid_p']:.2g}" if test["mid_p"] > 0 else "< 1e-300"
             text += (
                 f"; {test['only_first']:,} examples that the first alone has right and {test['only_second']:,} that "
-                f"the second alone has, mid-p = {test['mid_p']:.2g} by McNemar's test"
+                f"the second alone has, mid-p {mid_p} by McNemar's test"
             )
         lines += textwrap.wrap(text + ".", 120, subsequent_indent="  ")
     lines.append("")

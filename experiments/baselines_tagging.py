@@ -43,8 +43,7 @@ PACKAGES = ("python-crfsuite", "numpy")
 TITLES = {"ewt-upos": "English word classes (UD EWT)", "gsd-upos": "Korean word classes (UD GSD)"}
 
 # L1 and L2 penalties to choose from.
-PENALTIES = ((0.0, 0.1), (0.0, 1.0), (0.1, 0.01), (0.3, 0.01), (0.5, 0.1))
-ITERATIONS = 150
+PENALTIES = ["0,0.1", "0,1", "0.1,0.01", "0.3,0.01", "0.5,0.1"]
 
 
 class Sentence(NamedTuple):
@@ -140,7 +139,12 @@ def share_right(predicted: Iterator[list[str]], sentences: Sequence[Sentence]) -
 
 
 def train_crf(
-    train: Sequence[Sentence], dev: Sequence[Sentence], work: Path, seconds: dict[str, float]
+    train: Sequence[Sentence],
+    dev: Sequence[Sentence],
+    work: Path,
+    seconds: dict[str, float],
+    penalties: Sequence[str],
+    iterations: int,
 ) -> tuple[Path, dict[str, Any]]:
     """The CRF of the penalties that are best on the dev part; of equals the first."""
     trainer = pycrfsuite.Trainer(verbose=False)
@@ -150,10 +154,10 @@ def train_crf(
     tried: dict[str, float] = {}
     models: dict[str, Path] = {}
     taken: dict[str, float] = {}
-    for c1, c2 in PENALTIES:
+    for c1, c2 in (map(float, pair.split(",")) for pair in penalties):
         name = f"L1 {c1:g}, L2 {c2:g}"
         models[name] = work / f"{c1}-{c2}.crfsuite"
-        trainer.set_params({"c1": c1, "c2": c2, "max_iterations": ITERATIONS, "feature.possible_transitions": True})
+        trainer.set_params({"c1": c1, "c2": c2, "max_iterations": iterations, "feature.possible_transitions": True})
         with timed(taken, name):
             trainer.train(str(models[name]))
             tried[name] = share_right(tag_all(models[name], dev), dev)
@@ -164,7 +168,7 @@ def train_crf(
     seconds["train"] = round(seconds["train"] + taken[chosen], 2)
     return models[chosen], {
         "algorithm": "L-BFGS",
-        "most_iterations": ITERATIONS,
+        "most_iterations": iterations,
         "chosen": chosen,
         "dev": {name: round(value, 5) for name, value in tried.items()},
     }
@@ -175,6 +179,8 @@ def main() -> None:
     parser.add_argument("set", choices=list(TITLES))
     for part in ("train", "dev", "test"):
         parser.add_argument(f"--{part}", type=Path, required=True)
+    parser.add_argument("--penalties", nargs="+", default=PENALTIES, metavar="L1,L2", help="those to choose from")
+    parser.add_argument("--iterations", type=int, default=150, help="of L-BFGS, at most")
     options = parser.parse_args()
     train, dev = read_conllu(options.train), read_conllu(options.dev)
     seconds: dict[str, dict[str, float]] = {"most_frequent": {}, "crf": {}}
@@ -182,7 +188,9 @@ def main() -> None:
     settings: dict[str, dict[str, Any]] = {}
 
     with tempfile.TemporaryDirectory() as work:
-        model, settings["crf"] = train_crf(train, dev, Path(work), seconds["crf"])
+        model, settings["crf"] = train_crf(
+            train, dev, Path(work), seconds["crf"], options.penalties, options.iterations
+        )
         with timed(seconds["most_frequent"], "train"):
             of_word, otherwise = most_frequent_tags(train)
         settings["most_frequent"] = {
@@ -223,7 +231,7 @@ def main() -> None:
                 "title": title,
                 **settings[name],
                 "test": {measure: measured(outcomes[name], groups=sentence_of) for measure, outcomes in counts.items()},
-                "seconds": seconds[name],
+                "cpu_seconds": seconds[name],
             }
             for name, title in titles.items()
         },
