@@ -287,7 +287,7 @@ def vader(options: argparse.Namespace) -> None:
     groups = [sentence.group for sentence in sentences]
     fold = np.array(folds(groups))
     signed, sign = rating != 0, (rating > 0).astype(int)
-    strengths, alphas = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0), (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    strengths, alphas = (0.3, 1.0, 3.0, 10.0, 30.0), (0.1, 0.3, 1.0, 3.0, 10.0)
     texts_seen = Counter(texts)
     found: dict[str, Any] = {
         "data": {"ratings": described(options.ratings)},
