@@ -195,7 +195,7 @@ def main() -> None:
 
     def loss(model: nn.Module, b: SentenceBatch) -> Tensor:
         if isinstance(model, Tagger):
-            return model(b.words, b.spelling, b.characters, b.sizes, b.lengths, b.tags)
+            return model(b, b.tags)
         return tag_loss(model(b), b)
 
     in_turn("tagger", {"recurra": tagger, "torch.nn": PlainTagger(tagger)}, loss, sentences, given.rounds)

@@ -86,6 +86,20 @@ SYSTEM = System(
             key="data.scheme",
         ),
         Option(
+            "--language-models",
+            "Character language models that are read along (default: none).",
+            many=True,
+            metavar="RUN...",
+            key="data.language_models",
+        ),
+        Option(
+            "--backward-language-models",
+            "The same of models trained on lines that run backwards (default: none).",
+            many=True,
+            metavar="RUN...",
+            key="data.backward_language_models",
+        ),
+        Option(
             "--vectors", "Word vectors that embeddings start from (default: none).", metavar="FILE", key="data.vectors"
         ),
     ),
@@ -103,6 +117,7 @@ SYSTEM = System(
     parts=(
         Part("word embedding", ("word_embedding.",), of_files=("vocabulary.json",)),
         Part("characters", ("character_embedding.", "spelling."), of_files=("vocabulary.json",)),
+        Part("language models", ("readers.",), of_files=("vocabulary.json",)),
         Part("encoder", ("recurrent.",)),
         Part("tags", ("outputs.", "fields."), of_files=("vocabulary.json",)),
     ),

@@ -26,12 +26,14 @@ class EncodedSentence(NamedTuple):
         characters: the ids of all words' characters one after another.
         sizes: (T,), how many characters each word has.
         tags: (T, C) places of tags, of C columns.
+        read: for each language model that is read along its tokens and where each word ends in them.
     """
 
     words: npt.NDArray[Any]
     characters: npt.NDArray[Any]
     sizes: npt.NDArray[Any]
     tags: npt.NDArray[Any]
+    read: tuple[tuple[npt.NDArray[Any], npt.NDArray[Any]], ...] = ()
 
 
 class SentenceBatch(NamedTuple):
@@ -46,6 +48,7 @@ class SentenceBatch(NamedTuple):
         sizes: (N,) int64 on the CPU, how many characters each has.
         lengths: (B,) int64 on the CPU.
         tags: (T, B, C) int64, `NO_TAG` in the padding.
+        read: for each language model that is read along its tokens (C, B) and where words end in them (T, B).
     """
 
     words: Tensor
@@ -54,6 +57,7 @@ class SentenceBatch(NamedTuple):
     sizes: Tensor
     lengths: Tensor
     tags: Tensor
+    read: tuple[tuple[Tensor, Tensor], ...] = ()
     rate_scale: float = 1.0
 
     @property
@@ -71,7 +75,8 @@ class SentenceBatch(NamedTuple):
         words, spelling, characters, tags = (
             moved(each, device) for each in (self.words, self.spelling, self.characters, self.tags)
         )
-        return self._replace(words=words, spelling=spelling, characters=characters, tags=tags)
+        read = tuple((moved(tokens, device), moved(ends, device)) for tokens, ends in self.read)
+        return self._replace(words=words, spelling=spelling, characters=characters, tags=tags, read=read)
 
 
 def collate(sentences: Sequence[EncodedSentence]) -> SentenceBatch:
@@ -92,8 +97,18 @@ def collate(sentences: Sequence[EncodedSentence]) -> SentenceBatch:
                 spelt.append(letters)
             spelling[place, row] = found
     sizes = np.array([len(each) for each in spelt], np.int64)
-    characters = np.zeros((int(sizes.max()), len(spelt)), np.int64)
-    for column, letters in enumerate(spelt):
-        characters[: len(letters), column] = letters
+    characters = _side_by_side(spelt)
     made = torch.from_numpy
-    return SentenceBatch(made(words), made(spelling), made(characters), made(sizes), made(lengths), made(tags))
+    read = tuple(
+        (made(_side_by_side([tokens for tokens, _ in one])), made(_side_by_side([ends for _, ends in one])))
+        for one in zip(*(each.read for each in sentences), strict=True)
+    )
+    return SentenceBatch(made(words), made(spelling), made(characters), made(sizes), made(lengths), made(tags), read)
+
+
+def _side_by_side(rows: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+    """Rows as the columns of a table, with zeros below the shorter ones."""
+    table = np.zeros((max(map(len, rows)), len(rows)), np.int64)
+    for column, row in enumerate(rows):
+        table[: len(row), column] = row
+    return table

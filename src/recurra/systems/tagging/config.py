@@ -43,6 +43,14 @@ class TaggedDataConfig(Section):
         None, description="Word vectors that embeddings start from: a file of word2vec, GloVe or fastText (null)."
     )
 
+    language_models: list[str] = Field(
+        [],
+        description="Runs of character language models whose states after each word are read too (Akbik et al. 2018).",
+    )
+    backward_language_models: list[str] = Field(
+        [], description="The same of models that were trained on text whose lines run backwards."
+    )
+
     @property
     def learnt(self) -> str:
         """The scheme that the network learns."""

@@ -24,9 +24,10 @@ from ...shown import tell
 from ...training.progress import preparation
 from .batches import EncodedSentence
 from .config import TaggedDataConfig
+from .readers import Reader, opened_reader
 from .vocabulary import VOCABULARY, Vocabulary
 
-__all__ = ["SentenceStore", "encoded", "learnt_tags", "prepare_sentences", "reader"]
+__all__ = ["SentenceStore", "encoded", "learnt_tags", "opened_readers", "prepare_sentences", "reader"]
 
 TRAIN, VALID = "train", "valid"
 
@@ -56,6 +57,7 @@ class SentenceStore:
         self.files = self._store.sources
         self._path = path
         self._columns = len(vocabulary.tags)
+        self._readers = vocabulary.readers
         self._store.require_below("words", vocabulary.word_count)
         self._store.require_below("characters", vocabulary.character_count)
         self._most = np.array([len(tags) for tags in vocabulary.tags.values()])
@@ -71,26 +73,31 @@ class SentenceStore:
     def take(self, chosen: Iterable[int]) -> list[EncodedSentence]:
         """Some sentences."""
         found = self._store.take(chosen)
-        return [
-            self._checked(*each)
-            for each in zip(*(found[name] for name in ("words", "characters", "sizes", "tags")), strict=True)
-        ]
+        return [self._checked(*each) for each in zip(*(found[name] for name in _COLUMNS), strict=True)]
 
     def words(self, chosen: Iterable[int]) -> list[list[str]]:
         """The words of some sentences as they are written."""
         return [text.split(_JOINT) for text in self._store.take(chosen)["text"]]
 
-    def _checked(self, words: Any, characters: Any, sizes: Any, tags: Any) -> EncodedSentence:
+    def _checked(self, words: Any, characters: Any, sizes: Any, tags: Any, text: str) -> EncodedSentence:
         count = len(words)
         fits = count and len(sizes) == count and int(sizes.sum()) == len(characters) and (sizes > 0).all()
         if not fits or len(tags) != count * self._columns or (tags.reshape(count, -1) >= self._most).any():
             raise RunError(f"{self._path}.arrow: a sentence's words, characters and tags do not fit; prepare it again.")
-        return EncodedSentence(words, characters, sizes, tags.reshape(count, -1))
+        written = text.split(_JOINT) if self._readers else []
+        read = tuple(reader.encode(written) for reader in self._readers)
+        return EncodedSentence(words, characters, sizes, tags.reshape(count, -1), read)
 
 
 def reader(paths: Sequence[str], data: TaggedDataConfig, *, need_tags: bool = True) -> TaggedReader:
     """A reader of files in the format that a configuration says."""
     return TaggedReader(paths, data.tags or None, words=data.words, format=data.format, need_tags=need_tags)
+
+
+def opened_readers(data: TaggedDataConfig) -> list[tuple[Reader, Run]]:
+    """The language models that a configuration names, and their runs."""
+    named = [(name, False) for name in data.language_models] + [(name, True) for name in data.backward_language_models]
+    return [opened_reader(name, backward) for name, backward in named]
 
 
 def learnt_tags(sentence: TaggedSentence, data: TaggedDataConfig) -> dict[str, list[str]]:
@@ -127,7 +134,9 @@ def encoded(vocabulary: Vocabulary, words: Sequence[str], tags: Mapping[str, Seq
     )
     letters = [letter for word in spelt for letter in word]
     sizes = [len(word) for word in spelt]
-    return EncodedSentence(np.array(ids, np.int64), np.array(letters, np.int64), np.array(sizes, np.int64), places)
+    read = tuple(reader.encode(words) for reader in vocabulary.readers)
+    rows = [np.array(row, np.int64) for row in (ids, letters, sizes)]
+    return EncodedSentence(rows[0], rows[1], rows[2], places, read)
 
 
 def prepare_sentences(run: Run) -> None:
@@ -164,6 +173,7 @@ def _prepare(run: Run) -> None:
                 if data.valid or not held(sentence.words)
             ),
             config.vocabulary,
+            [found for found, _ in opened_readers(data)],
         )
         if not vocabulary.words:
             raise DataError(f"{data.train[0]}: one sentence cannot be parted into training and validation; give more.")
@@ -229,7 +239,8 @@ def _write(
                     f"{sentence.file}:{sentence.line}: in the sentence that begins here {sentence.words[place]!r} has "
                     f"the tag {tags[name][place]!r} ({name}), which no training sentence has; it cannot be learnt."
                 )
-            writer.add(made._asdict() | {"tags": made.tags.ravel(), "text": _JOINT.join(sentence.words)})
+            row = {"words": made.words, "characters": made.characters, "sizes": made.sizes, "tags": made.tags.ravel()}
+            writer.add(row | {"text": _JOINT.join(sentence.words)})
             count += 1
         if not count:
             raise DataError(

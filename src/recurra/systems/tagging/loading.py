@@ -36,4 +36,6 @@ def network(run: Run) -> Tagger:
 
 def new_network(vocabulary: Vocabulary, settings: TaggingModelConfig, scheme: str) -> Tagger:
     """A network with new weights for a vocabulary."""
-    return Tagger(vocabulary.word_count, vocabulary.character_count, vocabulary.tags, settings, scheme)
+    return Tagger(
+        vocabulary.word_count, vocabulary.character_count, vocabulary.tags, settings, scheme, vocabulary.readers
+    )

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from ...models.crf import CRF, legal_moves
 from ...models.encoder import layer_of, locked
-from .batches import NO_TAG
+from .batches import NO_TAG, SentenceBatch
 from .config import TaggingModelConfig
+from .readers import Reader, ReaderNetwork
 
 __all__ = ["Tagger"]
 
@@ -30,6 +31,7 @@ class Tagger(nn.Module):
         words, characters: how many have an embedding, the unknown one included.
         tags: the names of each column's tags.
         config: the `model` section.
+        readers: the language models that are read along.
         scheme: "bio" or "bioes" if tags mark spans: moves that break it have no probability; "none": all moves may be.
 
     Raises:
@@ -44,6 +46,7 @@ class Tagger(nn.Module):
         tags: Mapping[str, Sequence[str]],
         config: TaggingModelConfig,
         scheme: str = "none",
+        readers: Sequence[Reader] = (),
     ) -> None:
         super().__init__()
         self.config = config
@@ -67,9 +70,10 @@ class Tagger(nn.Module):
                     config.character_width,
                     padding=config.character_width - 1,
                 )
+        self.readers = nn.ModuleList([ReaderNetwork(reader) for reader in readers])
         self.recurrent = layer_of(
             config,
-            config.word_size,
+            config.word_size + sum(each.size for each in self.readers),  # type: ignore[misc]
             config.hidden_size,
             num_layers=config.num_layers,
             bidirectional=config.bidirectional,
@@ -81,33 +85,27 @@ class Tagger(nn.Module):
         self.chooses_together = config.output == "crf" or scheme != "none"
 
     @overload
-    def forward(
-        self, words: Tensor, spelling: Tensor, characters: Tensor, sizes: Tensor, lengths: Tensor
-    ) -> list[Tensor]: ...
+    def forward(self, batch: SentenceBatch) -> list[Tensor]: ...
 
     @overload
-    def forward(
-        self, words: Tensor, spelling: Tensor, characters: Tensor, sizes: Tensor, lengths: Tensor, tags: Tensor
-    ) -> Tensor: ...
+    def forward(self, batch: SentenceBatch, tags: Tensor) -> Tensor: ...
 
-    def forward(
-        self,
-        words: Tensor,
-        spelling: Tensor,
-        characters: Tensor,
-        sizes: Tensor,
-        lengths: Tensor,
-        tags: Tensor | None = None,
-    ) -> list[Tensor] | Tensor:
-        """Read sentences; the arguments are those of a `SentenceBatch`.
+    def forward(self, batch: SentenceBatch, tags: Tensor | None = None) -> list[Tensor] | Tensor:
+        """Read sentences.
+
+        Args:
+            batch: the sentences; their tags are not looked at.
+            tags: (T, B, C).
 
         Returns:
             For each column (T, B, K), the emissions of its tags; or if `tags` are given, the loss in nats a word,
             summed over the columns.
         """
-        parts = [self.word_embedding(words)]
+        lengths = batch.lengths
+        parts = [self.word_embedding(batch.words)]
         if self.spelling is not None:
-            parts.append(self._spelt(characters, sizes)[spelling])
+            parts.append(self._spelt(batch.characters, batch.sizes)[batch.spelling])
+        parts += [reader(*given) for reader, given in zip(self.readers, batch.read, strict=True)]
         read = locked(torch.cat(parts, dim=-1), self.config.input_dropout, self.training)
         states = locked(self.recurrent(read, lengths=lengths)[0], self.config.output_dropout, self.training)
         emissions = [output(states) for output in self.outputs]

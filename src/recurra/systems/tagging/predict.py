@@ -206,7 +206,7 @@ class TaggerPredictor(Predictor):
 
     def _tagged(self, sentences: Sequence[Sequence[str]], n_best: int, marginals: bool) -> list[TaggedWords]:
         batch = collate([encoded(self.vocabulary, words, None) for words in sentences]).to(self._device)
-        emissions = self.model(batch.words, batch.spelling, batch.characters, batch.sizes, batch.lengths)
+        emissions = self.model(batch)
         tags: list[dict[str, tuple[str, ...]]] = [{} for _ in sentences]
         ways: list[dict[str, Sequence[Alternative]]] = [{} for _ in sentences]
         chances: list[dict[str, tuple[float, ...]]] = [{} for _ in sentences]

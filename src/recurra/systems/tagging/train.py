@@ -21,9 +21,10 @@ from ...training.task import Evaluation, Loss
 from ...training.vectors import start_from_vectors
 from .batches import SentenceBatch, collate
 from .config import TaggingConfig
-from .data import TRAIN, VALID, SentenceStore, prepare_sentences
+from .data import TRAIN, VALID, SentenceStore, opened_readers, prepare_sentences
 from .loading import new_network
 from .network import Tagger
+from .readers import ReaderNetwork, take_weights
 from .vocabulary import UNKNOWN, Vocabulary
 
 __all__ = ["TaggingTask", "prepare_task"]
@@ -77,7 +78,7 @@ class TaggingTask:
         if self._config.training.unknown_words:
             forgotten = torch.rand(words.shape, device=words.device) < self._forgotten[words]
             words = words.masked_fill(forgotten, UNKNOWN)
-        nats = model(words, batch.spelling, batch.characters, batch.sizes, batch.lengths, batch.tags)
+        nats = model(batch._replace(words=words), batch.tags)
         return Loss(nats, nats.detach())
 
     def evaluate(self) -> Evaluation:
@@ -126,7 +127,7 @@ class TaggingTask:
         total, found = 0.0, {}
         for chosen in groups[rank::world_size]:
             batch = collate(self._valid.take(chosen)).to(self._processes.device)
-            emissions = self._network(batch.words, batch.spelling, batch.characters, batch.sizes, batch.lengths)
+            emissions = self._network(batch)
             total += float(self._network.nats(emissions, batch.tags, batch.lengths))
             rows = [self._network.choose(column, each, batch.lengths) for column, each in enumerate(emissions)]
             for row, number in enumerate(chosen.tolist()):
@@ -171,6 +172,10 @@ def prepare_task(run: Run, processes: Processes) -> TaggingTask:
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
     model = new_network(vocabulary, settings, config.data.learnt).to(processes.device)
-    if config.data.vectors and processes.is_main and not has_checkpoint(run.checkpoints):
-        start_from_vectors(model.word_embedding, ("", *vocabulary.known), config.data.vectors, "data.vectors")
+    if processes.is_main and not has_checkpoint(run.checkpoints):
+        if config.data.vectors:
+            start_from_vectors(model.word_embedding, ("", *vocabulary.known), config.data.vectors, "data.vectors")
+        for reader, (_, other) in zip(model.readers, opened_readers(config.data), strict=True):
+            assert isinstance(reader, ReaderNetwork)
+            take_weights(reader, other)
     return TaggingTask(model, config, train, valid, vocabulary, processes=processes)

@@ -20,6 +20,7 @@ from ...errors import RunError
 from ...files import regular
 from ...strict_json import read_json
 from .config import VocabularyConfig
+from .readers import Reader
 
 __all__ = ["VOCABULARY", "Vocabulary"]
 
@@ -46,6 +47,7 @@ class Vocabulary:
         lowercase, normalization: how a word is looked up.
         characters: of the training words.
         tags: of each column, by its name.
+        readers: the language models that are read along.
     """
 
     words: tuple[_Text, ...]
@@ -55,10 +57,14 @@ class Vocabulary:
     normalization: str
     characters: tuple[_Text, ...]
     tags: dict[str, tuple[_Text, ...]]
+    readers: tuple[Reader, ...] = ()
 
     @classmethod
     def of(
-        cls, sentences: Iterable[tuple[Sequence[str], Mapping[str, Sequence[str]]]], config: VocabularyConfig
+        cls,
+        sentences: Iterable[tuple[Sequence[str], Mapping[str, Sequence[str]]]],
+        config: VocabularyConfig,
+        readers: Sequence[Reader] = (),
     ) -> Vocabulary:
         """What is in sentences: of each its words, and the tags of each column."""
         plain = cls((), (), config.min_count, config.lowercase, config.normalization, (), {})
@@ -80,6 +86,7 @@ class Vocabulary:
             config.normalization,
             tuple(sorted(characters)),
             {name: tuple(sorted(found)) for name, found in tags.items()},
+            tuple(readers),
         )
 
     @classmethod
