@@ -123,57 +123,76 @@ class _Words:
 
     def arrange(self, words: Sequence[str]) -> list[str]:
         """The words as click reads them: `--data a b` as `--data a --data b`, and arguments after -- if need be."""
-        options, arguments, _ = self._parted(words)
-        plain = [word for pair in options for word in pair]
+        found = self._parted(words)
+        plain, arguments = found.plain(), found.arguments
         return [*plain, "--", *arguments] if any(word.startswith("-") for word in arguments) else [*plain, *arguments]
 
     def with_last_value_as_argument(self, words: Sequence[str]) -> list[str] | None:
         """The words with the last value of an option as an argument; None if no option has a value to spare."""
-        options, arguments, last = self._parted(words)
-        if last is None or sum(pair[0] == options[last][0] for pair in options) < 2:
+        found = self._parted(words)
+        if found.last is None or sum(each[0] == found.options[found.last][0] for each in found.options) < 2:
             return None
-        value = options.pop(last)[1]
-        return [*(word for pair in options for word in pair), "--", value, *arguments]
+        value = found.options.pop(found.last)[1]
+        return [*found.plain(), "--", value, *found.arguments]
 
-    def _parted(self, words: Sequence[str]) -> tuple[list[tuple[str, ...]], list[str], int | None]:
-        """Options with their values, arguments, and which option took the last word of all if it takes many values."""
-        options: list[tuple[str, ...]] = []
-        arguments: list[str] = []
-        flag: str | None = None
-        last: int | None = None
-        rest = iter(words)
-        for word in rest:
+    def _parted(self, words: Sequence[str]) -> _Parted:
+        found = _Parted()
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
             if word == "--":
-                return options, [*arguments, *rest], last
-            if _OPTION.fullmatch(word):
-                name, equals, value = word.partition("=")
-                flag = name if name in self._many else None
-                if flag is not None and equals:
-                    options.append((flag, value))
-                elif flag is not None:
-                    follows = next(rest, None)
-                    if follows is None:
-                        options.append((flag,))
-                    elif _OPTION.fullmatch(follows) or follows == "--":
-                        # click says what is wrong with an option that has no value.
-                        options.append((flag,))
-                        return [*options, *((each,) for each in (follows, *rest))], arguments, None
-                    else:
-                        options.append((flag, follows))
-                        last = len(options) - 1
-                elif name in self._single and not equals:
-                    value = next(rest, "")
-                    options.append((word, value) if value else (word,))
-                    last = None
-                else:
-                    options.append((word,))
-                    last = None
-            elif flag is not None:
-                options.append((flag, word))
-                last = len(options) - 1
+                found.arguments += rest
+                break
+            name, equals, value = word.partition("=")
+            if not _OPTION.fullmatch(word):
+                found.take(word)
+            elif name in self._many:
+                found.open_option = name
+                if not equals and (not rest or rest[0] == "--" or _OPTION.fullmatch(rest[0])):
+                    # click says what is wrong with an option that has no value.
+                    found.add(name)
+                    found.options += [(each,) for each in rest]
+                    break
+                found.take(value if equals else rest.pop(0))
+            elif name in self._single and not equals and rest:
+                found.add(word, rest.pop(0))
             else:
-                arguments.append(word)
-        return options, arguments, last
+                found.add(word)
+        return found
+
+
+class _Parted:
+    """The words of a command line, as far as they have been read.
+
+    Attributes:
+        options: each with its value, if it has one there; an option of many values stands once for each.
+        arguments: in their order.
+        open_option: the option of many values that takes the next word which is no option.
+        last: the place in `options` of the last value of such an option, if nothing but arguments stands behind it.
+    """
+
+    def __init__(self) -> None:
+        self.options: list[tuple[str, ...]] = []
+        self.arguments: list[str] = []
+        self.open_option: str | None = None
+        self.last: int | None = None
+
+    def take(self, word: str) -> None:
+        """A word that is no option: a value of the open one, else an argument."""
+        if self.open_option is None:
+            self.arguments.append(word)
+        else:
+            self.options.append((self.open_option, word))
+            self.last = len(self.options) - 1
+
+    def add(self, *words: str) -> None:
+        """An option that takes no more words."""
+        self.options.append(words)
+        self.open_option = self.last = None
+
+    def plain(self) -> list[str]:
+        """All options as one row of words."""
+        return [word for each in self.options for word in each]
 
 
 class CommandGroup(TyperGroup):

@@ -166,6 +166,8 @@ def classify(
 
 def _contributions(line: int, answer: Classification, found: Explanation) -> Contributions:
     said = answer.line().replace("\t", " ")
+    if not found.pieces:
+        return Contributions(f"{line}: {said}", "There are no tokens, so this is what the training texts have.", ())
     total = sum(piece.contribution for piece in found.pieces)
     about = "the number" if found.target is None else f"the logit of {found.target}"
     remark = f"The tokens add {total:+.3f} to {about}: {found.baseline:.3f} without them, {found.logit:.3f} with them."
