@@ -123,11 +123,16 @@ def train(runs: Path) -> None:
 
 
 def invoke(arguments: Sequence[str]) -> Any:
+    """Run a command in this process; after a last `<` stands the file that is its standard input."""
     from typer.testing import CliRunner
 
     from recurra.cli.main import app
 
-    return CliRunner().invoke(app, list(arguments))
+    words, given = list(arguments), None
+    if "<" in words:
+        given = Path(words[-1]).read_bytes()
+        words = words[:-2]
+    return CliRunner().invoke(app, words, input=given)
 
 
 class _Touched:

@@ -22,6 +22,8 @@ from .mutations import damage_bytes, damage_lines, damage_tree
 __all__ = ["TARGETS", "Target", "train_runs"]
 
 TEXT = "the apple is red\nthe pear is green\nan apple and a pear make a salad\n사과와 배\n" * 6
+LABELLED = [("sweet", "an apple and a pear"), ("sour", "a lemon"), ("sweet", "사과 하나"), ("sour", "the grey day")] * 5
+TAGGED = [("an", "DET"), ("apple", "NOUN"), ("사과", "NOUN"), ("eats", "VERB"), (".", "PUNCT")]
 PAIRS = [("an apple", "ein Apfel"), ("a pear", "eine Birne"), ("a red pear", "eine rote Birne"), ("사과", "Apfel")] * 5
 
 SETTINGS = """# A comment, 사과.
@@ -62,7 +64,7 @@ class Target(NamedTuple):
 
 
 def train_runs(folder: Path, invoke: Callable[..., Any]) -> None:
-    """Train the small runs, one for each kind of tokenizer and one that translates, and write the texts."""
+    """Train the small runs, one for each kind of tokenizer and one of each other system, and write the texts."""
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
     (folder / "pairs.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in PAIRS), encoding="utf-8")
     lines = [json.dumps({"source": a, "target": b}, ensure_ascii=False) + "\n" for a, b in PAIRS]
@@ -91,6 +93,7 @@ def train_runs(folder: Path, invoke: Callable[..., Any]) -> None:
     ]
     invoke("train", "translation", "--data", str(folder / "pairs.tsv"), "--run", str(folder / "translation"), "--set",
            *small, *model)  # fmt: skip
+    _train_readers(folder, invoke, small)
     # The process that watches has no use for what these import.
     from recurra.data.pair_corpus import ParallelCorpus
     from recurra.run.directory import read_run
@@ -108,6 +111,29 @@ def train_runs(folder: Path, invoke: Callable[..., Any]) -> None:
     ).save(data / "train.npz")
     for file in ("train.json", "train.arrow", "train.lengths.npy"):
         (data / file).unlink()
+
+
+def _train_readers(folder: Path, invoke: Callable[..., Any], small: list[str]) -> None:
+    """Train a classifier, and a tagger of two columns that reads a language model along; write their texts."""
+    rows = "".join(f"{label}\t{text}\n" for label, text in LABELLED)
+    (folder / "labelled.tsv").write_text(rows, encoding="utf-8")
+    table = "".join(f'"{text}",{label}\n' for label, text in LABELLED)
+    (folder / "labelled.csv").write_text(f"text,label\n{table}", encoding="utf-8")
+    lines = [json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for label, text in LABELLED]
+    (folder / "labelled.jsonl").write_text("".join(lines), encoding="utf-8")
+    words = [f"{n}\t{word}\t_\t{tag}\tX\t_\t{n - 1}\troot\t_\t_\n" for n, (word, tag) in enumerate(TAGGED, start=1)]
+    sentence = "# text = an apple\n1-2\tanapple\t_\t_\t_\t_\t_\t_\t_\t_\n" + "".join(words) + "5.1" + "\t_" * 9 + "\n\n"
+    # No two sentences are the same, so that some are held out.
+    sentences = [sentence.replace("apple", f"apple{number}") for number in range(12)]
+    (folder / "tagged.conllu").write_text("".join(sentences), encoding="utf-8")
+    columns = ["".join(f"{word}\t{tag}\tO\n" for word, tag in TAGGED).replace("apple", f"b{n}") for n in range(12)]
+    (folder / "tagged.tsv").write_text("\n".join(columns), encoding="utf-8")
+    size = ["model.hidden_size=4", "model.embedding_size=4", "data.validation_fraction=0.3", "training.samples=1"]
+    invoke("train", "classification", "--data", str(folder / "labelled.tsv"), "--run", str(folder / "classification"),
+           "--set", *small, *size, "tokenizer.vocab_size=290")  # fmt: skip
+    invoke("train", "tagging", "--data", str(folder / "tagged.conllu"), "--tags", "upos", "xpos", "--run",
+           str(folder / "tagging"), "--language-models", str(folder / "character"), "--set", *small, *size,
+           "model.character_size=4")  # fmt: skip
 
 
 def _bytes(random: Random, path: Path) -> None:
@@ -226,7 +252,7 @@ _LAST = "checkpoints/last"
 
 TARGETS: dict[str, tuple[Target, ...]] = {
     "config.yaml": (
-        Target((*MODELS, "translation"), "config.yaml", _yaml, "info {run}"),
+        Target((*MODELS, "translation", "classification", "tagging"), "config.yaml", _yaml, "info {run}"),
         Target(("word", "translation"), "config.yaml", _yaml, _RESUME),
     ),
     "tokenizer.json": (Target(MODELS, "tokenizer.json", _json, _SCORE),),
@@ -251,6 +277,26 @@ TARGETS: dict[str, tuple[Target, ...]] = {
     "text": (Target(("bpe", "character"), "text.txt", _lines, "evaluate {run} --data {folder}/text.txt"),),
     "TSV": (Target(("translation",), "pairs.tsv", _lines, "score {run} {folder}/pairs.tsv"),),
     "JSONL": (Target(("translation",), "pairs.jsonl", _json_lines, "score {run} {folder}/pairs.jsonl"),),
+    "labels": (
+        Target(("classification",), "labels.json", _json, "classify {run} --explain < {folder}/text.txt"),
+        Target(("tagging",), "vocabulary.json", _json, "tag {run} {folder}/tagged.conllu"),
+        Target(("classification",), "model.safetensors", _safetensors, "classify {run} < {folder}/text.txt"),
+        Target(("tagging",), "model.safetensors", _safetensors, "tag {run} {folder}/tagged.conllu"),
+    ),
+    "labelled texts": (
+        Target(("classification",), "labelled.tsv", _lines, "evaluate {run} --data {folder}/labelled.tsv"),
+        Target(("classification",), "labelled.csv", _lines, "evaluate {run} --data {folder}/labelled.csv"),
+        Target(("classification",), "labelled.jsonl", _json_lines, "evaluate {run} --data {folder}/labelled.jsonl"),
+        Target(("classification",), "data/train.arrow", _bytes, _RESUME),
+        Target(("classification",), "data/valid.json", _json, _RESUME),
+    ),
+    "tagged sentences": (
+        Target(("tagging",), "tagged.conllu", _lines, "tag {run} {folder}/tagged.conllu"),
+        Target(("tagging",), "tagged.conllu", _lines, "evaluate {run} --data {folder}/tagged.conllu"),
+        Target(("tagging",), "tagged.tsv", _lines, "tag {run} {folder}/tagged.tsv --format columns"),
+        Target(("tagging",), "data/train.arrow", _bytes, _RESUME),
+        Target(("tagging",), "data/train.json", _json, _RESUME),
+    ),
     # The text is missing, so that what is read as right trains nothing.
     "YAML": (Target((), "config.yaml", _yaml, "train --config {folder}/config.yaml --run {folder}/new"),),
 }
