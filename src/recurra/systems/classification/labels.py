@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ...data.labelled import Labelled
-from ...errors import DataError, RunError
-from ...files import regular
-from ...strict_json import read_json
+from ...errors import DataError
+from ...run.kept import damaged, read_kept, write_kept
 
 __all__ = ["LABELS", "Labels", "Targets"]
 
@@ -88,25 +86,15 @@ class Labels:
             RunError: if it is missing or damaged.
         """
         path = folder / LABELS
-        try:
-            found = TypeAdapter(Labels).validate_json(json.dumps(read_json(regular(path).read_text(encoding="utf-8"))))
-        except OSError as error:
-            raise RunError(f"{path}: cannot be read ({error.strerror}); restore the file or train again.") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise RunError(f"{path}: is damaged ({what}); restore the file or train again.") from error
-        except ValueError as error:
-            raise RunError(f"{path}: is damaged ({error}); restore the file or train again.") from error
+        found = read_kept(Labels, path)
         labelled = found.kind != "regression"
         if len(set(found.names)) < len(found.names) or labelled != bool(found.names):
-            raise RunError(f"{path}: its labels do not fit its kind; restore the file or train again.")
+            raise damaged(path, "its labels do not fit its kind")
         return found
 
     def save(self, path: Path) -> None:
         """Write it as one JSON file."""
-        tree = TypeAdapter(Labels).dump_python(self, mode="json")
-        path.write_text(json.dumps(tree, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_kept(self, path)
 
     @property
     def outputs(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +11,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ...bounds import LARGEST
-from ...errors import RunError
-from ...files import regular
-from ...strict_json import read_json
+from ...run.kept import damaged, read_kept, write_kept
 from .config import VocabularyConfig
 from .readers import Reader
 
@@ -97,17 +94,7 @@ class Vocabulary:
             RunError: if it is missing or damaged.
         """
         path = folder / VOCABULARY
-        try:
-            tree = read_json(regular(path).read_text(encoding="utf-8"))
-            found = TypeAdapter(Vocabulary).validate_json(json.dumps(tree))
-        except OSError as error:
-            raise RunError(f"{path}: cannot be read ({error.strerror}); restore the file or train again.") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise RunError(f"{path}: is damaged ({what}); restore the file or train again.") from error
-        except ValueError as error:
-            raise RunError(f"{path}: is damaged ({error}); restore the file or train again.") from error
+        found = read_kept(Vocabulary, path)
         rows = [found.words, found.characters, *found.tags.values()]
         if (
             len(found.words) != len(found.counts)
@@ -116,13 +103,12 @@ class Vocabulary:
             or found.normalization not in (*_FORMS, "none")
             or any(one < other for one, other in zip(found.counts, found.counts[1:], strict=False))
         ):
-            raise RunError(f"{path}: its words, counts and tags do not fit together; restore the file or train again.")
+            raise damaged(path, "its words, counts and tags do not fit together")
         return found
 
     def save(self, path: Path) -> None:
         """Write it as one JSON file."""
-        tree = TypeAdapter(Vocabulary).dump_python(self, mode="json")
-        path.write_text(json.dumps(tree, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_kept(self, path)
 
     @property
     def word_count(self) -> int:
