@@ -65,6 +65,11 @@ def test_evaluate(run: Path, tmp_path: Path) -> None:
     count = wrong.count("\tdog\t_\tVERB\t")
     found = json.loads(asked("evaluate", run, "--data", path, "--json")[0])["upos"]
     assert count and found["accuracy"] == pytest.approx(1 - count / found["words"])
+    assert len(found["errors"]) == min(count, 10) and found["errors"][0]["word"] == "dog"
+    first = next(number for number, line in enumerate(wrong.splitlines(), start=1) if "\tdog\t_\tVERB\t" in line)
+    before = [n for n, line in enumerate(wrong.splitlines(), start=1) if line.startswith("# sent_id") and n < first]
+    assert found["errors"][0]["line"] == before[-1] and found["errors"][0]["right"] == "VERB"
+    assert any("the [dog]" in line for line in asked("evaluate", run, "--data", path)[0].splitlines())
     assert found["confusions"] == [{"gold": "VERB", "predicted": "NOUN", "times": count}]
 
 

@@ -14,6 +14,7 @@ _EVALUATE = Verb(
     """How many tags are right: of all words, of unknown ones, by how often training had a word; spans; confusions.""",
     options=(
         Option("--data", "Tagged sentences: files, globs or folders (required).", many=True, metavar="FILE..."),
+        Option("--errors", "Wrong tags that are shown with their places.", int, default=10, least=0),
         AVERAGE,
     ),
     check=f"{_HERE}.commands:check_evaluate",

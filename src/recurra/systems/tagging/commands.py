@@ -22,9 +22,9 @@ def check_evaluate(data: Sequence[str] | None, **others: Any) -> None:
         raise ConfigError("Missing option '--data': name tagged sentences to compare with.")
 
 
-def evaluate(predictor: TaggerPredictor, progress: Progress, data: Sequence[str]) -> Iterator[Output]:
-    """Accuracy of each column, of unknown words, by frequency; spans; the most frequent confusions."""
-    found = predictor.evaluate(data, progress)
+def evaluate(predictor: TaggerPredictor, progress: Progress, data: Sequence[str], errors: int) -> Iterator[Output]:
+    """Accuracy of each column, of unknown words, by frequency; spans; the most frequent confusions; the first errors."""
+    found = predictor.evaluate(data, errors=errors, progress=progress)
     yield Record({name: _values(scores) for name, scores in found.items()})
     for name, scores in found.items():
         values = {"accuracy": scores.all.share, "unknown_accuracy": scores.unknown.share}
@@ -45,6 +45,12 @@ def evaluate(predictor: TaggerPredictor, progress: Progress, data: Sequence[str]
                 for band, each in scores.by_frequency.items()
             ],
         )
+        if scores.errors:
+            rows = [
+                [str(each.line), each.right, each.answer, f"{each.before} [{each.word}] {each.after}".strip()]
+                for each in scores.errors
+            ]
+            yield Table(["sentence at line", "right", "answer", "word"], rows)
         if scores.confusions:
             yield Table(["right", "answer", "words"], [[*each[:2], str(each.times)] for each in scores.confusions])
 
@@ -57,6 +63,7 @@ def _values(scores: ColumnScores) -> dict[str, Any]:
         "unknown_words": scores.unknown.total,
         "by_frequency": {band: each._asdict() for band, each in scores.by_frequency.items()},
         "confusions": [each._asdict() for each in scores.confusions],
+        "errors": [each._asdict() for each in scores.errors],
     }
     if scores.spans is not None:
         types = {kind: {"f1": each.f1, **each._asdict()} for kind, each in scores.spans.types.items()}

@@ -36,6 +36,24 @@ __all__ = ["ColumnScores", "TaggerPredictor"]
 _WORDS = 4096
 
 
+class WrongTag(NamedTuple):
+    """A word that was tagged wrongly.
+
+    Attributes:
+        file, line: where its sentence begins.
+        word: with its neighbours on both sides in `before` and `after`.
+        right, answer: its tags.
+    """
+
+    file: str
+    line: int
+    before: str
+    word: str
+    after: str
+    right: str
+    answer: str
+
+
 class ColumnScores(NamedTuple):
     """How good the tags of one column are.
 
@@ -45,6 +63,7 @@ class ColumnScores(NamedTuple):
         by_frequency: of words by how often the training sentences have them.
         spans: where tags mark spans.
         confusions: the most frequent ones.
+        errors: the first words that were tagged wrongly, as many as were asked for.
     """
 
     all: Accuracy
@@ -52,6 +71,7 @@ class ColumnScores(NamedTuple):
     by_frequency: Mapping[str, Accuracy]
     spans: SpanScores | None
     confusions: Sequence[Confusion]
+    errors: Sequence[WrongTag]
 
 
 class TaggerPredictor(Predictor):
@@ -143,11 +163,14 @@ class TaggerPredictor(Predictor):
                 waiting, words = [], 0
         yield from self._with_tags(waiting)
 
-    def evaluate(self, data: str | Sequence[str], progress: Progress | None = None) -> dict[str, ColumnScores]:
+    def evaluate(
+        self, data: str | Sequence[str], *, errors: int = 0, progress: Progress | None = None
+    ) -> dict[str, ColumnScores]:
         """Tag sentences whose tags are known, and compare: for each column.
 
         Args:
             data: files, globs or folders, each in the format that its name tells, else in that of the training files.
+            errors: how many wrong tags of each column are told with their places.
 
         Raises:
             DataError: if a file cannot be read, as `TaggedReader` says.
@@ -157,6 +180,7 @@ class TaggerPredictor(Predictor):
         words: list[tuple[str, ...]] = []
         gold: dict[str, list[Sequence[str]]] = {name: [] for name in self.columns}
         found: dict[str, list[Sequence[str]]] = {name: [] for name in self.columns}
+        wrong: dict[str, list[WrongTag]] = {name: [] for name in self.columns}
         sentences = TaggedReader(paths, self.columns, words=section.words, format=self._format(paths))
         for sentence, answer in self.tag_sentences(sentences):
             assert answer is not None
@@ -166,9 +190,10 @@ class TaggerPredictor(Predictor):
                 assert right is not None
                 gold[name].append(right)
                 found[name].append(answer.tags[name])
+                wrong[name] += _wrong(sentence, right, answer.tags[name])[: errors - len(wrong[name])]
             if progress is not None:
                 progress(len(words), 0)
-        return {name: self._scores(words, gold[name], found[name]) for name in self.columns}
+        return {name: self._scores(words, gold[name], found[name], wrong[name]) for name in self.columns}
 
     def reader(self, paths: Sequence[str], format: str | None, words: str | None) -> TaggedReader:
         """A reader of sentences that are to be tagged."""
@@ -192,7 +217,11 @@ class TaggerPredictor(Predictor):
             yield sentence, answer if sentence.words else None
 
     def _scores(
-        self, words: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], found: Sequence[Sequence[str]]
+        self,
+        words: Sequence[Sequence[str]],
+        gold: Sequence[Sequence[str]],
+        found: Sequence[Sequence[str]],
+        wrong: Sequence[WrongTag],
     ) -> ColumnScores:
         vocabulary, scheme = self.vocabulary, self.config.data.scheme
         looked_up = [[vocabulary.key(vocabulary.normal(word)) for word in sentence] for sentence in words]
@@ -202,6 +231,7 @@ class TaggerPredictor(Predictor):
             accuracy_by_frequency(looked_up, gold, found, vocabulary.seen),
             None if scheme == "none" else span_scores(gold, found, scheme),
             confusions(gold, found, 10),
+            wrong,
         )
 
     def _tagged(self, sentences: Sequence[Sequence[str]], n_best: int, marginals: bool) -> list[TaggedWords]:
@@ -228,6 +258,23 @@ class TaggerPredictor(Predictor):
         found = [names[place] for place in places]
         data = self.config.data
         return tuple(found if data.scheme == data.learnt else convert(found, data.learnt, data.scheme))
+
+
+def _wrong(sentence: TaggedSentence, right: Sequence[str], answer: Sequence[str]) -> list[WrongTag]:
+    """The words of a sentence that were tagged wrongly, with three others on each side."""
+    words = sentence.words
+    return [
+        WrongTag(
+            sentence.file,
+            sentence.line,
+            " ".join(words[max(place - 3, 0) : place]),
+            words[place],
+            " ".join(words[place + 1 : place + 4]),
+            *tags,
+        )
+        for place, tags in enumerate(zip(right, answer, strict=True))
+        if tags[0] != tags[1]
+    ]
 
 
 def _of_path(shares: Tensor, path: Sequence[int]) -> tuple[float, ...]:
