@@ -156,11 +156,11 @@ def test_constraints_that_no_translation_meets_are_said(folder: Path, mode: tupl
 
 
 def test_every_line_of_a_sample_is_drawn_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recurra.systems.translation.commands._LINES", 4)
+    monkeypatch.setattr("recurra.systems.lines._LINES", 4)
     drawn = call("translate", folder / "run", "--sample", "--temperature", "3", input="one two\n" * 12)
     lines = drawn.stdout.splitlines()
     assert len(lines) == 12 and lines[:4] != lines[4:8] != lines[8:]
-    monkeypatch.setattr("recurra.systems.translation.commands._LINES", 5)
+    monkeypatch.setattr("recurra.systems.lines._LINES", 5)
     again = call("translate", folder / "run", "--sample", "--temperature", "3", input="one two\n" * 12)
     assert again.stdout == drawn.stdout
 

@@ -64,6 +64,16 @@ def test_several_labels(tmp_path: Path) -> None:
     assert found(write(tmp_path, "b.tsv", "a|b\tx\n"), "multi-label", separator="|") == [("x", ("a", "b"))]
 
 
+def test_what_fasttext_and_people_write(tmp_path: Path) -> None:
+    assert found(write(tmp_path, "a.txt", "__label__x an apple __label__y\n"), "multi-label") == [
+        ("an apple", ("x", "y"))
+    ]
+    assert found(write(tmp_path, "a.tsv", "Label\tText\ngood\ta\n")) == [("a", ("good",))]
+    long = "x" * 200_000
+    assert found(write(tmp_path, "a.csv", f'text,label\n"{long}",a\n')) == [(long, ("a",))]
+    assert found(write(tmp_path, "b.tsv", "👩‍🔬\ta\nb c/d\tb\n"))[0][1] == ("👩‍🔬",)
+
+
 def test_numbers(tmp_path: Path) -> None:
     assert found(write(tmp_path, "a.tsv", "-1.5\ta\n2e3\tb\n"), "regression") == [("a", -1.5), ("b", 2000.0)]
 

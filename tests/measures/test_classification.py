@@ -72,13 +72,17 @@ def test_the_temperature_that_made_the_labels_is_found(temperature: float, seed:
     found = fit_temperature(logits, drawn)
     assert found == pytest.approx(temperature, rel=0.2)
     for other in (found * 0.99, found * 1.01):
-        assert log_loss(logits, drawn, other) >= log_loss(logits, drawn, found) - 1e-9
+        # Of 4,000 texts the prior moves the optimum by less than this is worth.
+        assert log_loss(logits, drawn, other) >= log_loss(logits, drawn, found) - 1e-5
 
 
-def test_the_temperature_of_perfect_answers_is_bounded() -> None:
-    logits = np.array([[0.5, 0.0], [0.0, 0.5]])
-    assert fit_temperature(logits, np.array([0, 1])) == pytest.approx(0.05, rel=0.01)
-    assert fit_temperature(logits, np.array([1, 0])) == pytest.approx(20, rel=0.01)
+def test_a_few_perfect_answers_do_not_make_sure() -> None:
+    logits = np.array([[5.0, 0.0], [0.0, 5.0]])
+    # Nothing is lost by a lower temperature, but two texts are no proof; all wrong, they count as two.
+    assert 0.5 < fit_temperature(logits, np.array([0, 1])) < 1
+    assert 1 < fit_temperature(logits, np.array([1, 0])) < 20
+    many = np.tile(logits, (5000, 1)) * 0.2
+    assert fit_temperature(many, np.tile([0, 1], 5000)) < 0.25
 
 
 def test_thresholds_have_the_best_f1_of_all() -> None:

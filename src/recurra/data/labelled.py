@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
+from ..shown import visible
 from ..strict_json import read_json
 from .json_lines import has_half_pair, under
 from .source_files import SourceFile
@@ -29,6 +30,8 @@ __all__ = ["FORMS", "Labelled", "LabelledReader"]
 FORMS = ("tsv", "csv", "jsonl", "fasttext", "folder")
 
 _MARK = "__label__"
+_HEADS = ["label", "text"]
+"""The first line of a TSV that can be nothing but the names of its columns."""
 _ENDINGS = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl"}
 _Place = tuple[str, int]
 
@@ -60,7 +63,8 @@ class LabelledReader:
         form: one of `FORMS`; None: told by the name's ending, and for lines of text by how the first one begins.
         label, text: columns of a table by name or by number from 1, or keys of JSON lines, where `a.b` is the key b in
             the object a; None: the first and the second column of a TSV, else `label` and `text`.
-        header: whether the first line of a table names its columns; None: yes in a CSV, and where a name is given.
+        header: whether the first line of a table names its columns; None: yes in a CSV, where a
+            name is given, and where the line is `label` and `text`.
         separator: between several labels in one column of a table.
 
     Attributes:
@@ -140,12 +144,10 @@ class LabelledReader:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            rest, labels = line.strip(), []
-            while rest.startswith(_MARK):
-                first, *others = rest.split(None, 1)
-                labels.append(first.removeprefix(_MARK))
-                rest = others[0] if others else ""
-            yield self._made(rest, labels, (name, number))
+            # fastText takes such a word for a label wherever it stands.
+            words = line.split()
+            labels = [word.removeprefix(_MARK) for word in words if word.startswith(_MARK)]
+            yield self._made(" ".join(word for word in words if not word.startswith(_MARK)), labels, (name, number))
 
     def _of_objects(self, name: str, lines: Iterator[str]) -> Iterator[Labelled]:
         label_key, text_key = self._label or "label", self._text or "text"
@@ -175,6 +177,8 @@ class LabelledReader:
         heads: list[str] | None = None
         places: list[int] | None = None
         for number, row in rows:
+            if places is None and self._header is None and [cell.strip().lower() for cell in row] == _HEADS:
+                has_header, chosen = True, ["1", "2"]
             if places is None:
                 heads = row if has_header else None
                 places = [_place(column, row, heads, (name, number)) for column in chosen]
@@ -212,6 +216,8 @@ class LabelledReader:
 
 
 def _comma_rows(name: str, lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
+    # Some texts are longer than the limit that Python sets.
+    csv.field_size_limit(2**31 - 1)
     rows = csv.reader((f"{line}\n" for line in lines), strict=True)
     try:
         for row in rows:
@@ -254,7 +260,7 @@ def _label(given: Any, where: str) -> str:
         raise DataError(f"{where}: a label is {given!r}, which is neither a text nor a whole number; mend it.")
     label = str(given).strip()
     # Answers are lines with the label before a tab.
-    if not label or not label.isprintable():
+    if not label or visible(label) != label:
         raise DataError(
             f"{where}: the label {label!r} is empty or has a tab, line end or control character; rename it."
         )

@@ -150,6 +150,8 @@ def _both_sides(name: str, columns: tuple[int, int], keys: tuple[str, str], read
 
 def _from_csv(name: str, lines: Iterator[str], keys: tuple[str, str]) -> Iterator[Pair]:
     """Pairs of a file whose first line names its columns; a row may go on over several lines within quotes."""
+    # Some texts are longer than the limit that Python sets.
+    csv.field_size_limit(2**31 - 1)
     rows = csv.reader((f"{line}\n" for line in lines), strict=True)
     try:
         heads = next(rows, [])

@@ -80,7 +80,7 @@ class TaggedReader:
         words: the column of the words.
         format: one of `FORMATS`; None: known by the ending of each file's name, before `.gz` if it has that.
         need_tags: whether it is an error if a tag column is missing or a tag is empty. Without, the tags of such a
-            sentence are None; this is for sentences that are to be tagged.
+            sentence are None, and there may be no sentence; this is for sentences that are to be tagged.
 
     Attributes:
         files: that were read to their ends.
@@ -127,7 +127,7 @@ class TaggedReader:
                 some = some or bool(words)
                 text = "".join(f"{each}\n" for each in lines)
                 yield TaggedSentence(words, tags, format.file, line, text, format)
-        if not some:
+        if not some and self._need_tags:
             names = ", ".join(map(name_of, paths[:3])) + (", ..." if len(paths) > 3 else "")
             raise DataError(f"{names}: there is no sentence with words in it; give a file with sentences.")
 

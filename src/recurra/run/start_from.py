@@ -57,8 +57,10 @@ def settings_of(name: str, task: str | None) -> dict[str, Any]:
     start = read_run(fetch(name))
     if task is not None and task != start.system.name:
         tokenizer = getattr(start.config, "tokenizer", None)
-        found = {} if tokenizer is None else {"tokenizer": _shared(tokenizer)}
-        shape = _shape(start, registry.find(task))
+        system = registry.find(task)
+        has_tokens = "tokenizer" in registry.resolve(system.schema).model_fields
+        found = {"tokenizer": _shared(tokenizer)} if tokenizer is not None and has_tokens else {}
+        shape = _shape(start, system)
         return found | ({"model": shape} if shape else {})
     config = start.config.model_copy(update={"model": model_settings(start)})
     sections = {"task", "tokenizer", "model", "decoding"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..errors import DataError
 from ..registry import System
 from ..run.state_shape import check_like
 
@@ -31,8 +32,17 @@ class Evaluations:
         self.best_loss, self.best_step, self.best_criterion = math.inf, 0, math.inf
 
     def add(self, step: int, loss: float, measures: dict[str, float]) -> bool:
-        """Take note of an evaluation; whether it is the best so far."""
-        chosen = loss if self._measure.name == "loss" else measures[self._measure.name]
+        """Take note of an evaluation; whether it is the best so far.
+
+        Raises:
+            DataError: if the validation data give no value of the measure that the best one is chosen by.
+        """
+        chosen = loss if self._measure.name == "loss" else measures.get(self._measure.name)
+        if chosen is None:
+            raise DataError(
+                f"training.select_by: the validation data give no {self._measure.label}; choose another measure, or "
+                "validate on other data."
+            )
         criterion = self._measure.badness(chosen)
         self.history.append({"step": step, "loss": loss, "criterion": criterion, "metrics": measures})
         if criterion >= self.best_criterion:

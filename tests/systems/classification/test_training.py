@@ -132,7 +132,7 @@ def test_several_labels(tmp_path: Path) -> None:
     model = recurra.load(tmp_path / "run")
     both, none = model.classify(["the pear sweet grey", "the pear"])
     assert set(both.labels) == {"good", "bad"} and none.labels == () and none.label is None
-    assert none.line() == "?" and none.json()["labels"] == []
+    assert none.line() == "" and none.json()["labels"] == []
     assert 0 < float(model.model.thresholds.min()) < 1
 
 
@@ -169,7 +169,7 @@ def test_without_corners_the_sum_is_exact() -> None:
         for parameter in model.parameters():
             parameter.mul_(2)
     ids = np.arange(3, 12)
-    found = explain(model, 0, ids, [f"w{number} " for number in ids], 1, "text", "label")
+    found = explain(model, 0, ids, [f"w{number} ".encode() for number in ids], 1, "text", "label")
     total = sum(piece.contribution for piece in found.pieces)
     assert abs(found.logit - found.baseline) > 1e-3 and total == pytest.approx(found.logit - found.baseline, abs=1e-6)
 
@@ -278,7 +278,19 @@ def test_equal_texts_are_held_out_together(tmp_path: Path) -> None:
     [
         ("x\ta\nx\tb\nx\tc\n", None, {}, r"All \d training texts have the label 'x'; there is nothing to tell apart"),
         ("x\ta\n", None, {}, "one text cannot be parted into training and validation"),
-        ("x\ta\ny\tb\n", "x\tc\nz\td\n", {}, r"valid.tsv:2: no training text has the label 'z', so it cannot be"),
+        (
+            "x\ta\ny\tb\n",
+            "z\tc\nz\td\n",
+            {},
+            r"All 2 validation texts have labels that no training text has: ",
+        ),
+        (
+            "0\ta\n1e200\tb\n2e200\tc\n",
+            None,
+            {"kind": "regression"},
+            "which are too far from 1 to be computed with",
+        ),
+        ("0\ta\n1e-200\tb\n2e-200\tc\n", None, {"kind": "regression"}, "which are too far from 1 to be computed with"),
         ("1\ta\n1\tb\n1\tc\n", None, {"kind": "regression"}, "have the number 1; there is nothing to learn"),
         (
             "\ta\n\tb\n\tc\n",
@@ -334,3 +346,110 @@ def test_damaged_labels_are_said(run: Path, tmp_path: Path, damage: Any, message
 def test_two_do_not_answer_together(run: Path) -> None:
     with pytest.raises(ConfigError, match="classifiers do not answer together"):
         recurra.load([run, run])
+
+
+def test_contributions_hold_where_the_network_is_steepest() -> None:
+    """An LSTM with large weights answers embeddings near zero most steeply (meta-pytorch/captum#1334)."""
+    torch.manual_seed(4)
+    settings = ClassificationModelConfig(hidden_size=16, embedding_size=8, pooling="mean-max", init_scale=3.0)
+    model = TextClassifier(50, 2, settings).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.mul_(4 if "recurrent" in name else 1)
+    for seed in range(5):
+        ids = np.random.default_rng(seed).integers(1, 50, 40)
+        found = explain(model, 0, ids, [b"x "] * 40, 0, "text", "label")
+        assert found.gap == pytest.approx(
+            sum(piece.contribution for piece in found.pieces) - (found.logit - found.baseline)
+        )
+        assert abs(found.gap) <= 0.01 * max(abs(found.logit - found.baseline), 1.0)
+
+
+def test_parts_of_a_character_are_one_piece(tmp_path: Path) -> None:
+    path = write_texts(tmp_path, 60)
+    training = {"max_epochs": None, "max_steps": 1}
+    settings = config(path, tokenizer={"kind": "bpe", "vocab_size": 300}, training=training)
+    train(settings, tmp_path / "run")
+    (answer,) = recurra.load(tmp_path / "run").classify(["pear é한😀 day"], explain=True)
+    assert answer.explanation is not None
+    pieces = [piece.text for piece in answer.explanation.pieces]
+    assert "".join(pieces).strip() == "pear é한😀 day" and {"é", "한", "😀"} <= {piece.strip() for piece in pieces}
+
+
+def test_validation_labels_that_nothing_teaches_count_as_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, other = tmp_path / "a.tsv", tmp_path / "b.tsv"
+    path.write_text("x\tpear\ny\tapple\n" * 20)
+    other.write_text("x\tpear\ny\tapple\nz\tsalad\nw\tday\n")
+    data = {"train": [str(path)], "valid": [str(other)]}
+    train(config(str(path), data=data, training={"max_epochs": 15}), tmp_path / "run")
+    assert "2 of 4 validation texts have labels that no training text has: " in capsys.readouterr().err
+    found = valid(tmp_path / "run")[-1]
+    # Each of x and y has one right answer of one or more; z and w have F1 0, as scikit-learn counts them.
+    assert found["accuracy"] == 0.5 and found["macro_f1"] <= 0.5 and found["loss"] < 0.5
+    assert recurra.load(tmp_path / "run").evaluate(str(other)).verdict.measures["macro_f1"] == found["macro_f1"]
+
+
+def test_the_split_leaves_every_label_to_training(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("".join(f"label {n}\ttext {n} {m}\n" for n in range(40) for m in range(2)))
+    data = {"train": [str(path)], "validation_fraction": 0.5}
+    settings = config(str(path), data=data)
+    task = prepare_task(open_run(tmp_path / "run", settings, resume=False), Processes(settings.training))
+    assert len(task._labels.names) == 40 and 0 < len(task._valid) < 40
+
+
+def test_a_resumed_training_keeps_its_labels(tmp_path: Path) -> None:
+    path = Path(write_texts(tmp_path, 60))
+    train(config(str(path), training={"max_epochs": 1}), tmp_path / "run")
+    kept = (tmp_path / "run" / "labels.json").read_bytes()
+    # Lost data are prepared again from the same files.
+    (tmp_path / "run" / "data" / "train.arrow").unlink()
+    train(config(str(path), training={"max_epochs": 2}), tmp_path / "run", resume=True)
+    text = path.read_text()
+    (tmp_path / "run" / "data" / "train.arrow").unlink()
+    path.write_text(text.replace("good\t", "zgood\t"))
+    again = config(str(path), training={"max_epochs": 3})
+    with pytest.raises(RunError, match="the files have other labels or numbers now, or it was changed"):
+        train(again, tmp_path / "run", resume=True)
+    path.write_text(text)
+    (tmp_path / "run" / "labels.json").write_bytes(kept.replace(b"odd", b"zzz"))
+    with pytest.raises(RunError, match="the files have other labels or numbers now, or it was changed"):
+        train(again, tmp_path / "run", resume=True)
+
+
+def test_texts_without_tokens_are_judged_as_they_are_answered(tmp_path: Path) -> None:
+    path, other = Path(write_texts(tmp_path, 100)), tmp_path / "held.tsv"
+    other.write_text("good\t\nbad\t \ngood\tthe pear is sweet\nbad\tthe day is grey\n")
+    train(config(str(path), data={"train": [str(path)], "valid": [str(other)]}), tmp_path / "run")
+    best = min(valid(tmp_path / "run"), key=lambda record: record["loss"])
+    verdict = recurra.load(tmp_path / "run").evaluate(str(other)).verdict
+    assert verdict.loss == pytest.approx(best["loss"], rel=1e-5)
+    for name in ("accuracy", "macro_f1", "brier", "temperature"):
+        assert verdict.measures[name] == pytest.approx(best[name], rel=1e-5), name
+
+
+def test_weights_count_for_a_text_that_is_alone_in_its_batch(tmp_path: Path) -> None:
+    path = tmp_path / "uneven.tsv"
+    path.write_text("many\tpear\n" * 30 + "few\tpear\n" * 10 + "many\tapple\nfew\tapple\n")
+    data = {"train": [str(path)], "valid": [str(path)]}
+    # A bound on the norm of each text's gradient would take the weights away.
+    training = {"class_weights": "balanced", "max_epochs": 10, "batch_tokens": 1, "learning_rate": 0.005}
+    training |= {"clip_norm": None}
+    train(config(str(path), data=data, training=training), tmp_path / "run")
+    logits = recurra.load(tmp_path / "run").logits(["pear"])[0]
+    assert float(torch.from_numpy(logits).softmax(0)[0]) == pytest.approx(0.5, abs=0.15)
+
+
+def test_weights_lift_a_rare_one_of_several_labels(tmp_path: Path) -> None:
+    path = tmp_path / "several.tsv"
+    path.write_text(("common\tpear\n" * 18 + "common,rare\tpear\n" * 2 + "\tapple\n") * 2)
+    chances = {}
+    for weights in ("none", "balanced"):
+        data = {"train": [str(path)], "valid": [str(path)], "kind": "multi-label"}
+        training = {"class_weights": weights, "max_epochs": 40}
+        train(config(str(path), data=data, training=training), tmp_path / weights)
+        logits = recurra.load(tmp_path / weights).logits(["pear"])[0]
+        chances[weights] = float(torch.from_numpy(logits).sigmoid()[1])
+    assert chances["none"] == pytest.approx(0.1, abs=0.05) and chances["balanced"] > 0.4

@@ -198,7 +198,12 @@ def test_wrong_calls_are_said(run: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "data", "message"),
     [
-        ("a.bio", "a\tO\nb\tI-X\n", {"scheme": "bio"}, r"a.bio:1: in the sentence that begins here no span is open"),
+        (
+            "a.bio",
+            "a\tO\nb\tI-X\n\nc\tO\n",
+            {"scheme": "bio"},
+            r"a.bio:1: in the sentence that begins here no span is",
+        ),
         ("a.bio", "a\tO\n\nb\n", {}, r"a.bio:3"),
         ("a.conllu", "1\ta\t_\tX\n", {}, r"a.conllu:1"),
         ("a.pdf", "a\tO\n", {}, r"a.pdf: its name does not tell what format it has"),
@@ -215,13 +220,17 @@ def test_what_cannot_be_learnt_is_said(
     assert not any((tmp_path / "run").iterdir())
 
 
-def test_a_tag_that_only_validation_has_is_said(tmp_path: Path) -> None:
+def test_a_tag_that_only_validation_has_counts_as_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, other = tmp_path / "a.bio", tmp_path / "b.bio"
     one.write_text("a\tX\nb\tY\n")
     other.write_text("a\tX\n\nc\tX\nd\tZ\n")
     data = {"train": [str(one)], "valid": [str(other)]}
-    with pytest.raises(DataError, match=r"b.bio:3: in the sentence that begins here 'd' has the tag 'Z' \(last\)"):
-        train(config(str(one), data=data), tmp_path / "run")
+    for output in ("crf", "softmax"):
+        training = {"max_epochs": 30, "select_by": "accuracy"}
+        train(config(str(one), data=data, training=training, model={"output": output}), tmp_path / output)
+        assert "1 of 3 words (valid) have tags that no training sentence has" in capsys.readouterr().err
+        found = valid(tmp_path / output)[-1]
+        assert found["accuracy"] <= 2 / 3 and 0 < found["loss"] < 10
 
 
 @pytest.mark.parametrize("how", ["to-b", "to-o"])
@@ -250,3 +259,95 @@ def test_a_damaged_vocabulary_is_said(run: Path, tmp_path: Path, damage: Any, me
     path.write_text(json.dumps(damage(json.loads(path.read_text()))))
     with pytest.raises(RunError, match=message):
         recurra.load(tmp_path / "run")
+
+
+def test_a_resumed_training_keeps_its_words_and_tags(tmp_path: Path) -> None:
+    """Prepared data that were lost are prepared again, but not from files whose tags are others."""
+    path = Path(write_conllu(tmp_path, 40))
+    settings = config(str(path), training={"max_epochs": 1})
+    train(settings, tmp_path / "run")
+    (tmp_path / "run" / "data" / "train.arrow").unlink()
+    longer = config(str(path), training={"max_epochs": 2})
+    train(longer, tmp_path / "run", resume=True)
+    kept = (tmp_path / "run" / "vocabulary.json").read_bytes()
+    (tmp_path / "run" / "data" / "train.arrow").unlink()
+    path.write_text(path.read_text().replace("\tDET\t", "\tzDET\t"))
+    with pytest.raises(RunError, match="the files have other words or tags now, or it was changed"):
+        train(config(str(path), training={"max_epochs": 3}), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "vocabulary.json").read_bytes() == kept
+    tree = json.loads(kept)
+    tree["tags"]["upos"] = tree["tags"]["upos"][::-1]
+    (tmp_path / "run" / "vocabulary.json").write_text(json.dumps(tree))
+    path.write_text(path.read_text().replace("\tzDET\t", "\tDET\t"))
+    with pytest.raises(RunError, match="the files have other words or tags now, or it was changed"):
+        train(config(str(path), training={"max_epochs": 3}), tmp_path / "run", resume=True)
+
+
+def test_the_last_column_is_known_by_its_number(tmp_path: Path) -> None:
+    """In another file the last column may be another one."""
+    path = write_columns(tmp_path, 60)
+    train(config(path), tmp_path / "run")
+    model = recurra.load(tmp_path / "run")
+    assert model.columns == ("3",)
+    other = tmp_path / "other.tsv"
+    other.write_text("the\tDET\ndog\tNOUN\n")
+    (sentence,) = model.reader([str(other)], None, None)
+    (answer,) = model.tag([sentence.words])
+    assert rewritten(sentence, dict(answer.tags)) == "the\tDET\tO\ndog\tNOUN\tO\n"
+
+
+def test_one_column_marks_spans_and_another_does_not(tmp_path: Path) -> None:
+    path = write_columns(tmp_path, 150)
+    data = {"train": [path], "tags": ["2", "3"], "scheme": "bio", "span_columns": ["3"], "learn": "bioes"}
+    train(config(path, data=data, training={"max_epochs": 8}), tmp_path / "run")
+    assert valid(tmp_path / "run")[-1]["span_f1"] > 0.95
+    (answer,) = recurra.load(tmp_path / "run").tag([["the", "dog", "eats", "apple", "salad", "."]])
+    assert answer.tags["2"][:3] == ("DET", "NOUN", "VERB") and answer.tags["3"][3:5] == ("B-MEAL", "I-MEAL")
+    with pytest.raises(ValueError, match="span_columns names 4, which tags does not"):
+        config(path, data=data | {"span_columns": ["4"]})
+
+
+def test_gold_that_breaks_its_scheme_is_mended_as_in_training(tmp_path: Path) -> None:
+    path = tmp_path / "a.iob"
+    path.write_text("the\tO\nsalad\tI-MEAL\nis\tO\n\n" * 3 + "a\tO\napple\tI-MEAL\n\n" * 3)
+    for how in ("to-b", "error"):
+        data = {"train": [str(path)], "valid": [str(path)], "scheme": "bio" if how == "to-b" else "iob1", "repair": how}
+        train(config(str(path), data=data, training={"max_epochs": 40}), tmp_path / how)
+        found = next(iter(recurra.load(tmp_path / how).evaluate(str(path)).values()))
+        assert found.spans is not None and found.spans.all.f1 == 1.0
+
+
+def test_every_sentence_has_a_legal_row_of_tags(tmp_path: Path) -> None:
+    """Training has spans of two words alone, and a sentence of one word none of them."""
+    path = tmp_path / "a.bio"
+    path.write_text("".join(f"{a}\tB-X\n{b}\tI-X\n\n" for a, b in (("a", "b"), ("c", "d"), ("e", "f"))))
+    data = {"train": [str(path)], "scheme": "bio", "learn": "bioes"}
+    train(config(str(path), data=data, training={"max_epochs": 1}), tmp_path / "run")
+    (answer,) = recurra.load(tmp_path / "run").tag([["a"]])
+    assert next(iter(answer.tags.values())) == ("O",)
+
+
+def test_some_sentences_are_held_out_whatever_the_seed(tmp_path: Path) -> None:
+    path = write_conllu(tmp_path, 8)
+    for seed in range(6):
+        settings = config(path, training={"seed": seed})
+        task = prepare_task(open_run(tmp_path / str(seed), settings, resume=False), Processes(settings.training))
+        assert len(task._valid) >= 1
+
+
+def test_a_word_is_unknown_if_training_never_had_it(tmp_path: Path) -> None:
+    path, other = write_conllu(tmp_path, 60), Path(write_conllu(tmp_path, 20, "valid.conllu", seed=9))
+    other.write_text(other.read_text().replace("\tpear\t", "\tquince\t"))
+    data = {"train": [path], "valid": [str(other)]}
+    settings = config(path, data=data, vocabulary={"min_count": 1000})
+    train(settings, tmp_path / "run")
+    found = recurra.load(tmp_path / "run").evaluate(str(other))["upos"]
+    assert found.unknown.total and found.unknown.share == pytest.approx(valid(tmp_path / "run")[-1]["unknown_accuracy"])
+
+
+def test_words_may_hold_any_character(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"words": [f"a\x1f{n}", "b"], "tags": ["X", "Y"]} for n in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train(config(str(path), training={"max_epochs": 1}), tmp_path / "run")
+    assert valid(tmp_path / "run")[-1]["accuracy"] >= 0

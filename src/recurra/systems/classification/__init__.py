@@ -43,8 +43,9 @@ _CLASSIFY = Verb(
 
     Example: echo "what a lovely film" | recurra classify runs/films
 
-    Of several labels each has its probability after it; a number stands alone. An empty line gets what is likeliest
-    without a look at the text. With --json each line gives one object with all probabilities.
+    Of several labels each has its probability after it, and none gives an empty line; a number stands alone. An empty
+    line of input gets what is likeliest without a look at any text. With --json each line gives one object with all
+    probabilities.
     """,
     options=(
         Option(
@@ -135,5 +136,5 @@ SYSTEM = System(
     ),
     pipeline="text-classification",
     example="""answer = model.classify(["what a lovely film"])[0]
-print(answer.label, answer.probability)""",
+print(answer.json())""",
 )

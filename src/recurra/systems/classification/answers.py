@@ -10,7 +10,7 @@ __all__ = ["Classification", "Explanation", "Piece"]
 
 
 class Piece(NamedTuple):
-    """A token as it stands in the text, and what it adds to the answer."""
+    """A token as the tokenizer reads it in the text (normalised, in lower case if so configured), and what it adds."""
 
     text: str
     contribution: float
@@ -23,7 +23,7 @@ class Explanation:
     Attributes:
         text: as it was given.
         target: the label that is explained; None for a number.
-        pieces: the tokens. Their contributions sum to `logit` less `baseline`, but for the error of the integral.
+        pieces: the tokens. Their contributions sum to `logit` less `baseline`, but for `gap`.
         logit: of the label, or the number.
         baseline: the same of a text of as many tokens that say nothing.
     """
@@ -33,6 +33,11 @@ class Explanation:
     pieces: Sequence[Piece]
     logit: float
     baseline: float
+
+    @property
+    def gap(self) -> float:
+        """By how much the integral misses what the contributions should sum to; a large one makes them doubtful."""
+        return sum(piece.contribution for piece in self.pieces) - (self.logit - self.baseline)
 
 
 @dataclass(frozen=True)
@@ -82,16 +87,18 @@ class Classification:
                 "tokens": [list(piece) for piece in self.explanation.pieces],
                 "logit": self.explanation.logit,
                 "baseline": self.explanation.baseline,
+                "gap": self.explanation.gap if self.explanation.pieces else 0.0,
             }
         return value
 
     def line(self, abstain: float = 0.0) -> str:
         """The answer as one line: a label, a tab and its probability, again for each further label; or a number."""
         if self.number is not None:
-            return f"{self.number:.4f}"
+            return f"{self.number:.6g}"
         kept = self.sure(abstain)
         if not kept:
-            return "?" if self.probability is None else f"?\t{self.probability:.4f}"
+            # No label of several is an answer too; ? says that there is none.
+            return f"?\t{self.probability:.4f}" if self.labels and self.probability is not None else ""
         return "\t".join(f"{label}\t{self.probabilities[label]:.4f}" for label in kept)
 
     def sure(self, abstain: float) -> tuple[str, ...]:

@@ -171,4 +171,6 @@ def _contributions(line: int, answer: Classification, found: Explanation) -> Con
     total = sum(piece.contribution for piece in found.pieces)
     about = "the number" if found.target is None else f"the logit of {found.target}"
     remark = f"The tokens add {total:+.3f} to {about}: {found.baseline:.3f} without them, {found.logit:.3f} with them."
+    if abs(found.gap) > 0.05 * max(abs(found.logit - found.baseline), 1.0):
+        remark += f" The sum misses that difference by {found.gap:+.3f}, so take the colours with care."
     return Contributions(f"{line}: {said}", remark, found.pieces)

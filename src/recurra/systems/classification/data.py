@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from ...data.store_writer import StoreWriter
 from ...data.tokenizer import Tokenizer
 from ...errors import DataError, RunError
 from ...files import unwritten
+from ...run.checkpoint import has_checkpoint
 from ...run.directory import Run
 from ...shown import tell
 from ...training.progress import preparation
 from .config import LabelledDataConfig
-from .labels import LABELS, Labels
+from .labels import LABELS, Labels, Targets
 
 __all__ = ["TOKENIZER", "TextStore", "load_tokenizer", "prepare_texts", "reader"]
 
@@ -76,11 +77,11 @@ class TextStore:
         """Tokens of each text: (texts,), mapped from a file."""
         return self._store.lengths("tokens")
 
-    def take(self, chosen: Iterable[int]) -> tuple[list[npt.NDArray[Any]], npt.NDArray[Any]]:
+    def take(self, chosen: Iterable[int]) -> tuple[list[npt.NDArray[Any]], Targets]:
         """Token ids and targets of texts."""
         found = self._store.take(chosen)
         given = [_unpacked(labels, number) for labels, number in zip(found["labels"], found["number"], strict=True)]
-        return found["tokens"], self._labels.targets(given).values
+        return found["tokens"], self._labels.targets(given)
 
     def examples(self, chosen: Iterable[int]) -> list[tuple[str, tuple[str, ...], float]]:
         """Texts as they were written, each with its labels and number."""
@@ -126,7 +127,7 @@ def prepare_texts(run: Run) -> None:
     with suppress(RunError):
         labels, tokenizer = Labels.load(run.path), load_tokenizer(run.path)
         stores = [TextStore(run.data / name, tokenizer.vocab_size, labels) for name in (TRAIN, VALID)]
-        if all(store.fingerprint == tokenizer.tokenizer.fingerprint for store in stores):
+        if all(store.fingerprint == _fingerprint(run.path, tokenizer) for store in stores):
             tell_changes(dict.fromkeys(file for store in stores for file in store.files))
             return
     try:
@@ -162,9 +163,11 @@ def _prepare(run: Run) -> None:
                 raise DataError(
                     f"{data.train[0]}: one text cannot be parted into training and validation; give more texts."
                 )
+            _teach_every_label(texts, hashes, held)
             valid, taken = texts, held
     labels, shares = Labels.of(data.kind, _labelled(texts, ~held))
-    _check_known(labels, valid, taken)
+    _tell_unknown(labels, valid, taken)
+    _keep_labels(labels, run)
     path = run.path / TOKENIZER
     if path.is_file():
         tokenizer = load_tokenizer(run.path)
@@ -172,10 +175,10 @@ def _prepare(run: Run) -> None:
         with preparation("Learning the tokens", shown):
             tokenizer = SentenceTokenizer.train((each.text for each in _labelled(texts, ~held)), config.tokenizer)
         tokenizer.tokenizer.save(path)
-    labels.save(run.path / LABELS)
     with preparation("Tokenising the texts", shown):
         for name, kept, chosen in ((TRAIN, texts, ~held), (VALID, valid, taken)):
-            cut = _tokenise(folder / name, kept, chosen, tokenizer, data.max_length, shares, files)
+            about = {"fingerprint": _fingerprint(run.path, tokenizer), "shares": shares}
+            cut = _tokenise(folder / name, kept, chosen, tokenizer, data.max_length, about, files)
             if cut and shown:
                 tell(f"recurra: {cut:,} texts ({name}) are longer than data.max_length and are read up to there.")
 
@@ -220,16 +223,63 @@ def _parts(texts: ExampleStore, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple
         first += count
 
 
-def _check_known(labels: Labels, valid: ExampleStore, taken: npt.NDArray[np.bool_]) -> None:
-    """Raise DataError for the first validation text whose label no training text has."""
+def _teach_every_label(texts: ExampleStore, hashes: npt.NDArray[np.uint64], held: npt.NDArray[np.bool_]) -> None:
+    """Give training a text of each label that only held-out texts would have, and all texts equal to it."""
+    taught = {label for example in _labelled(texts, ~held) for label in example.labels}
+    back = []
+    for place, example in zip(np.flatnonzero(held), _labelled(texts, held), strict=True):
+        if not taught.issuperset(example.labels):
+            taught.update(example.labels)
+            back.append(hashes[place])
+    if back:
+        held[np.isin(hashes, np.array(back, np.uint64))] = False
+
+
+def _tell_unknown(labels: Labels, valid: ExampleStore, taken: npt.NDArray[np.bool_]) -> None:
+    """Say how many validation texts have a label that no training text has.
+
+    Raises:
+        DataError: if all of them have, or none is left.
+    """
     names = set(labels.names)
-    for example in _labelled(valid, taken) if names else ():
-        for label in example.labels:
-            if label not in names:
-                raise DataError(
-                    f"{example.file}:{example.line}: no training text has the label {label!r}, so it cannot be "
-                    "learnt; give training texts with it, or take it out of the validation texts."
-                )
+    total = unknown = 0
+    first = ""
+    for example in _labelled(valid, taken):
+        strange = next((label for label in example.labels if label not in names), None)
+        total += 1
+        if strange is not None:
+            unknown += 1
+            first = first or f"{example.file}:{example.line} has {strange!r}"
+    if not total:
+        raise DataError("No text is left to validate on that has a label of the training texts; give more texts.")
+    if unknown == total:
+        raise DataError(f"All {total:,} validation texts have labels that no training text has: {first}; give others.")
+    if unknown:
+        tell(
+            f"recurra: {unknown:,} of {total:,} validation texts have labels that no training text has: {first}. They "
+            "count as wrong, and are left out of the loss."
+        )
+
+
+def _keep_labels(labels: Labels, run: Run) -> None:
+    """Write the labels; those that a training has begun with must be the same.
+
+    Raises:
+        RunError: if they are others.
+    """
+    path = run.path / LABELS
+    if not has_checkpoint(run.checkpoints):
+        labels.save(path)
+    elif not path.is_file() or Labels.load(run.path) != labels:
+        raise RunError(
+            f"{path}: the files have other labels or numbers now, or it was changed, and what was learnt would mean "
+            "something else; restore them to resume, or train in a new folder."
+        )
+
+
+def _fingerprint(folder: Path, tokenizer: SentenceTokenizer) -> str:
+    """Equal for tokenizers and labels that are the same."""
+    return f"{tokenizer.tokenizer.fingerprint} {sha256((folder / LABELS).read_bytes()).hexdigest()}"
 
 
 def _tokenise(
@@ -238,7 +288,7 @@ def _tokenise(
     chosen: npt.NDArray[np.bool_],
     tokenizer: SentenceTokenizer,
     max_length: int,
-    shares: Sequence[float],
+    about: dict[str, Any],
     files: Sequence[SourceFile],
 ) -> int:
     """Write the chosen texts as ids to a store that `TextStore` opens; how many had to be cut."""
@@ -251,5 +301,5 @@ def _tokenise(
             cut += sum(len(each) > max_length for each in ids)
             if ids:
                 writer.extend({"tokens": [each[:max_length] for each in ids], **kept})
-        writer.finish({"fingerprint": tokenizer.tokenizer.fingerprint, "shares": list(shares)}, list(files))
+        writer.finish(about, list(files))
     return cut

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ __all__ = ["LABELS", "Labels", "Targets"]
 
 LABELS = "labels.json"
 
+_SMALLEST = 1e-290
+
 
 class Targets(NamedTuple):
     """What is to be predicted of some texts, as the loss takes it.
@@ -27,11 +30,16 @@ class Targets(NamedTuple):
     Attributes:
         values: (texts,) int64 places of labels; (texts, K) float32 of 0 and 1 for several labels; or (texts,) float32
             numbers in deviations from the mean.
-        known: (texts,) bool, whether the labels of a text are all known; an unknown one counts as no label.
+        strange: (texts, labels) of 0 and 1, labels of the texts that no training text had, which no answer can be.
     """
 
     values: npt.NDArray[np.int64] | npt.NDArray[np.float32]
-    known: npt.NDArray[np.bool_]
+    strange: npt.NDArray[np.float64]
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Whether all labels of a text are known: (texts,). In `values` an unknown one is none, or the first."""
+        return self.strange.sum(axis=1) == 0
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
@@ -58,16 +66,23 @@ class Labels:
         """
         counted: Counter[str] = Counter()
         texts, mean, squares = 0, 0.0, 0.0
+        least, most = math.inf, -math.inf
         for example in examples:
             texts += 1
             counted.update(example.labels)
             if example.number is not None:
                 # Welford's recurrence, which large numbers of like size do not spoil.
+                least, most = min(least, example.number), max(most, example.number)
                 before = example.number - mean
                 mean += before / texts
                 squares += before * (example.number - mean)
         if kind == "regression":
-            if not squares > 0:
+            if least < most and not _SMALLEST < squares < math.inf:
+                raise DataError(
+                    f"The training texts have numbers from {least:g} to {most:g}, which are too far from 1 to be "
+                    "computed with; write them in another unit."
+                )
+            if least == most:
                 raise DataError(f"All {texts:,} training texts have the number {mean:g}; there is nothing to learn.")
             return cls("regression", (), mean, (squares / texts) ** 0.5), [0.0]
         names = sorted(counted)
@@ -105,13 +120,15 @@ class Labels:
         """What is to be predicted of texts, of which the labels and the number are given."""
         if self.kind == "regression":
             numbers = np.array([number for _, number in examples], np.float64)
-            return Targets(((numbers - self.mean) / self.deviation).astype(np.float32), np.ones(len(examples), bool))
+            return Targets(((numbers - self.mean) / self.deviation).astype(np.float32), np.zeros((len(examples), 0)))
         places = {name: place for place, name in enumerate(self.names)}
-        known = np.array([all(label in places for label in labels) for labels, _ in examples], bool)
+        others = sorted({label for labels, _ in examples for label in labels if label not in places})
+        strange = np.array([[label in labels for label in others] for labels, _ in examples], np.float64)
+        strange = strange.reshape(len(examples), len(others))
         if self.kind == "single-label":
             first = [places.get(labels[0], 0) if labels else 0 for labels, _ in examples]
-            return Targets(np.array(first, np.int64), known)
+            return Targets(np.array(first, np.int64), strange)
         table = np.zeros((len(examples), len(self.names)), np.float32)
         for row, (labels, _) in zip(table, examples, strict=True):
             row[[places[label] for label in labels if label in places]] = 1.0
-        return Targets(table, known)
+        return Targets(table, strange)

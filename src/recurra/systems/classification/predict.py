@@ -29,7 +29,7 @@ from .batches import padded
 from .config import ClassificationConfig
 from .data import TOKENIZER, load_tokenizer, reader
 from .explaining import explain
-from .judging import Verdict, judge
+from .judging import Verdict, judge, nothing_known
 from .labels import LABELS, Labels
 from .loading import network
 from .network import TextClassifier
@@ -148,13 +148,16 @@ class Classifier(Predictor):
         section = self.config.data
         examples = list(self._reader(paths, label or section.label, text or section.text))
         ids, _ = self._encoded([example.text for example in examples])
-        target, known = self.label_set.targets([(each.labels, each.number) for each in examples])
-        logits = self._logits(ids, progress)
-        return Judged(examples, int((~known).sum()), judge(self.label_set, logits, target, *self._calibration, known))
+        targets = self.label_set.targets([(each.labels, each.number) for each in examples])
+        verdict = judge(self.label_set, self._logits(ids, progress), targets, *self._calibration)
+        return Judged(examples, int((~targets.known).sum()), verdict)
 
     def _reader(self, paths: Sequence[str], label: str | None, text: str | None) -> LabelledReader:
-        section = self.config.data.model_copy(update={"label": label, "text": text})
-        return reader(paths, section)
+        section = self.config.data
+        # These names tell their forms; the others have that of the training texts.
+        told = all(Path(path.lower().removesuffix(".gz")).suffix in (".tsv", ".csv", ".jsonl") for path in paths)
+        form = None if told else section.form
+        return reader(paths, section.model_copy(update={"label": label, "text": text, "form": form}))
 
     @property
     def _calibration(self) -> tuple[float, npt.NDArray[Any]]:
@@ -177,18 +180,9 @@ class Classifier(Predictor):
                 done += len(chosen)
                 if progress is not None:
                     progress(done, len(ids))
-        logits[lengths == 1] = self._nothing_known
+        shares = self.model.prior.cpu().numpy()
+        logits[lengths == 1] = nothing_known(self.label_set, shares, self._calibration[0])
         return logits
-
-    @property
-    def _nothing_known(self) -> npt.NDArray[np.float64]:
-        """The logits that give the shares of the labels, or the mean number."""
-        if self.label_set.kind == "regression":
-            return np.zeros(1)
-        shares = self.model.prior.double().cpu().numpy().clip(1e-9, 1 - 1e-9)
-        odds = np.log(shares) - (np.log1p(-shares) if self.label_set.kind == "multi-label" else 0.0)
-        scaled: npt.NDArray[np.float64] = odds * self._calibration[0]
-        return scaled
 
     def _answers(
         self, texts: Sequence[str], logits: npt.NDArray[np.float32], cut: Sequence[int | None]
@@ -218,5 +212,8 @@ class Classifier(Predictor):
         else:
             target = answer.label or max(answer.probabilities, key=lambda name: answer.probabilities[name])
             place = found.names.index(target)
-        pieces = self.tokenizer.pieces(answer.text)[: len(ids)]
-        return explain(self.model, self.tokenizer.eos_id, ids, pieces, place, answer.text, target)
+        tokenizer = self.tokenizer
+        # Words that the vocabulary lacks are shown as they stand; subwords know none such, but loose bytes.
+        known = tokenizer.unk_id is None
+        pieces = tokenizer.text_bytes(answer.text) if known else [p.encode() for p in tokenizer.pieces(answer.text)]
+        return explain(self.model, self.tokenizer.eos_id, ids, pieces[: len(ids)], place, answer.text, target)

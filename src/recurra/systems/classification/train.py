@@ -26,7 +26,7 @@ from ...training.vectors import start_from_vectors
 from .batches import TextBatch, padded
 from .config import ClassificationConfig
 from .data import TRAIN, VALID, TextStore, load_tokenizer, prepare_texts
-from .judging import judge
+from .judging import judge, nothing_known
 from .labels import Labels
 from .network import TextClassifier
 
@@ -84,8 +84,9 @@ class ClassificationTask:
         )
         self._weights: Tensor | None = None
         if training.class_weights == "balanced":
-            # All labels together weigh the same, and the mean over the texts is 1.
-            weights = 1.0 / (len(train.shares) * np.maximum(train.shares, 1e-9))
+            shares = np.maximum(train.shares, 1e-9)
+            # All labels together weigh the same, with a mean of 1 over the texts; or presence as much as absence.
+            weights = (1.0 - shares) / shares if labels.kind == "multi-label" else 1.0 / (len(shares) * shares)
             self._weights = torch.from_numpy(weights).float().to(processes.device)
 
     @property
@@ -121,23 +122,33 @@ class ClassificationTask:
             squares = F.mse_loss(logits.squeeze(1), batch.target)
             return Loss(squares, squares.detach())
         if kind == "multi-label":
-            nats = F.binary_cross_entropy_with_logits(logits, batch.target, reduction="none")
-            reported = nats.detach().sum(1).mean()
-            return Loss(nats.sum(1).mean() if weights is None else (nats * weights).sum(1).mean(), reported)
+            # A weight is one of the label's presence, so that a rare label is not also easier to leave out.
+            nats = F.binary_cross_entropy_with_logits(logits, batch.target, reduction="none", pos_weight=weights)
+            plain = F.binary_cross_entropy_with_logits(logits.detach(), batch.target, reduction="none")
+            return Loss(nats.sum(1).mean(), plain.sum(1).mean())
         if weights is None:
             return Loss(*smoothed_cross_entropy(logits, batch.target, training.label_smoothing, _IGNORED))
         plain = F.cross_entropy(logits.detach(), batch.target)
         smoothing = training.label_smoothing
-        return Loss(F.cross_entropy(logits, batch.target, weights, label_smoothing=smoothing), plain)
+        nats = F.cross_entropy(logits, batch.target, weights, label_smoothing=smoothing, reduction="none")
+        # Not over the weights of the batch, by which a text that is alone in one would count as any other.
+        return Loss(nats.mean(), plain)
 
     def evaluate(self) -> Evaluation:
         """The measures on the validation texts, of which each process reads a share; fits the temperature to them."""
         processes = self._processes
         found = processes.gather(self._logits(processes.rank, processes.world_size))
-        order = np.concatenate([numbers for numbers, _, _ in found])
-        logits, target = (np.concatenate([each[place] for each in found])[np.argsort(order)] for place in (1, 2))
-        self._calibrate(logits, target)
-        verdict = judge(self._labels, logits, target, *self._calibration())
+        order = np.argsort(np.concatenate([numbers for numbers, _ in found]))
+        logits = np.concatenate([part for _, part in found])[order]
+        _, targets = self._valid.take(range(len(self._valid)))
+        empty = np.asarray(self._valid.lengths) == 0
+        # What a text without tokens is answered says nothing about the network.
+        told = targets.known & ~empty
+        if told.any():
+            self._calibrate(logits[told], targets.values[told])
+        temperature, thresholds = self._calibration()
+        logits[empty] = nothing_known(self._labels, self._network.prior.cpu().numpy(), temperature)
+        verdict = judge(self._labels, logits, targets, temperature, thresholds)
         if verdict.reliability is not None and self._run_dir is not None and processes.is_main:
             draw_reliability(self._run_dir / RELIABILITY, verdict.reliability)
         return Evaluation(verdict.loss, verdict.measures, self._samples(verdict.answers))
@@ -154,22 +165,19 @@ class ClassificationTask:
         """Take up nothing."""
 
     def _batch(self, store: TextStore, chosen: Iterable[int]) -> TextBatch:
-        rows, target = store.take(chosen)
-        return TextBatch(*padded(rows, self._first), torch.from_numpy(target))
+        rows, targets = store.take(chosen)
+        return TextBatch(*padded(rows, self._first), torch.from_numpy(targets.values))
 
-    def _logits(self, rank: int, world_size: int) -> tuple[Any, Any, Any]:
-        """Numbers, logits and targets of this process's share of the validation texts."""
+    def _logits(self, rank: int, world_size: int) -> tuple[Any, Any]:
+        """Numbers and logits of this process's share of the validation texts."""
         lengths = self._valid.lengths + 1
         groups = group_by_length(np.argsort(lengths, kind="stable"), lengths, self._config.training.batch_tokens)
         mine = groups[rank::world_size]
-        logits, targets = [np.empty((0, self._labels.outputs), np.float32)], [self._labels.targets([]).values]
+        logits = [np.empty((0, self._labels.outputs), np.float32)]
         for chosen in mine:
-            rows, target = self._valid.take(chosen)
-            tokens, counts = padded(rows, self._first)
+            tokens, counts = padded(self._valid.take(chosen)[0], self._first)
             logits.append(self._network(tokens.to(self._processes.device), counts).float().cpu().numpy())
-            targets.append(target)
-        numbers = np.concatenate([np.empty(0, np.int64), *mine])
-        return numbers, np.concatenate(logits), np.concatenate(targets)
+        return np.concatenate([np.empty(0, np.int64), *mine]), np.concatenate(logits)
 
     def _calibrate(self, logits: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
         """Fit temperature and thresholds, which are kept with the weights."""

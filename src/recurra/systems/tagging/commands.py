@@ -8,7 +8,7 @@ from typing import Any
 from ...data.tagged import rewritten
 from ...errors import ConfigError
 from ..lines import Progress, after, groups
-from ..output import Output, Pairs, Record, Table
+from ..output import Note, Output, Pairs, Record, Table, Text
 from . import SYSTEM
 from .answers import TaggedWords
 from .predict import ColumnScores, TaggerPredictor
@@ -23,10 +23,18 @@ def check_evaluate(data: Sequence[str] | None, **others: Any) -> None:
 
 
 def evaluate(predictor: TaggerPredictor, progress: Progress, data: Sequence[str], errors: int) -> Iterator[Output]:
-    """Accuracy of each column, of unknown words, by frequency; spans; the most frequent confusions; the first errors."""
+    """Accuracy of each column, of unknown words, by frequency; spans; confusions; the first errors."""
     found = predictor.evaluate(data, errors=errors, progress=progress)
     yield Record({name: _values(scores) for name, scores in found.items()})
     for name, scores in found.items():
+        if scores.broken:
+            scheme = predictor.config.data.scheme
+            yield Note(
+                f"column {name}: the right tags of {scores.broken:,} sentences break the scheme {scheme}; what is no "
+                "whole span there does not count. data.repair mends such tags."
+            )
+        if scores.unseen:
+            yield Note(f"column {name}: {scores.unseen:,} words have right tags that no training sentence had.")
         values = {"accuracy": scores.all.share, "unknown_accuracy": scores.unknown.share}
         if scores.spans is not None:
             values["span_f1"] = scores.spans.all.f1
@@ -62,6 +70,8 @@ def _values(scores: ColumnScores) -> dict[str, Any]:
         "unknown_accuracy": scores.unknown.share,
         "unknown_words": scores.unknown.total,
         "by_frequency": {band: each._asdict() for band, each in scores.by_frequency.items()},
+        "broken_sentences": scores.broken,
+        "unseen_tags": scores.unseen,
         "confusions": [each._asdict() for each in scores.confusions],
         "errors": [each._asdict() for each in scores.errors],
     }
@@ -75,6 +85,10 @@ def check_tag(file: str, plain: bool, format: str | None, n_best: int, marginals
     """Refuse options that do not go together."""
     if plain and (file != "-" or format is not None):
         raise ConfigError("--plain reads sentences of words from standard input: leave out FILE and --format.")
+    if plain and others.get("words_column") is not None:
+        raise ConfigError("--words-column is for files in columns: leave it out with --plain.")
+    if n_best > 1 and marginals:
+        raise ConfigError("--n-best shows other ways, and --marginals the best one: give one of them.")
     if (n_best > 1 or marginals) and not plain:
         raise ConfigError("--n-best and --marginals have no place in the input's own format: give --plain too.")
 
@@ -97,7 +111,7 @@ def tag(
     done = 0
     for sentence, answer in predictor.tag_sentences(predictor.reader([file], format, words_column).pieces()):
         if answer is None:
-            yield Record({"text": sentence.text}, sentence.text.removesuffix("\n"))
+            yield Text(sentence.text, end="")
             continue
         done += 1
         progress(done, 0)

@@ -32,6 +32,7 @@ class TaggedDataConfig(Section):
     scheme: Literal["none", "iob1", "bio", "bioes"] = Field(
         "none", description="How tags mark spans of words; none: each tag is of its word alone (none)."
     )
+    span_columns: list[str] = Field([], description="Columns of `tags` that the scheme is of; empty: all of them.")
     learn: Literal["bio", "bioes"] | None = Field(
         None, description="Scheme that the network learns and answers are turned back from; null: that of the files."
     )
@@ -51,15 +52,23 @@ class TaggedDataConfig(Section):
         [], description="The same of models that were trained on text whose lines run backwards."
     )
 
-    @property
-    def learnt(self) -> str:
-        """The scheme that the network learns."""
-        return self.scheme if self.scheme == "none" else self.learn or ("bio" if self.scheme == "iob1" else self.scheme)
+    def marks_spans(self, column: str) -> bool:
+        """Whether the tags of a column mark spans."""
+        return self.scheme != "none" and (not self.span_columns or column in self.span_columns)
+
+    def learnt(self, column: str) -> str:
+        """The scheme that the network learns of a column."""
+        if not self.marks_spans(column):
+            return "none"
+        return self.learn or ("bio" if self.scheme == "iob1" else self.scheme)
 
     @model_validator(mode="after")
     def _schemes(self) -> Self:
         if self.scheme == "none" and (self.learn is not None or self.repair != "error"):
             raise ValueError("learn and repair are for tags that mark spans; set scheme to iob1, bio or bioes")
+        unknown = [name for name in self.span_columns if name not in self.tags]
+        if unknown:
+            raise ValueError(f"span_columns names {unknown[0]}, which tags does not; name the columns in tags")
         if len(set(self.tags)) < len(self.tags):
             raise ValueError("tags names a column twice")
         return self

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import random
+import json
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...data.source_files import SourceFile, tell_changes
+from ...data.pair_store import held_sources
+from ...data.source_files import tell_changes
 from ...data.spans import broken, convert, repair
 from ...data.store import ExampleStore
 from ...data.store_writer import StoreWriter
 from ...data.tagged import TaggedReader, TaggedSentence
 from ...errors import DataError, RunError
 from ...files import unwritten
+from ...run.checkpoint import has_checkpoint
 from ...run.directory import Run
 from ...shown import tell
 from ...training.progress import preparation
@@ -27,14 +30,11 @@ from .config import TaggedDataConfig
 from .readers import Reader, opened_reader
 from .vocabulary import VOCABULARY, Vocabulary
 
-__all__ = ["SentenceStore", "encoded", "learnt_tags", "opened_readers", "prepare_sentences", "reader"]
+__all__ = ["SentenceStore", "encoded", "learnt_tags", "opened_readers", "prepare_sentences", "reader", "whole_tags"]
 
 TRAIN, VALID = "train", "valid"
 
-_COLUMNS = {"words": "uint32[]", "characters": "uint32[]", "sizes": "uint8[]", "tags": "uint16[]", "text": "text"}
-
-_JOINT = "\x1f"
-"""Between the words of a sentence in a store; no word holds it, as it is a control character."""
+_COLUMNS = {"words": "uint32[]", "characters": "uint32[]", "sizes": "uint8[]", "tags": "int32[]", "text": "text"}
 
 
 class SentenceStore:
@@ -71,27 +71,35 @@ class SentenceStore:
         return self._store.lengths("words")
 
     def take(self, chosen: Iterable[int]) -> list[EncodedSentence]:
-        """Some sentences."""
+        """Some sentences; a tag that no training sentence has is -1."""
         found = self._store.take(chosen)
         return [self._checked(*each) for each in zip(*(found[name] for name in _COLUMNS), strict=True)]
 
     def words(self, chosen: Iterable[int]) -> list[list[str]]:
         """The words of some sentences as they are written."""
-        return [text.split(_JOINT) for text in self._store.take(chosen)["text"]]
+        return [json.loads(text) for text in self._store.take(chosen)["text"]]
 
     def _checked(self, words: Any, characters: Any, sizes: Any, tags: Any, text: str) -> EncodedSentence:
         count = len(words)
         fits = count and len(sizes) == count and int(sizes.sum()) == len(characters) and (sizes > 0).all()
-        if not fits or len(tags) != count * self._columns or (tags.reshape(count, -1) >= self._most).any():
+        fits = fits and len(tags) == count * self._columns
+        table = tags.reshape(count, -1) if fits else tags
+        if not fits or (table >= self._most).any() or table.min() < -1:
             raise RunError(f"{self._path}.arrow: a sentence's words, characters and tags do not fit; prepare it again.")
-        written = text.split(_JOINT) if self._readers else []
+        written = json.loads(text) if self._readers else []
         read = tuple(reader.encode(written) for reader in self._readers)
-        return EncodedSentence(words, characters, sizes, tags.reshape(count, -1), read)
+        return EncodedSentence(words, characters, sizes, table, read)
 
 
-def reader(paths: Sequence[str], data: TaggedDataConfig, *, need_tags: bool = True) -> TaggedReader:
-    """A reader of files in the format that a configuration says."""
-    return TaggedReader(paths, data.tags or None, words=data.words, format=data.format, need_tags=need_tags)
+def reader(
+    paths: Sequence[str], data: TaggedDataConfig, tags: Sequence[str] | None = None, *, need_tags: bool = True
+) -> TaggedReader:
+    """A reader of files in the format that a configuration says.
+
+    Args:
+        tags: columns; None: those of the configuration.
+    """
+    return TaggedReader(paths, tags or data.tags or None, words=data.words, format=data.format, need_tags=need_tags)
 
 
 def opened_readers(data: TaggedDataConfig) -> list[tuple[Reader, Run]]:
@@ -101,7 +109,7 @@ def opened_readers(data: TaggedDataConfig) -> list[tuple[Reader, Run]]:
 
 
 def learnt_tags(sentence: TaggedSentence, data: TaggedDataConfig) -> dict[str, list[str]]:
-    """The tags of each column as the network learns them, in the scheme that it learns.
+    """The tags of each column as the network learns them, those of spans in the scheme that it learns.
 
     Raises:
         DataError: if a tag breaks its scheme, and is not to be repaired.
@@ -110,18 +118,27 @@ def learnt_tags(sentence: TaggedSentence, data: TaggedDataConfig) -> dict[str, l
     for name, given in sentence.tags.items():
         assert given is not None
         tags = list(given)
-        if data.scheme != "none":
-            wrong = broken(tags, data.scheme)
-            if wrong and data.repair == "error":
-                word = sentence.words[wrong[0].place]
-                raise DataError(
-                    f"{sentence.file}:{sentence.line}: in the sentence that begins here {wrong[0].reason}, at "
-                    f"{word!r}; mend the tags, or set data.repair to to-b or to-o."
-                )
-            tags = repair(tags, data.scheme, data.repair) if wrong else tags
-            tags = convert(tags, data.scheme, data.learnt)
+        if data.marks_spans(name):
+            tags = convert(whole_tags(sentence, tags, data), data.scheme, data.learnt(name))
         found[name] = tags
     return found
+
+
+def whole_tags(sentence: TaggedSentence, tags: list[str], data: TaggedDataConfig) -> list[str]:
+    """Tags that keep to their scheme, repaired if need be."""
+    wrong = broken(tags, data.scheme)
+    if not wrong:
+        return tags
+    where = f"{sentence.file}:{sentence.line}: in the sentence that begins here"
+    if data.repair == "error":
+        raise DataError(
+            f"{where} {wrong[0].reason}, at {sentence.words[wrong[0].place]!r}; mend the tags, set data.repair to to-b "
+            "or to-o, or name the columns that mark spans in data.span_columns."
+        )
+    try:
+        return repair(tags, data.scheme, data.repair)
+    except DataError as error:
+        raise DataError(f"{where} tags cannot be repaired: {error}") from error
 
 
 def encoded(vocabulary: Vocabulary, words: Sequence[str], tags: Mapping[str, Sequence[str]] | None) -> EncodedSentence:
@@ -142,11 +159,11 @@ def encoded(vocabulary: Vocabulary, words: Sequence[str], tags: Mapping[str, Seq
 def prepare_sentences(run: Run) -> None:
     """Learn the vocabulary and write the sentences as ids, as far as an earlier start has not done so.
 
-    The sentences are read twice, one by one, so that memory holds the vocabulary alone.
+    The sentences are read several times, one by one, so that memory holds the vocabulary and a hash of each sentence.
 
     Raises:
         DataError: if a sentence cannot be used; see `TaggedReader`.
-        RunError: if something cannot be written.
+        RunError: if something cannot be written, or a training that has begun learnt other words or tags.
     """
     with suppress(RunError):
         vocabulary = Vocabulary.load(run.path)
@@ -163,90 +180,92 @@ def prepare_sentences(run: Run) -> None:
 def _prepare(run: Run) -> None:
     config = run.config
     data, shown = config.data, config.logging.progress
-    held = _Held(data.validation_fraction, config.training.seed)
+    with preparation("Reading the sentences", shown):
+        columns, hashes = _looked_through(reader(data.train, data))
+        train = reader(data.train, data, columns)
+        held = np.zeros(len(hashes), bool)
+        if data.valid:
+            valid = reader(data.valid, data, columns)
+            _, others = _looked_through(valid)
+            both = int(np.isin(others, hashes).sum())
+            if both:
+                tell(
+                    f"recurra: {both:,} of {len(others):,} validation sentences stand among the training sentences too."
+                )
+        else:
+            held = held_sources(hashes, data.validation_fraction, config.training.seed)
+            if not held.any():
+                raise DataError(
+                    f"{data.train[0]}: one sentence cannot be parted into training and validation; give more."
+                )
     with preparation("Learning the words", shown):
-        train = reader(data.train, data)
         vocabulary = Vocabulary.of(
-            (
-                (sentence.words, learnt_tags(sentence, data))
-                for sentence in train
-                if data.valid or not held(sentence.words)
-            ),
+            ((sentence.words, learnt_tags(sentence, data)) for sentence in _chosen(train, ~held)),
             config.vocabulary,
             [found for found, _ in opened_readers(data)],
+            # Every sentence has a legal row of tags then, however short it is.
+            {name: "O" for name in columns if data.marks_spans(name)},
         )
-        if not vocabulary.words:
-            raise DataError(f"{data.train[0]}: one sentence cannot be parted into training and validation; give more.")
-    vocabulary.save(run.path / VOCABULARY)
-    made_by = _fingerprint(run.path)
+        _keep(vocabulary, run)
     with preparation("Preparing the sentences", shown):
-        if data.valid:
-            _write(run.data / TRAIN, train, vocabulary, data, made_by)
-            valid = reader(data.valid, data)
-            _write(run.data / VALID, valid, vocabulary, data, made_by)
-            return
-        for name, taken in ((TRAIN, False), (VALID, True)):
-            chosen = _Chosen(train, held, taken)
-            _write(run.data / name, chosen, vocabulary, data, made_by)
+        _write(run.data / TRAIN, train, ~held, vocabulary, run)
+        _write(run.data / VALID, valid if data.valid else train, None if data.valid else held, vocabulary, run)
 
 
-class _Held:
-    """Whether a sentence is held out: as its words say, so that equal sentences go together."""
+def _looked_through(sentences: TaggedReader) -> tuple[list[str], npt.NDArray[np.uint64]]:
+    """The names of the tag columns, each that can be numbered by its number, and a hash of each sentence's words."""
+    hashes = array("Q")
+    columns: list[str] = []
+    for sentence in sentences:
+        if not columns:
+            # The last column of another file may be another one.
+            places = getattr(sentence.format, "places", {})
+            columns = [str(places[name] + 1) if name == "last" else name for name in sentence.tags]
+        text = json.dumps(sentence.words)
+        hashes.append(int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little"))
+    return columns, np.frombuffer(hashes, np.uint64)
 
-    def __init__(self, fraction: float, seed: int) -> None:
-        self._fraction, self._seed = fraction, seed
 
-    def __call__(self, words: Sequence[str]) -> bool:
-        return random.Random(f"{self._seed} {_JOINT.join(words)}").random() < self._fraction
+def _chosen(sentences: TaggedReader, taken: npt.NDArray[np.bool_] | None) -> Iterator[TaggedSentence]:
+    return (each for place, each in enumerate(sentences) if taken is None or taken[place])
 
 
-class _Chosen:
-    """The sentences of a reader that are held out, or those that are not."""
+def _keep(vocabulary: Vocabulary, run: Run) -> None:
+    """Write the vocabulary; one that a training has begun with must be the same.
 
-    def __init__(self, sentences: TaggedReader, held: _Held, taken: bool) -> None:
-        self._sentences, self._held, self._taken = sentences, held, taken
-
-    def __iter__(self) -> Iterator[TaggedSentence]:
-        return (each for each in self._sentences if self._held(each.words) is self._taken)
-
-    @property
-    def files(self) -> list[SourceFile]:
-        return self._sentences.files
+    Raises:
+        RunError: if it is another.
+    """
+    path = run.path / VOCABULARY
+    if has_checkpoint(run.checkpoints):
+        if not path.is_file() or Vocabulary.load(run.path) != vocabulary:
+            raise RunError(
+                f"{path}: the files have other words or tags now, or it was changed, and what was learnt would mean "
+                "something else; restore them to resume, or train in a new folder."
+            )
+        return
+    vocabulary.save(path)
 
 
 def _write(
-    path: Path, sentences: TaggedReader | _Chosen, vocabulary: Vocabulary, data: TaggedDataConfig, made_by: str
+    path: Path, sentences: TaggedReader, taken: npt.NDArray[np.bool_] | None, vocabulary: Vocabulary, run: Run
 ) -> None:
-    """Write sentences to a store that `SentenceStore` opens.
-
-    Raises:
-        DataError: if one has a tag that no training sentence has, or there is none.
-    """
-    count = 0
+    """Write sentences to a store that `SentenceStore` opens, and say how many tags of theirs nothing teaches."""
+    words = unknown = 0
+    data = run.config.data
     with StoreWriter(path, _COLUMNS) as writer:
-        for sentence in sentences:
-            tags = learnt_tags(sentence, data)
-            if tags.keys() != vocabulary.tags.keys():
-                raise DataError(
-                    f"{sentence.file}:{sentence.line}: has the tags {', '.join(tags)}, and the sentences before "
-                    f"{', '.join(vocabulary.tags)}; name the columns in data.tags."
-                )
-            made = encoded(vocabulary, sentence.words, tags)
-            if (made.tags < 0).any():
-                place, column = np.argwhere(made.tags < 0)[0]
-                name = list(tags)[column]
-                raise DataError(
-                    f"{sentence.file}:{sentence.line}: in the sentence that begins here {sentence.words[place]!r} has "
-                    f"the tag {tags[name][place]!r} ({name}), which no training sentence has; it cannot be learnt."
-                )
+        for sentence in _chosen(sentences, taken):
+            made = encoded(vocabulary, sentence.words, learnt_tags(sentence, data))
             row = {"words": made.words, "characters": made.characters, "sizes": made.sizes, "tags": made.tags.ravel()}
-            writer.add(row | {"text": _JOINT.join(sentence.words)})
-            count += 1
-        if not count:
-            raise DataError(
-                f"{data.train[0]}: no sentence is left for {path.name}; give more, or change data.validation_fraction."
-            )
-        writer.finish({"fingerprint": made_by}, list(sentences.files))
+            writer.add(row | {"text": json.dumps(sentence.words)})
+            words += len(made.words)
+            unknown += int((made.tags < 0).any(axis=1).sum())
+        writer.finish({"fingerprint": _fingerprint(run.path)}, sentences.files)
+    if unknown:
+        tell(
+            f"recurra: {unknown:,} of {words:,} words ({path.name}) have tags that no training sentence has; they "
+            "count as wrong, and their sentences are left out of the loss."
+        )
     if path.name == TRAIN and any(len(tags) < 2 for tags in vocabulary.tags.values()):
         tell("recurra: all words of the training sentences have the same tag; there is nothing to tell apart.")
 

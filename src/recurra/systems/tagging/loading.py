@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...errors import RunError
 from ...run.directory import Run
 from ...run.own_cell import model_settings
-from .config import TaggingModelConfig
+from .config import TaggedDataConfig, TaggingModelConfig
 from .network import Tagger
 from .vocabulary import VOCABULARY, Vocabulary
 
@@ -29,13 +29,13 @@ def network(run: Run) -> Tagger:
         RunError: if its vocabulary is missing or damaged.
     """
     try:
-        return new_network(Vocabulary.load(run.path), model_settings(run), run.config.data.learnt)
+        return new_network(Vocabulary.load(run.path), model_settings(run), run.config.data)
     except ValueError as error:
         raise RunError(f"{run.path / VOCABULARY}: does not fit data.scheme ({error}); restore the file.") from error
 
 
-def new_network(vocabulary: Vocabulary, settings: TaggingModelConfig, scheme: str) -> Tagger:
+def new_network(vocabulary: Vocabulary, settings: TaggingModelConfig, data: TaggedDataConfig) -> Tagger:
     """A network with new weights for a vocabulary."""
-    return Tagger(
-        vocabulary.word_count, vocabulary.character_count, vocabulary.tags, settings, scheme, vocabulary.readers
-    )
+    sizes = (vocabulary.word_count, vocabulary.character_count)
+    schemes = [data.learnt(name) for name in vocabulary.tags]
+    return Tagger(*sizes, vocabulary.tags, settings, schemes, vocabulary.readers)

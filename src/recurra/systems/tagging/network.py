@@ -32,7 +32,8 @@ class Tagger(nn.Module):
         tags: the names of each column's tags.
         config: the `model` section.
         readers: the language models that are read along.
-        scheme: "bio" or "bioes" if tags mark spans: moves that break it have no probability; "none": all moves may be.
+        schemes: of each column "bio" or "bioes" if its tags mark spans: moves that break it have no probability;
+            "none": all moves may be. None: of all columns.
 
     Raises:
         ConfigError: if the cell is not known or cannot do what the section asks of it.
@@ -45,7 +46,7 @@ class Tagger(nn.Module):
         characters: int,
         tags: Mapping[str, Sequence[str]],
         config: TaggingModelConfig,
-        scheme: str = "none",
+        schemes: Sequence[str] | None = None,
         readers: Sequence[Reader] = (),
     ) -> None:
         super().__init__()
@@ -81,8 +82,10 @@ class Tagger(nn.Module):
             weight_dropout=config.weight_dropout,
         )
         self.outputs = nn.ModuleList([nn.Linear(config.output_size, len(column)) for column in tags.values()])
-        self.fields = nn.ModuleList([_field(column, scheme, config.output == "crf") for column in tags.values()])
-        self.chooses_together = config.output == "crf" or scheme != "none"
+        schemes = ["none"] * len(tags) if schemes is None else list(schemes)
+        each = zip(tags.values(), schemes, strict=True)
+        self.fields = nn.ModuleList([_field(column, scheme, config.output == "crf") for column, scheme in each])
+        self._together = [config.output == "crf" or scheme != "none" for scheme in schemes]
 
     @overload
     def forward(self, batch: SentenceBatch) -> list[Tensor]: ...
@@ -111,21 +114,24 @@ class Tagger(nn.Module):
         emissions = [output(states) for output in self.outputs]
         if tags is None:
             return emissions
-        return self.nats(emissions, tags, lengths) / lengths.sum()
+        return self.nats(emissions, tags, lengths)[0] / lengths.sum()
 
-    def nats(self, emissions: Sequence[Tensor], tags: Tensor, lengths: Tensor) -> Tensor:
-        """-log P(tags) of a batch, summed over columns, sentences and words.
+    def nats(self, emissions: Sequence[Tensor], tags: Tensor, lengths: Tensor) -> tuple[Tensor, int]:
+        """-log P(tags) of the sentences whose tags are all known, summed over columns, and the number of their words.
 
         Args:
             emissions: as `forward` gives them.
-            tags: (T, B, C).
+            tags: (T, B, C), `NO_TAG` for one that is not known.
             lengths: (B,).
         """
-        return torch.stack([self._nats(i, each, tags[..., i], lengths) for i, each in enumerate(emissions)]).sum()
+        inside = torch.arange(len(tags), device=tags.device).unsqueeze(1) < lengths.to(tags.device)
+        known = ((tags != NO_TAG).all(-1) | ~inside).all(0)
+        parts = [self._nats(i, each, tags[..., i], lengths) for i, each in enumerate(emissions)]
+        return (torch.stack(parts).sum(0) * known).sum(), int(lengths[known.cpu()].sum())
 
     def choose(self, column: int, emissions: Tensor, lengths: Tensor) -> list[list[int]]:
         """The likeliest tags of each sentence: for CRFs and schemes the best whole row, else each word's best."""
-        if self.chooses_together:
+        if self._together[column]:
             return [path for path, _ in self.field(column).decode(emissions, lengths)]
         best = emissions.argmax(-1).t().tolist()
         return [row[:length] for row, length in zip(best, lengths.tolist(), strict=True)]
@@ -137,9 +143,13 @@ class Tagger(nn.Module):
         return found
 
     def _nats(self, column: int, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
+        """Of each sentence, (B,); of one with a tag that is not known some finite number."""
         if self.config.output == "crf":
-            return -self.field(column).log_likelihood(emissions, tags, lengths).sum()
-        return F.cross_entropy(emissions.flatten(0, 1).float(), tags.flatten(), ignore_index=NO_TAG, reduction="sum")
+            given = -self.field(column).log_likelihood(emissions, tags.clamp(min=0), lengths)
+            # A tag in the place of an unknown one may be forbidden there.
+            return given.masked_fill(~given.isfinite(), 0.0)
+        flat = F.cross_entropy(emissions.flatten(0, 1).float(), tags.flatten(), ignore_index=NO_TAG, reduction="none")
+        return flat.view(tags.shape).sum(0)
 
     def _spelt(self, characters: Tensor, sizes: Tensor) -> Tensor:
         """What is made of the characters of each spelling: (N, M)."""

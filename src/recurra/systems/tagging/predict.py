@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data.length_batches import group_by_length
-from ...data.spans import convert
+from ...data.spans import broken, convert
 from ...data.tagged import TaggedReader, TaggedSentence, format_of
 from ...errors import ConfigError, DataError
 from ...measures.spans import SpanScores, span_scores
@@ -25,7 +25,7 @@ from ..predictor import Predictor
 from .answers import Alternative, TaggedWords
 from .batches import collate
 from .config import TaggingConfig
-from .data import encoded, reader
+from .data import encoded, reader, whole_tags
 from .loading import network
 from .network import Tagger
 from .vocabulary import VOCABULARY, Vocabulary
@@ -64,6 +64,8 @@ class ColumnScores(NamedTuple):
         spans: where tags mark spans.
         confusions: the most frequent ones.
         errors: the first words that were tagged wrongly, as many as were asked for.
+        broken: sentences whose right tags break their scheme.
+        unseen: words whose right tags no training sentence had.
     """
 
     all: Accuracy
@@ -72,6 +74,8 @@ class ColumnScores(NamedTuple):
     spans: SpanScores | None
     confusions: Sequence[Confusion]
     errors: Sequence[WrongTag]
+    broken: int = 0
+    unseen: int = 0
 
 
 class TaggerPredictor(Predictor):
@@ -186,14 +190,13 @@ class TaggerPredictor(Predictor):
             assert answer is not None
             words.append(sentence.words)
             for name in self.columns:
-                right = sentence.tags[name]
-                assert right is not None
+                right = self._right(sentence, name)
                 gold[name].append(right)
                 found[name].append(answer.tags[name])
                 wrong[name] += _wrong(sentence, right, answer.tags[name])[: errors - len(wrong[name])]
             if progress is not None:
                 progress(len(words), 0)
-        return {name: self._scores(words, gold[name], found[name], wrong[name]) for name in self.columns}
+        return {name: self._scores(name, words, gold[name], found[name], wrong[name]) for name in self.columns}
 
     def reader(self, paths: Sequence[str], format: str | None, words: str | None) -> TaggedReader:
         """A reader of sentences that are to be tagged."""
@@ -202,14 +205,23 @@ class TaggerPredictor(Predictor):
         return reader(paths, section.model_copy(update=changed), need_tags=False)
 
     def _format(self, paths: Sequence[str]) -> str | None:
-        """The format of the training files, if the names of others do not tell theirs."""
+        """None if the names of files tell their formats; else the format of the training files."""
         section = self.config.data
+        own = section.format or next((format_of(path) for path in section.train), None)
         try:
-            for path in paths:
-                format_of(path)
+            told = {format_of(path) for path in paths}
         except DataError:
-            return section.format or next((format_of(path) for path in section.train), None)
-        return section.format
+            return own
+        # The endings of columns are those of any text.
+        return own if told == {"columns"} and section.format is not None else None
+
+    def _right(self, sentence: TaggedSentence, name: str) -> Sequence[str]:
+        """The right tags of a column, mended as the configuration says where they break their scheme."""
+        found = sentence.tags[name]
+        assert found is not None
+        data = self.config.data
+        mend = data.marks_spans(name) and data.repair != "error"
+        return whole_tags(sentence, list(found), data) if mend else found
 
     def _with_tags(self, sentences: list[TaggedSentence]) -> Iterator[tuple[TaggedSentence, TaggedWords | None]]:
         answers = self.tag([sentence.words for sentence in sentences])
@@ -218,20 +230,28 @@ class TaggerPredictor(Predictor):
 
     def _scores(
         self,
+        name: str,
         words: Sequence[Sequence[str]],
         gold: Sequence[Sequence[str]],
         found: Sequence[Sequence[str]],
         wrong: Sequence[WrongTag],
     ) -> ColumnScores:
-        vocabulary, scheme = self.vocabulary, self.config.data.scheme
+        vocabulary, data = self.vocabulary, self.config.data
+        known = set(vocabulary.tags[name])
+        learnt = data.learnt(name)
+        if learnt not in ("none", data.scheme):
+            # Of the other scheme the types of spans are compared.
+            known |= {f"{letter}-{tag[2:]}" if tag[2:] else letter for tag in known for letter in "BIES"} | {"O"}
         looked_up = [[vocabulary.key(vocabulary.normal(word)) for word in sentence] for sentence in words]
         return ColumnScores(
             accuracy(gold, found),
             accuracy_on_unknown(looked_up, gold, found, vocabulary.seen),
             accuracy_by_frequency(looked_up, gold, found, vocabulary.seen),
-            None if scheme == "none" else span_scores(gold, found, scheme),
+            span_scores(gold, found, data.scheme) if data.marks_spans(name) else None,
             confusions(gold, found, 10),
             wrong,
+            sum(bool(broken(tags, data.scheme)) for tags in gold) if data.marks_spans(name) else 0,
+            sum(tag not in known for tags in gold for tag in tags),
         )
 
     def _tagged(self, sentences: Sequence[Sequence[str]], n_best: int, marginals: bool) -> list[TaggedWords]:
@@ -257,7 +277,8 @@ class TaggerPredictor(Predictor):
         names = self.vocabulary.tags[column]
         found = [names[place] for place in places]
         data = self.config.data
-        return tuple(found if data.scheme == data.learnt else convert(found, data.learnt, data.scheme))
+        learnt = data.learnt(column)
+        return tuple(convert(found, learnt, data.scheme) if learnt not in ("none", data.scheme) else found)
 
 
 def _wrong(sentence: TaggedSentence, right: Sequence[str], answer: Sequence[str]) -> list[WrongTag]:

@@ -85,29 +85,41 @@ class TaggingTask:
         """The loss and how many tags are right, of which each process works out a share."""
         processes = self._processes
         found = processes.gather(self._chosen(processes.rank, processes.world_size))
-        nats = sum(part[0] for part in found)
+        nats, counted = (sum(part[place] for part in found) for place in (0, 1))
         tags: dict[int, list[list[int]]] = {}
-        for _, part in found:
+        for _, _, part in found:
             tags |= part
         right, words, unknown, whole = np.zeros(len(self._vocabulary.tags)), 0, np.zeros(2), 0
-        spans: list[tuple[list[str], list[str]]] = []
-        for number, sentence in enumerate(self._valid.take(range(len(self._valid)))):
+        numbers = range(len(self._valid))
+        for number, (sentence, written) in enumerate(
+            zip(self._valid.take(numbers), self._valid.words(numbers), strict=True)
+        ):
             same = sentence.tags == np.array(tags[number]).T
             right += same.sum(axis=0)
             words += len(same)
             whole += int(same.all(axis=1).sum())
-            strange = sentence.words == UNKNOWN
+            strange = np.array([not self._vocabulary.has_seen(word) for word in written])
             unknown += [same[strange, 0].sum(), strange.sum()]
-            if self._config.data.scheme != "none":
-                spans.append((self._names(sentence.tags[:, 0].tolist()), self._names(tags[number][0])))
         measures: dict[str, float | None] = {"accuracy": float(right[0]) / words}
         measures["unknown_accuracy"] = float(unknown[0] / unknown[1]) if unknown[1] else None
         if len(right) > 1:
             measures |= {"mean_accuracy": float(right.mean()) / words, "all_right": whole / words}
-        if spans:
-            gold, chosen = zip(*spans, strict=True)
-            measures["span_f1"] = span_scores(gold, chosen, self._config.data.learnt).all.f1
-        return Evaluation(nats / words, measures, self._samples(tags))
+        measures["span_f1"] = self._span_f1(tags)
+        loss = nats / counted if counted else float("nan")
+        return Evaluation(loss, measures, self._samples(tags))
+
+    def _span_f1(self, tags: Mapping[int, Sequence[Sequence[int]]]) -> float | None:
+        """Of the first column whose tags mark spans; None if there is none."""
+        names = list(self._vocabulary.tags)
+        column = next((place for place, name in enumerate(names) if self._config.data.marks_spans(name)), None)
+        if column is None:
+            return None
+        gold = [
+            self._names(column, sentence.tags[:, column].tolist())
+            for sentence in self._valid.take(range(len(self._valid)))
+        ]
+        chosen = [self._names(column, tags[number][column]) for number in range(len(gold))]
+        return span_scores(gold, chosen, self._config.data.learnt(names[column])).all.f1
 
     def measures(self, loss: float) -> Mapping[str, float]:
         """Nothing more follows from a training loss."""
@@ -120,32 +132,34 @@ class TaggingTask:
     def carry(self, state: dict[str, Any]) -> None:
         """Take up nothing."""
 
-    def _chosen(self, rank: int, world_size: int) -> tuple[float, dict[int, list[list[int]]]]:
-        """Nats of this process's share of the validation sentences, and the tags of each column by sentence."""
+    def _chosen(self, rank: int, world_size: int) -> tuple[float, int, dict[int, list[list[int]]]]:
+        """Of this process's share of the validation: nats, words, and the tags of each column by sentence."""
         lengths = self._valid.lengths
         groups = group_by_length(np.argsort(lengths, kind="stable"), lengths, self._config.training.batch_tokens)
-        total, found = 0.0, {}
+        total, words, found = 0.0, 0, {}
         for chosen in groups[rank::world_size]:
             batch = collate(self._valid.take(chosen)).to(self._processes.device)
             emissions = self._network(batch)
-            total += float(self._network.nats(emissions, batch.tags, batch.lengths))
+            nats, counted = self._network.nats(emissions, batch.tags, batch.lengths)
+            total, words = total + float(nats), words + counted
             rows = [self._network.choose(column, each, batch.lengths) for column, each in enumerate(emissions)]
             for row, number in enumerate(chosen.tolist()):
                 found[number] = [column[row] for column in rows]
-        return total, found
+        return total, words, found
 
-    def _names(self, places: Iterable[int]) -> list[str]:
-        tags = next(iter(self._vocabulary.tags.values()))
-        return [tags[place] for place in places]
+    def _names(self, column: int, places: Iterable[int]) -> list[str]:
+        """Tags by their names; one that is not known is outside of every span."""
+        tags = list(self._vocabulary.tags.values())[column]
+        return ["O" if place < 0 else tags[place] for place in places]
 
     def _samples(self, tags: Mapping[int, Sequence[Sequence[int]]]) -> list[Mapping[str, Any]]:
         count = min(self._config.training.samples, len(self._valid))
         samples: list[Mapping[str, Any]] = []
-        data = self._config.data
+        data, first = self._config.data, next(iter(self._vocabulary.tags))
         for number, words in enumerate(self._valid.words(range(count))):
-            names = self._names(tags[number][0])
-            if data.scheme != "none":
-                names = convert(names, data.learnt, data.scheme)
+            names = self._names(0, tags[number][0])
+            if data.marks_spans(first):
+                names = convert(names, data.learnt(first), data.scheme)
             shown = "  " + " ".join(f"{word}/{tag}" for word, tag in zip(words, names, strict=True))
             samples.append({"words": words, "tags": names, "text": shown})
         return samples
@@ -171,7 +185,7 @@ def prepare_task(run: Run, processes: Processes) -> TaggingTask:
     train, valid = (SentenceStore(run.data / name, vocabulary) for name in (TRAIN, VALID))
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
-    model = new_network(vocabulary, settings, config.data.learnt).to(processes.device)
+    model = new_network(vocabulary, settings, config.data).to(processes.device)
     if processes.is_main and not has_checkpoint(run.checkpoints):
         if config.data.vectors:
             start_from_vectors(model.word_embedding, ("", *vocabulary.known), config.data.vectors, "data.vectors")

@@ -62,8 +62,16 @@ class Vocabulary:
         sentences: Iterable[tuple[Sequence[str], Mapping[str, Sequence[str]]]],
         config: VocabularyConfig,
         readers: Sequence[Reader] = (),
+        besides: Mapping[str, str] | None = None,
     ) -> Vocabulary:
-        """What is in sentences: of each its words, and the tags of each column."""
+        """What is in sentences.
+
+        Args:
+            sentences: of each its words, and the tags of each column.
+            config: how words are looked up.
+            readers: the language models that are read along.
+            besides: a tag that a column has even if no sentence has it.
+        """
         plain = cls((), (), config.min_count, config.lowercase, config.normalization, (), {})
         words: Counter[str] = Counter()
         characters: Counter[str] = Counter()
@@ -82,7 +90,7 @@ class Vocabulary:
             config.lowercase,
             config.normalization,
             tuple(sorted(characters)),
-            {name: tuple(sorted(found)) for name, found in tags.items()},
+            {name: tuple(sorted(found | {(besides or {}).get(name, "")} - {""})) for name, found in tags.items()},
             tuple(readers),
         )
 
@@ -130,6 +138,10 @@ class Vocabulary:
     def seen(self) -> dict[str, int]:
         """How often each word, as it is looked up, occurs in the training sentences."""
         return dict(zip(self.words, self.counts, strict=True))
+
+    def has_seen(self, word: str) -> bool:
+        """Whether a training sentence has this word, as it is looked up."""
+        return self.key(self.normal(word)) in self.seen
 
     def normal(self, word: str) -> str:
         """A word in the Unicode normal form of the vocabulary."""
