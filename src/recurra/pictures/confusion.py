@@ -35,7 +35,7 @@ def draw_confusion(path: Path, counts: npt.NDArray[Any], names: Sequence[str]) -
     count = len(names)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     longest = min(max((len(name) for name in names), default=1), 30)
-    side = min(2.2 + 0.09 * longest + (0.4 if count <= _NUMBERED else 0.16) * count, 30.0)
+    side = min(2.2 + 0.09 * longest + (0.4 if count <= _NUMBERED else 0.16) * count, 18.0)
     figure = Figure(figsize=(side, side), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")

@@ -8,7 +8,17 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Batch", "Batches", "Evaluation", "Loss", "PartedTask", "Task", "part_parameters", "part_rates"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "Evaluation",
+    "ExampleTask",
+    "Loss",
+    "PartedTask",
+    "Task",
+    "part_parameters",
+    "part_rates",
+]
 
 
 class Batch(Protocol):
@@ -106,6 +116,21 @@ class Task(Protocol):
     def carry(self, state: dict[str, Any]) -> None:
         """Take up what `carried` gave, or was given to `carried` by an older recurra."""
         ...
+
+
+class ExampleTask:
+    """What tasks that learn from examples have in common: every batch is read from its beginning."""
+
+    def measures(self, loss: float) -> Mapping[str, float | None]:
+        """Nothing more follows from a training loss."""
+        return {}
+
+    def carried(self) -> dict[str, Any]:
+        """Nothing goes from batch to batch."""
+        return {}
+
+    def carry(self, state: dict[str, Any]) -> None:
+        """Take up nothing."""
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from ...run.directory import Run
 from ...run.own_cell import model_settings
 from ...training.processes import Processes
 from ...training.randomness import seed_everything
-from ...training.task import Evaluation, Loss
+from ...training.task import Evaluation, ExampleTask, Loss
 from ...training.vectors import start_from_vectors
 from .batches import TextBatch, padded
 from .config import ClassificationConfig
@@ -46,7 +46,7 @@ class TextBatches(LengthBatches[TextBatch]):
             yield batch._replace(epoch=number)
 
 
-class ClassificationTask:
+class ClassificationTask(ExampleTask):
     """Cross entropy of labels, or squared error of numbers, over batches of texts.
 
     Args:
@@ -152,17 +152,6 @@ class ClassificationTask:
         if verdict.reliability is not None and self._run_dir is not None and processes.is_main:
             draw_reliability(self._run_dir / RELIABILITY, verdict.reliability)
         return Evaluation(verdict.loss, verdict.measures, self._samples(verdict.answers))
-
-    def measures(self, loss: float) -> Mapping[str, float]:
-        """Nothing more follows from a training loss."""
-        return {}
-
-    def carried(self) -> dict[str, Any]:
-        """Nothing: every batch is read from its beginning."""
-        return {}
-
-    def carry(self, state: dict[str, Any]) -> None:
-        """Take up nothing."""
 
     def _batch(self, store: TextStore, chosen: Iterable[int]) -> TextBatch:
         rows, targets = store.take(chosen)

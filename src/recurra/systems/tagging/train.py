@@ -17,7 +17,7 @@ from ...run.directory import Run
 from ...run.own_cell import model_settings
 from ...training.processes import Processes
 from ...training.randomness import seed_everything
-from ...training.task import Evaluation, Loss
+from ...training.task import Evaluation, ExampleTask, Loss
 from ...training.vectors import start_from_vectors
 from .batches import SentenceBatch, collate
 from .config import TaggingConfig
@@ -30,7 +30,7 @@ from .vocabulary import UNKNOWN, Vocabulary
 __all__ = ["TaggingTask", "prepare_task"]
 
 
-class TaggingTask:
+class TaggingTask(ExampleTask):
     """The negative log-likelihood of tags over batches of sentences.
 
     Args:
@@ -120,17 +120,6 @@ class TaggingTask:
         ]
         chosen = [self._names(column, tags[number][column]) for number in range(len(gold))]
         return span_scores(gold, chosen, self._config.data.learnt(names[column])).all.f1
-
-    def measures(self, loss: float) -> Mapping[str, float]:
-        """Nothing more follows from a training loss."""
-        return {}
-
-    def carried(self) -> dict[str, Any]:
-        """Nothing: every batch is read from its beginning."""
-        return {}
-
-    def carry(self, state: dict[str, Any]) -> None:
-        """Take up nothing."""
 
     def _chosen(self, rank: int, world_size: int) -> tuple[float, int, dict[int, list[list[int]]]]:
         """Of this process's share of the validation: nats, words, and the tags of each column by sentence."""

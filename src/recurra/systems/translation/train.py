@@ -23,7 +23,7 @@ from ...run.directory import Run
 from ...run.own_cell import model_settings
 from ...training.processes import Processes
 from ...training.randomness import seed_everything
-from ...training.task import Evaluation, Loss
+from ...training.task import Evaluation, ExampleTask, Loss
 from ...training.vectors import start_from_vectors
 from .answers import Translation
 from .config import TranslationConfig
@@ -37,7 +37,7 @@ __all__ = ["TranslationTask", "prepare_task"]
 ATTENTION = "attention.png"
 
 
-class TranslationTask:
+class TranslationTask(ExampleTask):
     """Teacher forcing over batches of pairs.
 
     Args:
@@ -110,13 +110,6 @@ class TranslationTask:
     def measures(self, loss: float) -> Mapping[str, float]:
         """Perplexity, and bits per character as if every token had as many characters as the mean one."""
         return likelihood(loss, 1.0, self._characters_per_token)
-
-    def carried(self) -> dict[str, Any]:
-        """Nothing: every batch is read from its beginning."""
-        return {}
-
-    def carry(self, state: dict[str, Any]) -> None:
-        """Take up nothing."""
 
     def _scheduled(self, batch: PairBatch) -> Tensor:
         """What stands before each target token, some of it drawn from the model itself (Bengio et al. 2015).
