@@ -69,7 +69,7 @@ def launch(
 
 def numbers(run_dir: Path) -> list[dict[str, object]]:
     lines = read_metrics(run_dir / "metrics.jsonl")
-    return [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k != "seconds" and not k.endswith("_per_second")} for line in lines]
 
 
 def final_weights(run_dir: Path) -> torch.Tensor:
