@@ -131,7 +131,7 @@ def held_sources(hashes: npt.NDArray[np.uint64], fraction: float, seed: int) -> 
 
 def sentences(texts: ExampleStore, chosen: npt.NDArray[np.bool_], side: str) -> Iterator[str]:
     """One side, source or target, of the chosen pairs of a store that `keep_texts` wrote."""
-    for part, keep in _parts(texts, chosen):
+    for part, keep in texts.chosen_parts(chosen):
         yield from compress(part[side], keep)
 
 
@@ -165,7 +165,7 @@ def tokenise(
     dropped: dict[str, int] = {}
     kept = characters = target_tokens = 0
     with StoreWriter(path, dict(zip(_SIDES, kinds, strict=True))) as writer:
-        for part, keep in _parts(texts, chosen):
+        for part, keep in texts.chosen_parts(chosen):
             texts_of = {side: list(compress(part[side], keep)) for side in _SIDES}
             rows = {
                 side: tokenizer.encode_all(texts_of[side]) for side, tokenizer in zip(_SIDES, tokenizers, strict=True)
@@ -186,11 +186,3 @@ def tokenise(
         about = {"fingerprint": fingerprint(*tokenizers), "characters": characters, "target_tokens": target_tokens}
         writer.finish({**about, "pairs": kept, "dropped": dropped}, list(files))
     return dropped
-
-
-def _parts(texts: ExampleStore, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[dict[str, Any], list[bool]]]:
-    first = 0
-    for part in texts.parts():
-        count = len(part[_SIDES[0]])
-        yield part, chosen[first : first + count].tolist()
-        first += count

@@ -139,6 +139,15 @@ class ExampleStore:
                 name: held if isinstance(held, Rows | np.ndarray) else held.to_pylist() for name, held in part.items()
             }
 
+    def chosen_parts(self, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[dict[str, Any], list[bool]]]:
+        """The parts, each with which of its examples are chosen.
+
+        Args:
+            chosen: (examples,).
+        """
+        for start, stop, part in zip(self._starts, self._starts[1:], self.parts(), strict=False):
+            yield part, chosen[start:stop].tolist()
+
     def _load(self, number: int) -> dict[str, Any]:
         import pyarrow as pa
 

@@ -209,18 +209,10 @@ def _unpacked(labels: str, number: float) -> tuple[tuple[str, ...], float]:
 
 
 def _labelled(texts: ExampleStore, chosen: npt.NDArray[np.bool_]) -> Iterator[Labelled]:
-    for part, keep in _parts(texts, chosen):
+    for part, keep in texts.chosen_parts(chosen):
         rows = (compress(part[name], keep) for name in _TEXT_COLUMNS)
         for text, labels, number, line, file in zip(*rows, strict=True):
             yield Labelled(text, *_unpacked(labels, number), int(line), file)
-
-
-def _parts(texts: ExampleStore, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[dict[str, Any], list[bool]]]:
-    first = 0
-    for part in texts.parts():
-        count = len(part["text"])
-        yield part, chosen[first : first + count].tolist()
-        first += count
 
 
 def _teach_every_label(texts: ExampleStore, hashes: npt.NDArray[np.uint64], held: npt.NDArray[np.bool_]) -> None:
@@ -294,7 +286,7 @@ def _tokenise(
     """Write the chosen texts as ids to a store that `TextStore` opens; how many had to be cut."""
     cut = 0
     with StoreWriter(path, _columns(tokenizer.vocab_size)) as writer:
-        for part, keep in _parts(texts, chosen):
+        for part, keep in texts.chosen_parts(chosen):
             kept = {name: list(compress(part[name], keep)) for name in ("text", "labels", "number")}
             rows = tokenizer.encode_all(kept["text"])
             ids = [rows.values[start:stop] for start, stop in zip(rows.starts[:-1], rows.starts[1:], strict=True)]

@@ -31,9 +31,9 @@ class Tagger(nn.Module):
         words, characters: how many have an embedding, the unknown one included.
         tags: the names of each column's tags.
         config: the `model` section.
+        schemes: for each column "bio" or "bioes" if its tags mark spans, so that moves which break the scheme have no
+            probability, or "none", so that every move is allowed; None: "none" for all columns.
         readers: the language models that are read along.
-        schemes: of each column "bio" or "bioes" if its tags mark spans: moves that break it have no probability;
-            "none": all moves may be. None: of all columns.
 
     Raises:
         ConfigError: if the cell is not known or cannot do what the section asks of it.
@@ -156,8 +156,8 @@ class Tagger(nn.Module):
         assert self.character_embedding is not None and self.spelling is not None
         most = max(1, _CHARACTERS // len(characters))
         if characters.shape[1] > most and not self.training:
-            parts = [self._spelt(part, size) for part, size in _split(characters, sizes, most)]
-            return torch.cat(parts)
+            parts = zip(characters.split(most, dim=1), sizes.split(most), strict=True)
+            return torch.cat([self._spelt(*part) for part in parts])
         embedded = self.character_embedding(characters)
         if self.config.characters == "recurrent":
             final = self.spelling(embedded, lengths=sizes)[1]
@@ -170,10 +170,6 @@ class Tagger(nn.Module):
         windows = torch.arange(made.shape[2], device=made.device)
         reach = sizes.to(made.device) + self.config.character_width - 1
         return made.masked_fill((windows >= reach.unsqueeze(1)).unsqueeze(1), -torch.inf).amax(-1)
-
-
-def _split(characters: Tensor, sizes: Tensor, most: int) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(characters.split(most, dim=1), sizes.split(most), strict=True))
 
 
 def _field(tags: Sequence[str], scheme: str, learnt: bool) -> CRF:

@@ -25,7 +25,8 @@ from ...errors import ConfigError, RunError
 from ...run.directory import Run, read_run
 from ...run.hub import fetch
 from ...run.own_cell import is_own
-from ...run.weights import load_weights
+from ...run.start_from import parts_of
+from ...run.weights import read_weights
 
 __all__ = ["Reader", "ReaderNetwork", "opened_reader", "take_weights"]
 
@@ -171,9 +172,9 @@ def take_weights(network: ReaderNetwork, run: Run) -> None:
     Raises:
         RunError: if there are none that can be read.
     """
-    whole = load_weights(lambda: registry.resolve(run.system.network)(run), run)
-    for own, other in zip((network.embedding, network.encoder), _modules(run.system, whole), strict=True):
-        own.load_state_dict(other.state_dict())
+    found = parts_of(run.system.parts, read_weights(run))
+    for own, name in zip((network.embedding, network.encoder), _PARTS, strict=True):
+        own.load_state_dict(found[name])
 
 
 def _modules(system: registry.System, network: nn.Module) -> list[nn.Module]:

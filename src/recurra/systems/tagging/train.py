@@ -19,7 +19,7 @@ from ...training.processes import Processes
 from ...training.randomness import seed_everything
 from ...training.task import Evaluation, ExampleTask, Loss
 from ...training.vectors import start_from_vectors
-from .batches import SentenceBatch, collate
+from .batches import EncodedSentence, SentenceBatch, collate
 from .config import TaggingConfig
 from .data import TRAIN, VALID, SentenceStore, opened_readers, prepare_sentences
 from .loading import new_network
@@ -91,9 +91,8 @@ class TaggingTask(ExampleTask):
             tags |= part
         right, words, unknown, whole = np.zeros(len(self._vocabulary.tags)), 0, np.zeros(2), 0
         numbers = range(len(self._valid))
-        for number, (sentence, written) in enumerate(
-            zip(self._valid.take(numbers), self._valid.words(numbers), strict=True)
-        ):
+        sentences = self._valid.take(numbers)
+        for number, (sentence, written) in enumerate(zip(sentences, self._valid.words(numbers), strict=True)):
             same = sentence.tags == np.array(tags[number]).T
             right += same.sum(axis=0)
             words += len(same)
@@ -104,20 +103,19 @@ class TaggingTask(ExampleTask):
         measures["unknown_accuracy"] = float(unknown[0] / unknown[1]) if unknown[1] else None
         if len(right) > 1:
             measures |= {"mean_accuracy": float(right.mean()) / words, "all_right": whole / words}
-        measures["span_f1"] = self._span_f1(tags)
+        measures["span_f1"] = self._span_f1(sentences, tags)
         loss = nats / counted if counted else float("nan")
         return Evaluation(loss, measures, self._samples(tags))
 
-    def _span_f1(self, tags: Mapping[int, Sequence[Sequence[int]]]) -> float | None:
+    def _span_f1(
+        self, sentences: Sequence[EncodedSentence], tags: Mapping[int, Sequence[Sequence[int]]]
+    ) -> float | None:
         """Of the first column whose tags mark spans; None if there is none."""
         names = list(self._vocabulary.tags)
         column = next((place for place, name in enumerate(names) if self._config.data.marks_spans(name)), None)
         if column is None:
             return None
-        gold = [
-            self._names(column, sentence.tags[:, column].tolist())
-            for sentence in self._valid.take(range(len(self._valid)))
-        ]
+        gold = [self._names(column, sentence.tags[:, column].tolist()) for sentence in sentences]
         chosen = [self._names(column, tags[number][column]) for number in range(len(gold))]
         return span_scores(gold, chosen, self._config.data.learnt(names[column])).all.f1
 
