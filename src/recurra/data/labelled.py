@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 from ..errors import DataError
 from ..shown import visible
 from ..strict_json import read_json
+from .comma_rows import comma_rows
 from .json_lines import has_half_pair, under
 from .source_files import SourceFile
 from .text import expand_paths, read_lines
@@ -172,7 +172,7 @@ class LabelledReader:
     def _of_table(self, name: str, lines: Iterator[str], form: str) -> Iterator[Labelled]:
         by_name = form == "csv" and self._header is not False
         chosen = [self._label or ("label" if by_name else "1"), self._text or ("text" if by_name else "2")]
-        rows = _comma_rows(name, lines) if form == "csv" else _tab_rows(lines)
+        rows = filter(_is_filled, comma_rows(name, lines)) if form == "csv" else _tab_rows(lines)
         has_header = by_name or not all(map(str.isdecimal, chosen)) if self._header is None else self._header
         heads: list[str] | None = None
         places: list[int] | None = None
@@ -215,16 +215,8 @@ class LabelledReader:
         return [given] if str(given).strip() else []
 
 
-def _comma_rows(name: str, lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
-    # Some texts are longer than the limit that Python sets.
-    csv.field_size_limit(2**31 - 1)
-    rows = csv.reader((f"{line}\n" for line in lines), strict=True)
-    try:
-        for row in rows:
-            if row:
-                yield rows.line_num, row
-    except csv.Error as error:
-        raise DataError(f"{name}:{rows.line_num}: is not CSV ({error}); mend the line.") from error
+def _is_filled(row: tuple[int, list[str]]) -> bool:
+    return bool(row[1])
 
 
 def _tab_rows(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:

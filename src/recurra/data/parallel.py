@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
 from ..strict_json import read_json
+from .comma_rows import comma_rows
 from .json_lines import has_half_pair, under
 from .source_files import SourceFile
 from .text import expand_paths, read_lines
@@ -150,26 +150,19 @@ def _both_sides(name: str, columns: tuple[int, int], keys: tuple[str, str], read
 
 def _from_csv(name: str, lines: Iterator[str], keys: tuple[str, str]) -> Iterator[Pair]:
     """Pairs of a file whose first line names its columns; a row may go on over several lines within quotes."""
-    # Some texts are longer than the limit that Python sets.
-    csv.field_size_limit(2**31 - 1)
-    rows = csv.reader((f"{line}\n" for line in lines), strict=True)
-    try:
-        heads = next(rows, [])
-        for key in keys:
-            if heads.count(key) != 1:
-                raise DataError(
-                    f"{name}:1: the first line names no column {key!r}, or several; it has {', '.join(heads)}; set "
-                    "data.keys."
-                )
-        places = [heads.index(key) for key in keys]
-        for row in rows:
-            if row and len(row) != len(heads):
-                raise DataError(
-                    f"{name}:{rows.line_num}: has {len(row)} columns, and the first line {len(heads)}; mend the line."
-                )
-            yield Pair(*(row[place] for place in places)) if row else Pair("", "")
-    except csv.Error as error:
-        raise DataError(f"{name}:{rows.line_num}: is not CSV ({error}); mend the line.") from error
+    rows = comma_rows(name, lines)
+    _, heads = next(rows, (1, []))
+    for key in keys:
+        if heads.count(key) != 1:
+            raise DataError(
+                f"{name}:1: the first line names no column {key!r}, or several; it has {', '.join(heads)}; set "
+                "data.keys."
+            )
+    places = [heads.index(key) for key in keys]
+    for line, row in rows:
+        if row and len(row) != len(heads):
+            raise DataError(f"{name}:{line}: has {len(row)} columns, and the first line {len(heads)}; mend the line.")
+        yield Pair(*(row[place] for place in places)) if row else Pair("", "")
 
 
 def _from_columns(text: str, columns: tuple[int, int], place: tuple[str, int]) -> Pair:
