@@ -37,6 +37,11 @@ READ = [
     ("bioes", "B-X I-Y E-X", []),
     ("bioes", "B E S", [("", 0, 2), ("", 2, 3)]),
     ("bioes", "B-foo-bar E-foo-bar S-foo", [("foo-bar", 0, 2), ("foo", 2, 3)]),
+    ("bilou", "B-X I-X L-X U-Y O B-X L-Y", [("X", 0, 3), ("Y", 3, 4)]),
+    ("bilou", "B-X E-X S-X U", [("", 3, 4)]),
+    # Not from seqeval, which has no BMES.
+    ("bmes", "B-X M-X E-X S-Y O B-X E-Y", [("X", 0, 3), ("Y", 3, 4)]),
+    ("bmes", "B-X I-X E-X S", [("", 3, 4)]),
     # Not from seqeval, which takes B after O for no span under IOB1, and refuses tags of other schemes.
     ("iob1", "I-X I-X B-X I-Y O B-Y I-Y", [("X", 0, 2), ("X", 2, 3), ("Y", 3, 4), ("Y", 5, 7)]),
     ("bio", "B-X NOUN I-X Bad-X E-X B-X", [("X", 0, 1), ("X", 5, 6)]),
@@ -49,7 +54,7 @@ rows = {
         st.builds(lambda letter, kind: letter if letter == "O" else letter + kind, st.sampled_from(letters), kinds),
         max_size=8,
     )
-    for scheme, letters in (("iob1", "BIO"), ("bio", "BIO"), ("bioes", "BIESO"))
+    for scheme, letters in (("iob1", "BIO"), ("bio", "BIO"), ("bioes", "BIESO"), ("bilou", "BILUO"), ("bmes", "BMESO"))
 }
 any_row = st.sampled_from(sorted(rows)).flatmap(lambda scheme: st.tuples(st.just(scheme), rows[scheme]))
 
@@ -65,7 +70,11 @@ def test_random_tags_have_the_spans_of_seqeval(made: tuple[str, list[str]]) -> N
     scheme, tags = made
     if scheme == "iob1":
         tags = repair(tags, scheme, "to-b")
-    kind = {"iob1": theirs.IOB1, "bio": theirs.IOB2, "bioes": theirs.IOBES}[scheme]
+    kind = {"iob1": theirs.IOB1, "bio": theirs.IOB2, "bilou": theirs.BILOU}.get(scheme, theirs.IOBES)
+    if scheme == "bmes":
+        written = [f"I{tag[1:]}" if tag.startswith("M") else tag for tag in tags]
+        assert spans(tags, scheme) == spans(written, "bioes")
+        tags, scheme = written, "bioes"
     entities = [(entity.tag, entity.start, entity.end) for entity in theirs.Tokens(tags, kind).entities]
     assert [(span.type or "_", span.start, span.end) for span in spans(tags, scheme)] == entities
 
@@ -75,6 +84,8 @@ def test_random_tags_have_the_spans_of_seqeval(made: tuple[str, list[str]]) -> N
     [
         ("bio", "O I-X I-X B-Y I-X", {1: "no span is open that I-X", 4: "no span"}, "O B-X I-X B-Y B-X", "O O O B-Y O"),
         ("bioes", "B-X O", {0: "neither I-X nor E-X comes after B-X"}, "S-X O", "O O"),
+        ("bilou", "B-X O L-Y", {0: "neither I-X nor L-X comes after B-X", 2: "no span"}, "U-X O U-Y", "O O O"),
+        ("bmes", "B-X O M-Y", {0: "neither M-X nor E-X comes after B-X", 2: "no span"}, "S-X O S-Y", "O O O"),
         ("bioes", "I E B I", {0: "no span is open that I", 3: "neither I nor E comes after I"}, "B E B E", "O O O O"),
         ("bioes", "B-X I-Y E-X", {0: "not closed", 1: "no span", 2: "no span"}, "S-X S-Y S-X", "O O O"),
         (
@@ -130,14 +141,15 @@ def test_conversions_are_what_they_should_be() -> None:
     assert convert(iob1, "iob1", "bioes") == ["B-X", "E-X", "S-X", "O", "S-foo-bar", "S-Y", "S"]
     assert convert(["B-X", "E-X", "S-X"], "iobes", "iob1") == ["I-X", "I-X", "B-X"]
     assert convert(["O", "B", "I", "B"], "iob2", "bioes") == ["O", "B", "E", "S"]
+    assert convert(["B-X", "I-X", "L-X", "U-X"], "biluo", "bmeso") == ["B-X", "M-X", "E-X", "S-X"]
 
 
 def test_what_cannot_be_done_is_said() -> None:
     with pytest.raises(ConfigError, match="no scheme of tags 'boi'; the nearest is"):
         spans(["O"], "boi")
-    with pytest.raises(ConfigError, match="use iob1, bio, iob2, bioes, iobes"):
+    with pytest.raises(ConfigError, match="use iob1, bio, bioes, bilou, bmes, iob2, iobes, biluo, bmeso"):
         scheme_named("xyz")
-    assert {scheme_named(name) for name in SCHEMES} == {"iob1", "bio", "bioes"}
+    assert {scheme_named(name) for name in SCHEMES} == {"iob1", "bio", "bioes", "bilou", "bmes"}
     with pytest.raises(ConfigError, match="cannot be repaired by 'to-x'; use to-b or to-o"):
         repair(["O"], "bio", "to-x")
     with pytest.raises(DataError, match="The tag 'S-X' of word 2 is no tag of bio; name the scheme"):

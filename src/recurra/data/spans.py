@@ -7,6 +7,8 @@ schemes differ in the letters:
 - `bio`, also called `iob2`: `B` for the first word of every span, `I` for the others.
 - `bioes`, also called `iobes`: `B` and `E` for the first and last word of a span, `I` between them, `S` for a span of
   one word.
+- `bilou`, also called `biluo`: as `bioes` with the letters `L` for `E` and `U` for `S`.
+- `bmes`, also called `bmeso`: as `bioes` with the letter `M` for `I`.
 - `iob1`: `I` for all words of a span, but `B` for its first word if a span of the same type ends right before it.
 """
 
@@ -20,13 +22,26 @@ from ..names import nearest
 
 __all__ = ["REPAIRS", "SCHEMES", "Break", "Span", "broken", "convert", "repair", "scheme_named", "spans", "tags_of"]
 
-SCHEMES = {"iob1": "iob1", "bio": "bio", "iob2": "bio", "bioes": "bioes", "iobes": "bioes"}
+SCHEMES = {
+    **{name: name for name in ("iob1", "bio", "bioes", "bilou", "bmes")},
+    "iob2": "bio",
+    "iobes": "bioes",
+    "biluo": "bilou",
+    "bmeso": "bmes",
+}
 """All names of schemes, and the one that each is known by here."""
 
 REPAIRS = ("to-b", "to-o")
 """What `repair` can do."""
 
-_LETTERS = {"iob1": "BI", "bio": "BI", "bioes": "BIES"}
+# What each letter of a scheme means, said in the letters of `bioes`.
+_LETTERS = {
+    "iob1": {"B": "B", "I": "I"},
+    "bio": {"B": "B", "I": "I"},
+    "bioes": {"B": "B", "I": "I", "E": "E", "S": "S"},
+    "bilou": {"B": "B", "I": "I", "L": "E", "U": "S"},
+    "bmes": {"B": "B", "M": "I", "E": "E", "S": "S"},
+}
 
 
 class Span(NamedTuple):
@@ -56,7 +71,7 @@ class Break(NamedTuple):
 
 
 def scheme_named(name: str) -> str:
-    """The scheme of a name: `iob1`, `bio` or `bioes`.
+    """The scheme of a name: `iob1`, `bio`, `bioes`, `bilou` or `bmes`.
 
     Raises:
         ConfigError: if there is no such scheme; the nearest is named.
@@ -72,9 +87,9 @@ def spans(tags: Sequence[str], scheme: str) -> list[Span]:
     """The spans of a sentence, in order.
 
     The rules are taken strictly, as seqeval does in its strict mode. Under `bio` an `I-X` continues a span of type X,
-    and opens none; under `bioes` a span is `B-X`, any number of `I-X`, then `E-X`; or one `S-X`. Tags that keep to no
-    rule, and tags of no scheme, are outside of every span. Under `iob1` every `I-X` and `B-X` is in a span: `B-X` opens
-    one even where `I-X` would do.
+    and opens none; under `bioes` a span is `B-X`, any number of `I-X`, then `E-X`; or one `S-X`; `bilou` and `bmes` are
+    taken likewise. Tags that keep to no rule, and tags of no scheme, are outside of every span. Under `iob1` every
+    `I-X` and `B-X` is in a span: `B-X` opens one even where `I-X` would do.
 
     Raises:
         ConfigError: if there is no such scheme.
@@ -103,9 +118,9 @@ def tags_of(found: Iterable[Span], length: int, scheme: str) -> list[str]:
         letters = ["I"] * (span.end - span.start)
         if scheme != "iob1" or (span.start > 0 and before.end == span.start and before.type == span.type):
             letters[0] = "B"
-        if scheme == "bioes":
+        if _closes(scheme):
             letters[-1] = "E" if len(letters) > 1 else "S"
-        tags[span.start : span.end] = [_tag(letter, span.type) for letter in letters]
+        tags[span.start : span.end] = [_tag(letter, span.type, scheme) for letter in letters]
         before = span
     return tags
 
@@ -147,11 +162,12 @@ def broken(tags: Sequence[str], scheme: str) -> list[Break]:
             reason = "" if tag == "O" else f"{tag!r} is no tag of {scheme}"
         elif scheme == "iob1":
             if letter == "B" and not follows:
-                reason = f"no span of the same type ends right before {tag}, which would be {_tag('I', kind)}"
+                reason = f"no span of the same type ends right before {tag}, which would be {_tag('I', kind, scheme)}"
         elif letter in ("I", "E") and not follows:
             reason = f"no span is open that {tag} could continue"
-        elif scheme == "bioes" and letter in ("B", "I") and not continued:
-            reason = f"the span is not closed: neither {_tag('I', kind)} nor {_tag('E', kind)} comes after {tag}"
+        elif _closes(scheme) and letter in ("B", "I") and not continued:
+            inside, last = (_tag(each, kind, scheme) for each in "IE")
+            reason = f"the span is not closed: neither {inside} nor {last} comes after {tag}"
         if reason:
             found.append(Break(place, reason))
     return found
@@ -163,9 +179,9 @@ def repair(tags: Sequence[str], scheme: str, how: str) -> list[str]:
     Args:
         tags: of a sentence.
         scheme: of the tags.
-        how: `to-b` lets every tag open a span that has none to continue, so that `O I-X` becomes `O B-X`; under `bioes`
-            a span also ends where it is broken off, so that `B-X O` becomes `S-X O`. `to-o` keeps the spans that
-            `spans` finds, and all other tags become `O`.
+        how: `to-b` lets every tag open a span that has none to continue, so that `O I-X` becomes `O B-X`. Where the
+            last word of a span has a letter of its own, a span also ends where it is broken off: `B-X O` becomes
+            `S-X O` under `bioes`. `to-o` keeps the spans that `spans` finds, and all other tags become `O`.
 
     Raises:
         ConfigError: if there is no such scheme or no such way.
@@ -180,14 +196,22 @@ def repair(tags: Sequence[str], scheme: str, how: str) -> list[str]:
     return tags_of(_read(tags, scheme, lenient=how == "to-b"), len(tags), scheme)
 
 
-def _tag(letter: str, kind: str) -> str:
-    return f"{letter}-{kind}" if kind else letter
+def _closes(scheme: str) -> bool:
+    """Whether the last word of a span has a letter of its own."""
+    return "E" in _LETTERS[scheme].values()
+
+
+def _tag(letter: str, kind: str, scheme: str) -> str:
+    """The tag of a letter of `bioes` in a scheme."""
+    own = next(own for own, meant in _LETTERS[scheme].items() if meant == letter)
+    return f"{own}-{kind}" if kind else own
 
 
 def _parted(tag: str, scheme: str) -> tuple[str, str]:
-    """The letter and the type of a tag; those of `O` if it is none of the scheme."""
+    """The letter of a tag as `bioes` has it, and its type; those of `O` if it is no tag of the scheme."""
     letter, _, kind = tag.partition("-")
-    return (letter, kind) if len(letter) == 1 and letter in _LETTERS[scheme] else ("O", "")
+    meant = _LETTERS[scheme].get(letter)
+    return ("O", "") if meant is None else (meant, kind)
 
 
 def _read(tags: Sequence[str], scheme: str, lenient: bool) -> list[Span]:
@@ -199,7 +223,7 @@ def _read(tags: Sequence[str], scheme: str, lenient: bool) -> list[Span]:
         letter, of = _parted(tag, scheme)
         continues = start >= 0 and letter in ("I", "E") and of == kind
         if start >= 0 and not continues:
-            if lenient or scheme != "bioes":
+            if lenient or not _closes(scheme):
                 found.append(Span(kind, start, place))
             start = -1
         if letter == "B" or (letter in ("I", "E") and not continues and (lenient or scheme == "iob1")):

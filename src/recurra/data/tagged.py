@@ -31,7 +31,7 @@ _ENDINGS = {
     "jsonl": (".jsonl", ".ndjson"),
     "columns": (
         *(".tsv", ".txt", ".tab", ".col", ".conll", ".conll2003", ".ner", ".pos"),
-        *(".bio", ".iob", ".iob1", ".iob2", ".iobes", ".bioes"),
+        *(".bio", ".iob", ".iob1", ".iob2", ".iobes", ".bioes", ".bilou", ".bmes"),
     ),
 }
 

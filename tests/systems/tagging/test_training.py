@@ -307,6 +307,16 @@ def test_one_column_marks_spans_and_another_does_not(tmp_path: Path) -> None:
         config(path, data=data | {"span_columns": ["4"]})
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_files_of_two_formats_are_told_apart(tmp_path: Path, swapped: bool) -> None:
+    files = [write_conllu(tmp_path, 8), str(tmp_path / "a.tsv")]
+    Path(files[1]).write_text("the\tDET\npear\tNOUN\n\n" * 3)
+    one, other = reversed(files) if swapped else files
+    for data in ({"train": [one, other]}, {"train": [one], "valid": [other]}):
+        with pytest.raises(DataError, match=r"^\S+ \((conllu|columns)\) and \S+ \((conllu|columns)\) have different"):
+            train(config(one, data=data), tmp_path / "run")
+
+
 def test_gold_that_breaks_its_scheme_is_mended_as_in_training(tmp_path: Path) -> None:
     path = tmp_path / "a.iob"
     path.write_text("the\tO\nsalad\tI-MEAL\nis\tO\n\n" * 3 + "a\tO\napple\tI-MEAL\n\n" * 3)
@@ -315,6 +325,22 @@ def test_gold_that_breaks_its_scheme_is_mended_as_in_training(tmp_path: Path) ->
         train(config(str(path), data=data, training={"max_epochs": 40}), tmp_path / how)
         found = next(iter(recurra.load(tmp_path / how).evaluate(str(path)).values()))
         assert found.spans is not None and found.spans.all.f1 == 1.0
+
+
+@pytest.mark.parametrize(("scheme", "letters"), [("bilou", "BLU"), ("bmes", "BES")])
+def test_answers_are_in_the_scheme_of_the_files(tmp_path: Path, scheme: str, letters: str) -> None:
+    first, last, single = letters
+    path = tmp_path / "a.txt"
+    path.write_text(f"the\tO\napple\t{first}-X\nsalad\t{last}-X\n\na\tO\npear\t{single}-X\nis\tO\n\n" * 4)
+    data = {"train": [str(path)], "valid": [str(path)], "format": "columns", "scheme": scheme}
+    train(config(str(path), data=data, training={"max_epochs": 40}), tmp_path / "run")
+    model = recurra.load(tmp_path / "run")
+    answers = model.tag([["the", "apple", "salad"], ["a", "pear", "is"]])
+    assert [next(iter(answer.tags.values())) for answer in answers] == [
+        ("O", f"{first}-X", f"{last}-X"), ("O", f"{single}-X", "O")
+    ]  # fmt: skip
+    found = next(iter(model.evaluate(str(path)).values()))
+    assert found.spans is not None and found.spans.all.f1 == 1.0
 
 
 def test_every_sentence_has_a_legal_row_of_tags(tmp_path: Path) -> None:

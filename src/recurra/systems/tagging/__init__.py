@@ -82,7 +82,7 @@ SYSTEM = System(
         ),
         Option(
             "--scheme",
-            "How tags mark spans of words: none, iob1, bio or bioes (default: none).",
+            "How tags mark spans of words: none, iob1, bio, bioes, bilou or bmes (default: none).",
             metavar="NAME",
             key="data.scheme",
         ),

@@ -29,12 +29,14 @@ class TaggedDataConfig(Section):
         description="Columns or keys of the tags, one or several; empty: UPOS of CoNLL-U, the last column, or the key "
         "tags.",
     )
-    scheme: Literal["none", "iob1", "bio", "bioes"] = Field(
+    scheme: Literal["none", "iob1", "bio", "bioes", "bilou", "bmes"] = Field(
         "none", description="How tags mark spans of words; none: each tag is of its word alone (none)."
     )
     span_columns: list[str] = Field([], description="Columns of `tags` that the scheme is of; empty: all of them.")
     learn: Literal["bio", "bioes"] | None = Field(
-        None, description="Scheme that the network learns and answers are turned back from; null: that of the files."
+        None,
+        description="Scheme that the network learns and answers are turned back from; null: bio or bioes, whichever is "
+        "nearer to that of the files.",
     )
     repair: Literal["error", "to-b", "to-o"] = Field(
         "error",
@@ -60,12 +62,14 @@ class TaggedDataConfig(Section):
         """The scheme that the network learns of a column."""
         if not self.marks_spans(column):
             return "none"
-        return self.learn or ("bio" if self.scheme == "iob1" else self.scheme)
+        return self.learn or ("bio" if self.scheme in ("bio", "iob1") else "bioes")
 
     @model_validator(mode="after")
     def _schemes(self) -> Self:
         if self.scheme == "none" and (self.learn is not None or self.repair != "error"):
-            raise ValueError("learn and repair are for tags that mark spans; set scheme to iob1, bio or bioes")
+            raise ValueError(
+                "learn and repair are for tags that mark spans; set scheme to iob1, bio, bioes, bilou or bmes"
+            )
         unknown = [name for name in self.span_columns if name not in self.tags]
         if unknown:
             raise ValueError(f"span_columns names {unknown[0]}, which tags does not; name the columns in tags")

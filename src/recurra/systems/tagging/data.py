@@ -18,7 +18,8 @@ from ...data.source_files import tell_changes
 from ...data.spans import broken, convert, repair
 from ...data.store import ExampleStore
 from ...data.store_writer import StoreWriter
-from ...data.tagged import TaggedReader, TaggedSentence
+from ...data.tagged import TaggedReader, TaggedSentence, format_of
+from ...data.text import expand_paths, name_of
 from ...errors import DataError, RunError
 from ...files import unwritten
 from ...run.checkpoint import has_checkpoint
@@ -180,6 +181,7 @@ def prepare_sentences(run: Run) -> None:
 def _prepare(run: Run) -> None:
     config = run.config
     data, shown = config.data, config.logging.progress
+    _require_one_format(data)
     with preparation("Reading the sentences", shown):
         columns, hashes = _looked_through(reader(data.train, data))
         train = reader(data.train, data, columns)
@@ -210,6 +212,18 @@ def _prepare(run: Run) -> None:
     with preparation("Preparing the sentences", shown):
         _write(run.data / TRAIN, train, ~held, vocabulary, run)
         _write(run.data / VALID, valid if data.valid else train, None if data.valid else held, vocabulary, run)
+
+
+def _require_one_format(data: TaggedDataConfig) -> None:
+    """Raise DataError if files have different formats and no columns are named: each format has other usual ones."""
+    if data.tags or data.format is not None:
+        return
+    formats: dict[str, str] = {}
+    for path in map(name_of, expand_paths([*data.train, *data.valid])):
+        formats.setdefault(format_of(path), path)
+    if len(formats) > 1:
+        said = " and ".join(f"{path} ({name})" for name, path in formats.items())
+        raise DataError(f"{said} have different formats, in which columns have other names; give files of one format.")
 
 
 def _looked_through(sentences: TaggedReader) -> tuple[list[str], npt.NDArray[np.uint64]]:
