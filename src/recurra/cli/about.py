@@ -6,7 +6,6 @@ import json
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,9 +24,11 @@ _PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "accelerate", "huggi
 
 def info(
     directory: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
-            metavar="[DIR]", help="Run directory (default: this installation and machine).", show_default=False
+            metavar="[DIR]",
+            help="Run directory, or a model that comes with recurra (default: this installation and machine).",
+            show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON (default: two columns).")] = False,
@@ -37,8 +38,9 @@ def info(
         run, facts = None, _machine()
     else:
         from ..run.directory import read_run
+        from ..run.shipped import shipped_model
 
-        run = read_run(directory)
+        run = read_run(shipped_model(directory) or directory)
         facts = _run(run)
     if as_json:
         print_json(facts)
@@ -87,6 +89,7 @@ def _machine() -> dict[str, Any]:
     import torch
 
     from ..kernels.cpu.compiled import instruction_set
+    from ..run.shipped import shipped_models
 
     accelerators = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
@@ -100,6 +103,7 @@ def _machine() -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "engine": instruction_set() or "not built",
         "accelerators": accelerators,
+        "models": shipped_models(),
     }
 
 

@@ -6,8 +6,9 @@ from ..registry import Argument, Option
 
 __all__ = ["AS_JSON", "DEVICE", "RUN", "RUNS", "TRUST_CELL"]
 
-RUN = Argument("dir", "Run directory, or USER/NAME on the Hugging Face Hub.", "DIR")
-RUNS = Argument("dir", "Run directories, or USER/NAME on the Hugging Face Hub.", "DIR...", many=True)
+_ELSE = "a model that comes with recurra (`recurra info` names them), or USER/NAME on the Hugging Face Hub."
+RUN = Argument("dir", f"Run directory, {_ELSE}", "DIR")
+RUNS = Argument("dir", f"Run directories, {_ELSE}", "DIR...", many=True)
 DEVICE = Option("--device", "Where to compute: auto, cpu, cuda or mps.", default="auto")
 TRUST_CELL = Option(
     "--trust-cell",

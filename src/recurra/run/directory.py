@@ -17,6 +17,7 @@ from ..errors import ConfigError, RunError
 from ..files import unwritten
 from ..names import nearest
 from ..registry import System
+from .shipped import shipped_models
 
 try:
     import fcntl
@@ -205,7 +206,7 @@ def read_run(run_dir: str | Path) -> Run:
     if run_dir.is_file():
         raise RunError(f"{run_dir}: is a file, not a run directory; text to translate or score is read from `< FILE`.")
     if not run_dir.is_dir():
-        guess = _nearest_run(run_dir)
+        guess = _nearest_run(run_dir) or nearest(str(run_dir), shipped_models())
         advice = f"did you mean {guess}?" if guess else "`recurra train` makes one."
         raise RunError(f"{run_dir}: there is no such run directory; {advice}")
     if not (run_dir / CONFIG).is_file():

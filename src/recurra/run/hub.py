@@ -16,6 +16,7 @@ from ..config.load import load_config
 from ..errors import RunError
 from .directory import CONFIG, WEIGHTS
 from .saving import Savable, names_repository, save_model, without_places
+from .shipped import shipped_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -85,12 +86,12 @@ def fetch(
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The directory of a model: itself if it is one, or else downloaded from the Hub into its cache.
+    """The directory of a model: itself, one that comes with the package, or downloaded from the Hub into its cache.
 
     A name such as runs/books, where the folder runs exists here, means a directory and is never looked for on the Hub.
 
     Args:
-        name: a directory, or USER/NAME of a repository on the Hub.
+        name: a directory, the name of a model that comes with the package, or USER/NAME of a repository on the Hub.
         revision: branch, tag or commit on the Hub.
         token: access token for a private repository.
         cache_dir: where downloads are kept; None: the Hub client's own place.
@@ -100,7 +101,7 @@ def fetch(
         RunError: if it is neither, cannot be downloaded, or asks for a cell from a file.
     """
     if not names_repository(name):
-        return Path(name)
+        return shipped_model(name) or Path(name)
     from huggingface_hub import HfApi
 
     try:

@@ -1,0 +1,36 @@
+"""Models that come with the package: found by name, small, and asked without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import recurra
+from recurra.errors import RunError
+from recurra.run import hub, shipped
+from recurra.run.directory import read_run
+
+
+def test_a_name_means_a_model_of_the_package_unless_it_means_something_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "package" / "english-upos").mkdir(parents=True)
+    (tmp_path / "package" / "a-file").touch()
+    monkeypatch.setattr(shipped, "_FOLDER", tmp_path / "package")
+    monkeypatch.chdir(tmp_path)
+    assert shipped.shipped_models() == ["english-upos"]
+    assert hub.fetch("english-upos") == tmp_path / "package" / "english-upos"
+    assert hub.fetch("a-file") == Path("a-file")
+    assert hub.fetch("package/english-upos") == Path("package/english-upos")
+    with pytest.raises(RunError, match=r"there is no such run directory; did you mean english-upos\?"):
+        read_run("english-upso")
+    (tmp_path / "english-upos").mkdir()
+    assert hub.fetch("english-upos") == Path("english-upos")
+
+
+def test_without_models_no_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "_FOLDER", tmp_path / "nothing")
+    assert shipped.shipped_models() == []
+    with pytest.raises(RunError, match="there is no such run directory"):
+        recurra.load("english-upos")
