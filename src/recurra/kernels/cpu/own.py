@@ -1,4 +1,4 @@
-"""Cells of the user's own: their arithmetic compiled on first use by the machine's C++ compiler, and kept."""
+"""Compiles the arithmetic of a user's own cell, with the machine's C++ compiler, when the cell is first run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .own_cache import Library, cache_folder, find, keep, usable_folder, workpla
 
 __all__ = ["cache_folder", "compile_cell", "entry"]
 
-# Those of CMakeLists.txt, so that a cell's numbers do not depend on where it was compiled.
+# The flags of CMakeLists.txt, so that a cell computes the same numbers wherever it was compiled.
 _FLAGS = (
     *("-std=gnu++17", "-O3", "-fno-math-errno", "-ffp-contract=off"),
     *("-fPIC", "-shared", "-fvisibility=hidden"),
@@ -38,7 +38,7 @@ _COMPILERS = ("c++", "g++", "clang++")
 _PATIENCE = 300  # seconds; a cell takes one or two
 
 _CPU_INFO = Path("/proc/cpuinfo")
-# What it says of a processor's kind and instructions, on x86, Arm, RISC-V, POWER and s390.
+# The lines of that file that tell the processor's kind and its instructions, on x86, Arm, RISC-V, POWER and s390.
 _CPU_KIND = re.compile(
     rb"^(vendor_id|cpu family|model|flags|CPU (?:implementer|architecture|variant|part)|Features|isa|uarch|cpu"
     rb"|features)\s*:.*$",
@@ -49,7 +49,7 @@ _lock = threading.Lock()
 
 
 def _unlock() -> None:
-    """A lock of its own for a process that was forked while another thread, which it has not, held the lock."""
+    """Give a forked process a free lock: the thread that held the old one does not exist in it."""
     global _lock
     _lock = threading.Lock()
 
@@ -70,7 +70,9 @@ class _Failure(Exception):
 def entry(plan: Plan, isa: str) -> int | None:
     """The address of a cell's compiled arithmetic in this process, for the engine's `Cell`.
 
-    None if there is none: with RECURRA_NO_COMPILE=1 silently, else with a UserWarning that says why.
+    Returns:
+        None if the cell cannot be compiled, with a UserWarning that says why; or if RECURRA_NO_COMPILE=1 forbids to
+        compile it, without a warning.
     """
     with _lock:
         library = compile_cell(plan, isa)
@@ -79,7 +81,8 @@ def entry(plan: Plan, isa: str) -> int | None:
         try:
             return _address(library, plan)
         except (OSError, AttributeError):
-            # Whole, yet of no use here: a cache that came from elsewhere. Left there it would be tried each time.
+            # The file is whole but does not work on this machine: the cache was copied from another one. If the file
+            # stayed, every process would try it again.
             library.discard()
             library = compile_cell(plan, isa, afresh=True)
         try:
@@ -93,13 +96,15 @@ def entry(plan: Plan, isa: str) -> int | None:
 def compile_cell(plan: Plan, isa: str, *, afresh: bool = False) -> Library | None:
     """The shared library of a cell for an instruction set, from the cache or compiled now.
 
-    Its `recurra_cell()` returns the address of the cell's `CellEntry`. None if it cannot be made, with a UserWarning
-    that says why, or if RECURRA_NO_COMPILE=1 forbids it.
+    The library's function `recurra_cell()` returns the address of the cell's `CellEntry`.
 
     Args:
         plan: the cell's plan.
         isa: "portable", "avx2" or "avx512".
         afresh: compile it even if the cache has it.
+
+    Returns:
+        None if it cannot be made, with a UserWarning that says why, or if RECURRA_NO_COMPILE=1 forbids it.
     """
     if os.environ.get("RECURRA_NO_COMPILE", "") not in ("", "0"):
         return None
@@ -125,7 +130,7 @@ def _warn(plan: Plan, failure: _Failure) -> None:
 
 
 def _compiler() -> list[str]:
-    """The command that starts the compiler, its program with its whole path."""
+    """The command that starts the compiler; its first word is the absolute path of the program."""
     remedy = "install g++ or clang, or name yours in the environment variable CXX"
     if chosen := os.environ.get("CXX", "").strip():
         try:
@@ -150,7 +155,7 @@ def _version(command: tuple[str, ...]) -> bytes:
 def _run(command: list[str], source: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     remedy = "name a C++17 compiler that works in the environment variable CXX"
     try:
-        # What the compiler says is part of a key and of a message, and both are to be the same for everyone.
+        # The compiler's words become part of a key and of a message, so they must not depend on the user's language.
         done = subprocess.run(
             command, input=source, capture_output=True, env={**os.environ, "LC_ALL": "C"}, timeout=_PATIENCE
         )
@@ -164,7 +169,7 @@ def _run(command: list[str], source: bytes = b"") -> subprocess.CompletedProcess
 
 
 def _key(source: bytes, command: list[str], version: bytes) -> str:
-    """What the library's machine code depends on."""
+    """A hash of everything that the library's machine code depends on."""
     machine = f"{sys.platform} {platform.machine()}"
     parts = [source, *_included(source), *(word.encode() for word in command), version, machine.encode(), _processor()]
     return hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()
@@ -172,9 +177,13 @@ def _key(source: bytes, command: list[str], version: bytes) -> str:
 
 @lru_cache(maxsize=1)
 def _processor() -> bytes:
-    """What the processor can do, for a compiler told to use all of it (-march=native) in a home that machines share."""
+    """The processor's kind and instructions.
+
+    They belong to the key of a library because CXX may hold -march=native, and several machines may share one home
+    folder and so one cache.
+    """
     try:
-        # Each once, for a big machine tells it again for each of its cores.
+        # The file repeats these lines for every core; each is needed once.
         kinds = {line[0] for line in _CPU_KIND.finditer(_CPU_INFO.read_bytes())}
     except OSError:
         kinds = set()

@@ -1,15 +1,15 @@
-"""Where compiled cells are kept, and how they are loaded: nobody else's code may come into the user's process so.
+"""Where compiled cells are kept, and how they are loaded without letting anybody else's code into the user's process.
 
-Whoever can write to the folder of the cache can put a library there that the user's next process would run. So a
-folder is used only if it belongs to the user and nobody else can write to it, and if nobody else can put another folder
-in its place: each folder above it belongs to the user or to root, and others can write to it only if it is sticky, as
-/tmp is, where each may rename only what is theirs. The same is asked of each library, through the descriptor by which
-it is read, checked and loaded.
+Whoever can write to the cache's folder can put a library there that the user's next process would run. So a folder is
+used only if two things hold. It belongs to the user, and nobody else can write to it. And nobody else can put another
+folder in its place: each folder above it belongs to the user or to root, and others can write to it only if it is
+sticky. In a sticky folder, such as /tmp, everyone may rename only files of their own. Each library is checked in the
+same way. It is read, checked and loaded through one file descriptor, so that it cannot be swapped in between.
 
-Not covered: root, and whoever runs as the same user, who need no such way in; access control lists beyond what the
-mode's bits show of them; and systems without user ids (Windows), where the folder is taken as it is. On systems other
-than Linux a library is loaded by its name, so that the check of the folder alone keeps it from being swapped after its
-bytes were checked.
+Not covered are three cases. Root, and whoever runs as the same user, need no such way in. Access control lists are
+seen only as far as the mode's bits show them. On systems without user ids (Windows) the folder is taken as it is. On
+systems other than Linux a library is loaded by its name, so only the check of its folder keeps others from swapping it
+after its bytes were checked.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ def cache_folder() -> Path | None:
 
 
 def usable_folder() -> Path | None:
-    """The cache's folder, links resolved, made if it is missing; None if it cannot be made or trusted.
+    """The cache's folder with links resolved; it is made if it is missing.
 
-    A UserWarning says, once, why it is not trusted.
+    Returns:
+        None if it cannot be made, or cannot be trusted; then one UserWarning says why.
     """
     folder = cache_folder()
     if folder is None:
@@ -83,7 +84,7 @@ def _user() -> int | None:
 
 
 def _trusted(folder: Path) -> Path:
-    """A folder, links resolved, made if it is missing.
+    """A folder with links resolved; it is made if it is missing.
 
     Raises:
         _Distrusted: if somebody else could put a file there.
@@ -91,7 +92,7 @@ def _trusted(folder: Path) -> Path:
     """
     resolved = Path(os.path.realpath(folder))
     user = _user()
-    # From the root down: once a folder is found to be safe, nobody else can swap the next.
+    # From the root down: where a folder was found to be safe, nobody else can swap the folder in it.
     for part in (*reversed(resolved.parents), resolved):
         try:
             status = part.lstat()
@@ -115,7 +116,10 @@ def _trusted(folder: Path) -> Path:
 
 
 def _is_alone_in(group: int) -> bool:
-    """Whether a group is the user's private one, with which many systems let all that a user makes be writable."""
+    """Whether the user is the only member of a group.
+
+    Many systems give every user such a private group, and let the group write to all that the user makes.
+    """
     import grp
     import pwd
 
@@ -127,7 +131,7 @@ def _is_alone_in(group: int) -> bool:
 
 
 class Library:
-    """A library of the cache, open, whose bytes are those that were written.
+    """An open library of the cache that is known to hold the bytes that were once written to it.
 
     Attributes:
         path: where it lies; its name ends in the digest of its bytes.
@@ -165,8 +169,8 @@ class Library:
         by_descriptor = f"/proc/self/fd/{self._descriptor}"
         direct = sys.platform == "linux" and os.path.exists(by_descriptor)  # noqa: PTH110 - no path, a name for dlopen
         library = ctypes.CDLL(by_descriptor if direct else str(self.path))
-        # The C library takes a name that it has loaded before for the same library, so the number must never be
-        # another file's; and code that the engine has addresses of must never be unloaded.
+        # The C library believes that equal names mean the same library. So the descriptor stays open for good, or its
+        # number would be given to another file. And the library must not be unloaded: the engine has its addresses.
         _loaded.append((library, self._descriptor))
         return library
 
@@ -177,7 +181,7 @@ class Library:
             self.path.unlink()
 
     def close(self) -> None:
-        """Let go of it if it was not loaded."""
+        """Close the file if it was not loaded."""
         if self._descriptor >= 0 and all(self._descriptor != kept for _, kept in _loaded):
             os.close(self._descriptor)
             self._descriptor = -1
@@ -191,10 +195,10 @@ def _digest(library: bytes) -> str:
 
 
 def find(folder: Path | None, key: str) -> Library | None:
-    """A library of this key in a folder, whole and the user's own."""
+    """A library of this key in a folder; None if none is there that is whole and the user's own."""
     if folder is None:
         return None
-    # The name ends in the contents' own digest: to load a library that was cut short can kill the process.
+    # Names end in a digest of the contents, because a library that was cut short can kill the process that loads it.
     for path in sorted(folder.glob(f"{key}-*.so")):
         with suppress(OSError):
             return Library(path)
@@ -202,7 +206,7 @@ def find(folder: Path | None, key: str) -> Library | None:
 
 
 def keep(made: Path, key: str) -> Library:
-    """Move what was compiled in a `workplace` to the folder that the workplace lies in.
+    """Move a library that was compiled in a `workplace` to the folder around the workplace.
 
     Raises:
         OSError: if that cannot be done.
@@ -217,9 +221,9 @@ def keep(made: Path, key: str) -> Library:
 
 @contextmanager
 def workplace(folder: Path | None) -> Iterator[Path]:
-    """A folder to compile in, within the cache's, or if that cannot be written to within one for this process."""
+    """A folder to compile in: within the cache's folder, or in one for this process if that cannot be written to."""
     made = _make(folder)
-    # No TemporaryDirectory: that is also removed when a process ends that was forked meanwhile by another thread.
+    # No TemporaryDirectory: if another thread forks meanwhile, the forked process would remove the folder at its end.
     try:
         yield Path(made)
     finally:
@@ -243,6 +247,6 @@ def _private_folder(process: int) -> str:
 
 
 def _remove(folder: str, process: int) -> None:
-    # A process that was forked from this one also comes here.
+    # Processes that were forked from this one call this function too.
     if os.getpid() == process:
         shutil.rmtree(folder, ignore_errors=True)

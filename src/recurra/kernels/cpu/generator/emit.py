@@ -25,7 +25,7 @@ _STORES = {"operand": "set_operand", "state": "set_state", "old": "set_d_old", "
 
 
 def fingerprint(plan: Plan) -> str:
-    """What identifies a cell's arithmetic: cells with the same one may share compiled code."""
+    """A name for a cell's arithmetic. Cells with the same fingerprint may share compiled code."""
     return hashlib.sha256(_bodies(plan, "").encode()).hexdigest()[:16]
 
 
@@ -56,11 +56,11 @@ def unit_source(plan: Plan, isa: str) -> str:
     return "\n".join(
         [
             '#include "tile.hpp"',
-            # By its own name, so that flags which turn RECURRA_ISA into another one fail to compile.
+            # The name is written out: flags that give RECURRA_ISA another value then fail to compile.
             f"namespace recurra::{isa} {{",
-            # As Python writes the numbers that have no literal in C++.
+            # Python writes these numbers as inf and nan, for which C++ has no literals.
             'constexpr double inf = __builtin_inf(), nan = __builtin_nan("");',
-            # Without the comment that names the cell: what is the same arithmetic is then the same text.
+            # Without the comment that names the cell, so that equal arithmetic gives equal text.
             cell_source(plan).removeprefix(f"// {plan.cell!r}\n"),
             "const CellEntry kCell[] = {",
             _entry(plan),
@@ -150,7 +150,7 @@ def _struct(
 
 
 def _factor(value: Value, uses: dict[Value, int], given: dict[Value, int]) -> Value | None:
-    """The product within a sum that a fused multiply-add can take, if it is used nowhere else."""
+    """The product in a sum that a fused multiply-add can compute; None if every product is used elsewhere too."""
     for argument in reversed(value.args):
         if argument.op == "mul" and uses[argument] == 1 and argument not in given:
             return argument

@@ -20,9 +20,9 @@ class Product:
         slot: the accumulator that gets it.
         matrix: "ih" and "hh", of which it takes the rows of `gate`, or the name of one of the cell's matrices.
         gate: index into the cell's gates; 0 for a matrix of its own.
-        source: "input", "state" or "operand": what is multiplied.
-        index: which state or operand.
-        phase: the phase of the step before whose pointwise part it is taken.
+        source: what is multiplied: "input", "state" or "operand".
+        index: number of the state or operand.
+        phase: the phase of the step that needs it: it is taken right before that phase's pointwise part.
     """
 
     slot: int
@@ -38,17 +38,17 @@ class Plan:
     """What the engine has to know of a cell.
 
     A step runs phase by phase: the products of the phase are added to their slots (one accumulator each unit), then
-    the phase's pointwise part runs. A phase before the last makes operands for products of later ones; the last makes
-    the new states.
+    the phase's pointwise part runs. The last phase makes the new states; each phase before it makes operands, which
+    products of later phases multiply.
 
     Attributes:
         slots: how many accumulators a unit has.
-        kept: how many values a unit keeps of a step, pre-activations and what the backward pass needs together.
-        saved_at: where the saved values begin among those kept; 0 if they replace the pre-activations.
+        kept: how many values of a step are kept for each unit: pre-activations, and what the backward pass needs.
+        saved_at: where the saved values begin among the kept ones; 0 if they replace the pre-activations.
         forward: for each phase what it computes: ("operand" or "state", index, value).
-        saved: the values that are saved, by place.
-        saved_in: the phase that saves each.
-        backward: for each phase the gradients it gives: ("slot", "old" or "vector", index, value).
+        saved: the saved values, in the order of their places.
+        saved_in: for each saved value the phase that saves it.
+        backward: for each phase the gradients that it computes: ("slot", "old" or "vector", index, value).
     """
 
     cell: Cell
@@ -112,7 +112,7 @@ class _Planner:
         return phase
 
     def _make_slots(self) -> None:
-        """Give inputs and products that meet in one sum a common accumulator, and every other one its own."""
+        """Give all inputs and products of one sum a common accumulator, and every other product its own."""
         adds = {node.order for node in self.nodes if node.op == "add"}
         inner = {
             argument.order
@@ -135,7 +135,7 @@ class _Planner:
             if node.order in adds and node.order not in inner:
                 parts = terms(node)
                 own = [part for part in parts if part.op in ("input", "product") and self.uses[part.order] == 1]
-                # Input products are written to their slot, not added, so that a slot takes one.
+                # An input's product overwrites its slot and is not added to it, so a slot can have only one of them.
                 inputs = [part for part in own if part.op == "input"]
                 own = [part for part in own if part not in inputs[1:]]
                 if own:
@@ -186,7 +186,7 @@ class _Planner:
                 own = term.name.startswith("hh.")
                 matrix, gate = ("hh", gates.index(term.name[3:])) if own else (term.name, 0)
                 found.append(Product(slot, matrix, gate, source, index, self.phase[term.order]))
-        # Source by source, which is the order in which gradients of a matrix used twice are added up.
+        # If a matrix is used twice, its gradients are added up in this order.
         return sorted(found, key=lambda product: (_SOURCES.index(product.source), product.index))
 
     def plan(self) -> Plan:
@@ -214,7 +214,7 @@ class _Planner:
         for index in range(len(self.cell.vectors)):
             backward[0].append(("vector", index, gradient.get(build.make("vector", index=index), zero)))
 
-        # New states lie in memory on the way back, so what is a new state need not be kept another time.
+        # The backward pass finds the new states in memory, so a value that is a new state need not be saved.
         known = {id(value): build.make("new", index=index) for index, value in enumerate(outputs)}
         saved = self._choose_saved([value for phase in backward for _, _, value in phase], known)
         backward = [
@@ -235,7 +235,7 @@ class _Planner:
         )
 
     def _choose_saved(self, needed: list[Value], known: dict[int, Value]) -> list[Value]:
-        """The values without which the backward pass would have to take a matrix product again."""
+        """The values to save: without them the backward pass would have to compute a matrix product again."""
         saved: list[Value] = []
         have: dict[int, bool] = {}
 
@@ -263,7 +263,7 @@ class _Planner:
         return saved
 
     def _replace(self, value: Value, known: dict[int, Value], saved: list[Value]) -> Value:
-        # What is saved is read back whole, whatever it was computed from.
+        # A saved value is read back as it is; its arguments are not computed again.
         done: dict[int, Value] = {id(kept): kept for kept in saved}
 
         def visit(value: Value) -> Value:

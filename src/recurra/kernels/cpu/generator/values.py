@@ -1,4 +1,4 @@
-"""Expressions over vectors of units: what pre-activation slots, states and weights are combined by, and derivatives."""
+"""Expressions over vectors of units, which combine pre-activation slots, states and weights, and their derivatives."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ class Value:
     """One expression. Equal expressions are the same object if one `Builder` made them.
 
     Attributes:
-        op: a leaf ("slot", "old", "new", "vector", "operand", "d_new", "d_operand": number `index` of its kind;
-            "constant"), or what combines `args`: "add", "sub", "mul", "div", "neg", "sigmoid", "tanh", "relu", "exp",
-            "clamp", or the derivatives' "within" (d, x; bounds in `numbers`) and "where_positive" (d, y).
+        op: the kind of expression. Leaves are "slot", "old", "new", "vector", "operand", "d_new" and "d_operand", whose
+            `index` is their number among those of their kind, and "constant". Operations on `args` are "add", "sub",
+            "mul", "div", "neg", "sigmoid", "tanh", "relu", "exp" and "clamp". Derivatives need two more: "within" of
+            a gradient and x, with bounds in `numbers`, and "where_positive" of a gradient and y.
     """
 
     op: str
@@ -61,7 +62,7 @@ class Builder:
 
 
 def topological(values: Iterable[Value], stop: Iterable[Value] = ()) -> list[Value]:
-    """All values that the given ones need, arguments first; those in `stop` are taken as given."""
+    """The values and everything that they are computed from, arguments first; values in `stop` are not looked into."""
     order: list[Value] = []
     seen: set[int] = set()
     given = {id(value) for value in stop}
@@ -81,7 +82,15 @@ def topological(values: Iterable[Value], stop: Iterable[Value] = ()) -> list[Val
 
 
 def adjoints(build: Builder, seeds: Sequence[tuple[Value, Value]]) -> dict[Value, Value]:
-    """Reverse-mode derivatives: of what `seeds` pair with their gradients, with respect to every value below them."""
+    """Gradients by reverse-mode differentiation.
+
+    Args:
+        build: makes the new values.
+        seeds: values, each with its own gradient.
+
+    Returns:
+        The gradient of every value that those of `seeds` are computed from.
+    """
     gradient: dict[Value, Value] = {}
     for value, seed in seeds:
         total = build.add(gradient.get(value), seed)
@@ -101,7 +110,10 @@ def adjoints(build: Builder, seeds: Sequence[tuple[Value, Value]]) -> dict[Value
 
 
 def _parts(build: Builder, value: Value, d: Value) -> list[Value]:
-    """What a value's gradient d gives to each of its arguments, by the value itself where that is cheapest."""
+    """The share of a value's gradient d that each of its arguments gets.
+
+    Derivatives are written with the value itself, such as 1 - tanh(x)^2, so that nothing is computed twice.
+    """
     one = build.constant(1.0)
     a = value.args[0] if value.args else value
     match value.op:
