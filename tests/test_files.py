@@ -1,9 +1,11 @@
-"""A pipe in place of a file of a run is refused: to read it would wait for ever."""
+"""A pipe in place of a file of a run is refused, and folders to work in go when they should."""
 
 from __future__ import annotations
 
 import faulthandler
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,3 +62,21 @@ def test_a_pipe_is_no_file_of_a_run(name: str, tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(RunError):
         read(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_scratch_folder_outlives_forked_processes_and_goes_in_the_end(tmp_path: Path) -> None:
+    program = (
+        "import atexit, os, sys\n"
+        "from pathlib import Path\n"
+        "from recurra.files import scratch_folder\n"
+        "with scratch_folder(Path(sys.argv[1])) as folder:\n"
+        "    if os.fork() == 0:\n"
+        "        atexit._run_exitfuncs()\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "    assert Path(folder).is_dir()\n"
+        "assert not Path(folder).exists()\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert list(tmp_path.iterdir()) == []

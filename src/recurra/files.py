@@ -1,17 +1,19 @@
-"""Files that others may have made, and that they may change or take away while they are in use."""
+"""Files that others may change or take away while they are in use, and folders to work in."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import DataError
 
-__all__ = ["regular", "unchanged", "unwritten"]
+__all__ = ["regular", "scratch_folder", "unchanged", "unwritten"]
 
 
 def regular(path: Path) -> Path:
@@ -46,6 +48,25 @@ def unchanged(paths: Iterable[str | Path]) -> Iterator[None]:
                 f"{path}: was written while it was read, {old.st_size:,} bytes before and {new.st_size:,} now; start "
                 "again when it is whole."
             )
+
+
+@contextmanager
+def scratch_folder(beside: Path | None = None, prefix: str = "recurra-") -> Iterator[Path]:
+    """A new folder that is removed on leaving this context.
+
+    Args:
+        beside: the folder that it is made in; None: the system's folder for temporary files.
+        prefix: with which its name begins.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    # No TemporaryDirectory: if another thread forks meanwhile, the forked process would remove the folder at its end.
+    made = tempfile.mkdtemp(dir=beside, prefix=prefix)
+    try:
+        yield Path(made)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _state(path: Path) -> os.stat_result | None:

@@ -6,7 +6,6 @@ more than a module (the tokenizer, the configuration) and already has its own fi
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import registry
 from ..config.load import load_config
 from ..errors import RunError
+from ..files import scratch_folder
 from .directory import CONFIG, WEIGHTS
 from .saving import Savable, names_repository, save_model, without_places
 from .shipped import shipped_model
@@ -59,7 +59,7 @@ def push(
         )
     from huggingface_hub import HfApi
 
-    with tempfile.TemporaryDirectory(prefix="recurra-") as folder:
+    with scratch_folder() as folder:
         directory = save_model(folder, without_places(config), files, model, run)
         (directory / "README.md").write_text(model_card(repo_id, config), encoding="utf-8")
         try:

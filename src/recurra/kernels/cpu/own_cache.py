@@ -24,9 +24,11 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+
+from ...files import scratch_folder
 
 __all__ = ["Library", "cache_folder", "find", "keep", "usable_folder", "workplace"]
 
@@ -222,20 +224,12 @@ def keep(made: Path, key: str) -> Library:
 @contextmanager
 def workplace(folder: Path | None) -> Iterator[Path]:
     """A folder to compile in: within the cache's folder, or in one for this process if that cannot be written to."""
-    made = _make(folder)
-    # No TemporaryDirectory: if another thread forks meanwhile, the forked process would remove the folder at its end.
-    try:
-        yield Path(made)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _make(folder: Path | None) -> str:
-    prefix = ".making-"
-    if folder is not None:
-        with suppress(OSError):
-            return tempfile.mkdtemp(dir=folder, prefix=prefix)
-    return tempfile.mkdtemp(dir=_private_folder(os.getpid()), prefix=prefix)
+    with ExitStack() as stack:
+        made: Path | None = None
+        if folder is not None:
+            with suppress(OSError):
+                made = stack.enter_context(scratch_folder(folder, ".making-"))
+        yield made or stack.enter_context(scratch_folder(Path(_private_folder(os.getpid())), ".making-"))
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from ...decoding.word_scores import score_words
 from ...decoding.word_search import FoundWords, TokenKinds, likeliest_words
 from ...decoding.writing import write
 from ...errors import ConfigError, RecurraError
+from ...files import scratch_folder
 from ...run.device import find_device
 from ...run.directory import Run
 from ...run.saving import Savable
@@ -203,8 +203,8 @@ class LanguageModelPredictor(Predictor):
             DataError: if a file is missing, unreadable, not UTF-8 or empty.
         """
         files = expand_paths([str(path) for path in paths])
-        with tempfile.TemporaryDirectory(prefix="recurra-") as folder:
-            stream = prepare(files, self.tokenizer, Path(folder) / "text.tokens")
+        with scratch_folder() as folder:
+            stream = prepare(files, self.tokenizer, folder / "text.tokens")
             total, _ = stream_nats(self.model, stream.tokens, self.tokenizer.eos_id, progress)
             count, characters = len(stream), stream.characters
             unknown = 0 if self.tokenizer.unk_id is None else int((stream.tokens == self.tokenizer.unk_id).sum())
