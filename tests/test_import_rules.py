@@ -26,6 +26,7 @@ ROOMS = [
     "systems",
     "loading",
     "comparison",
+    "classics",
     "cli",
     "__main__",
 ]

@@ -1,0 +1,1 @@
+"""Classic experiments with recurrent networks, as their papers describe them."""
