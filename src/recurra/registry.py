@@ -39,6 +39,8 @@ class Measure:
         unit: what stands after the value, such as "nats per token".
         best: which values are better; None: it says something about the data, and no weights are chosen by it.
         short: label and value as the line of an evaluation has them; empty: they are left out there.
+        of_sums: "module:function" from sums of the examples' outcomes (..., K) to the measure, (...); empty: the first
+            sum over the second. It is for measures that the system's `outcomes` gives.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Measure:
     unit: str = ""
     best: Literal["lowest", "highest", "nearest to 1"] | None = None
     short: str = ""
+    of_sums: str = ""
 
     def badness(self, value: float) -> float:
         """A number that is lower for better values."""
@@ -180,6 +183,11 @@ class System:
         files: what a model needs beside its configuration and weights: one of these sets of files. Names of tokenizers'
             files begin with `tokenizer.`.
         parts: of its network, all weights being in one of them; what others may start from.
+        outcomes: "module:function" of a loaded predictor and of names of files, which gives for some measures an array
+            (N,) or (N, K) of what is known of each of N examples (see `recurra.comparison.resampling`); empty: two
+            models cannot be compared example by example.
+        baseline: "module:function" of a loaded predictor and of names of files, which gives the name of a simple system
+            trained on the same data, and its outcomes on the files; empty: there is none.
         pipeline: its kind of model on the Hugging Face Hub.
         example: lines of Python that ask a loaded `model`, for its page there.
     """
@@ -200,6 +208,8 @@ class System:
     pipeline: str
     example: str
     parts: tuple[Part, ...] = ()
+    outcomes: str = ""
+    baseline: str = ""
 
     def measure(self, name: str) -> Measure | None:
         """Its measure of a name; None if it has none."""

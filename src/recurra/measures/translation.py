@@ -6,10 +6,15 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ..data.sentences import SentenceTokenizer
 from ..errors import ConfigError
 
-__all__ = ["Measures", "measure", "require_sacrebleu"]
+__all__ = ["Measures", "bleu_counts", "bleu_of_sums", "measure", "require_sacrebleu"]
+
+Array = npt.NDArray[Any]
 
 
 class Measures(NamedTuple):
@@ -102,6 +107,50 @@ def measure(
         counts[0] / max(counts[1], 1),
         {name: f"{kind.get_signature()}{mark}" for name, kind in kinds.items()},
     )
+
+
+def bleu_counts(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    tokenizer: str = "13a",
+    normalized_by: SentenceTokenizer | None = None,
+) -> Array:
+    """What BLEU is made of, for each translation: (N, 10), whose sums `bleu_of_sums` turns into the BLEU of all.
+
+    The numbers are the words of the translation and of its reference, the n-grams for n from 1 to 4 that the reference
+    has too, and all n-grams of the translation.
+
+    Args:
+        hypotheses, references, tokenizer, normalized_by: as `measure` takes them.
+
+    Raises:
+        ConfigError: if sacreBLEU is not installed, or lacks what the tokenizer needs.
+    """
+    bleu = _bleu(tokenizer)
+    texts, expected = list(hypotheses), list(references)
+    if normalized_by is not None:
+        texts, expected = ([normalized_by.reference(text) for text in side] for side in (texts, expected))
+    scores = (bleu.corpus_score([text], [[other]]) for text, other in zip(texts, expected, strict=True))
+    return np.array([[each.sys_len, each.ref_len, *each.counts, *each.totals] for each in scores], dtype=np.float64)
+
+
+def bleu_of_sums(sums: Array) -> Array:
+    """BLEU, 0 to 100, of sums of `bleu_counts`: (..., 10) to (...), as sacreBLEU counts it by default.
+
+    Papineni, Roukos, Ward & Zhu 2002, "BLEU: a method for automatic evaluation of machine translation". The n-th length
+    without a single match counts as 1 / 2^k of one, k being the place among such lengths (Chen & Cherry 2014,
+    smoothing 3, "exp").
+    """
+    words, wanted, counts, totals = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:10]
+    missing = (counts == 0) & (totals > 0)
+    smoothed = np.where(missing, 0.5 ** np.cumsum(missing, axis=-1), counts)
+    # Texts too short for any n-gram of a length leave no precision of it, and no BLEU.
+    whole = (totals > 0).all(axis=-1) & (counts[..., 0] > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(smoothed / totals).mean(axis=-1)
+        brevity = np.minimum(0.0, 1.0 - wanted / words)
+    found: Array = np.where(whole, 100.0 * np.exp(np.where(whole, logs + brevity, 0.0)), 0.0)
+    return found
 
 
 def exact(hypotheses: Sequence[str], references: Sequence[str]) -> float:

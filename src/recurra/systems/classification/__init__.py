@@ -120,8 +120,12 @@ SYSTEM = System(
         Measure("brier", "Brier score", "{:.4f}", "", "lowest"),
         Measure("temperature", "temperature", "{:.3f}"),
         Measure("pearson", "Pearson correlation", "{:.4f}", "", "highest", "Pearson {:.4f}"),
-        Measure("rmse", "root mean squared error", "{:.4f}", "", "lowest", "error {:.4f}"),
+        Measure(
+            "rmse", "root mean squared error", "{:.4f}", "", "lowest", "error {:.4f}", f"{_HERE}.outcomes:root_of_mean"
+        ),
     ),
+    outcomes=f"{_HERE}.outcomes:text_outcomes",
+    baseline=f"{_HERE}.outcomes:most_frequent_label",
     unit="texts",
     files=(("tokenizer.json", "labels.json"),),
     parts=(

@@ -158,6 +158,8 @@ SYSTEM = System(
         Measure("characters", "characters", "{:,}"),
         UNKNOWN_RATE,
     ),
+    outcomes=f"{_HERE}.outcomes:line_outcomes",
+    baseline="recurra.comparison.ngram_baseline:ngram_baseline",
     unit="tokens",
     files=(("tokenizer.json",),),
     parts=(

@@ -113,6 +113,7 @@ SYSTEM = System(
         Measure("all_right", "all columns right", "{:.2%}", "", "highest"),
         Measure("span_f1", "F1 of spans", "{:.4f}", "", "highest", "span F1 {:.4f}"),
     ),
+    outcomes=f"{_HERE}.outcomes:sentence_outcomes",
     unit="words",
     files=(("vocabulary.json",),),
     parts=(

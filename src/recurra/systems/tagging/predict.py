@@ -179,24 +179,37 @@ class TaggerPredictor(Predictor):
         Raises:
             DataError: if a file cannot be read, as `TaggedReader` says.
         """
-        paths = [data] if isinstance(data, str) else list(data)
-        section = self.config.data
         words: list[tuple[str, ...]] = []
         gold: dict[str, list[Sequence[str]]] = {name: [] for name in self.columns}
         found: dict[str, list[Sequence[str]]] = {name: [] for name in self.columns}
         wrong: dict[str, list[WrongTag]] = {name: [] for name in self.columns}
-        sentences = TaggedReader(paths, self.columns, words=section.words, format=self._format(paths))
-        for sentence, answer in self.tag_sentences(sentences):
-            assert answer is not None
+        for sentence, tags in self.compared(data):
             words.append(sentence.words)
-            for name in self.columns:
-                right = self._right(sentence, name)
+            for name, (right, answer) in tags.items():
                 gold[name].append(right)
-                found[name].append(answer.tags[name])
-                wrong[name] += _wrong(sentence, right, answer.tags[name])[: errors - len(wrong[name])]
+                found[name].append(answer)
+                wrong[name] += _wrong(sentence, right, answer)[: errors - len(wrong[name])]
             if progress is not None:
                 progress(len(words), 0)
         return {name: self._scores(name, words, gold[name], found[name], wrong[name]) for name in self.columns}
+
+    def compared(
+        self, data: str | Sequence[str]
+    ) -> Iterator[tuple[TaggedSentence, dict[str, tuple[Sequence[str], Sequence[str]]]]]:
+        """Each sentence of files, with the right tags and the tagger's for each column.
+
+        Args:
+            data: as for `evaluate`.
+
+        Raises:
+            DataError: if a file cannot be read, as `TaggedReader` says.
+        """
+        paths = [data] if isinstance(data, str) else list(data)
+        words = self.config.data.words
+        sentences = TaggedReader(paths, self.columns, words=words, format=self._format(paths))
+        for sentence, answer in self.tag_sentences(sentences):
+            assert answer is not None
+            yield sentence, {name: (self._right(sentence, name), answer.tags[name]) for name in self.columns}
 
     def reader(self, paths: Sequence[str], format: str | None, words: str | None) -> TaggedReader:
         """A reader of sentences that are to be tagged."""

@@ -187,7 +187,7 @@ SYSTEM = System(
         LOSS,
         PERPLEXITY,
         BITS_PER_CHARACTER,
-        Measure("bleu", "BLEU", "{:.2f}", "", "highest", "BLEU {:.2f}"),
+        Measure("bleu", "BLEU", "{:.2f}", "", "highest", "BLEU {:.2f}", "recurra.measures.translation:bleu_of_sums"),
         Measure("bleu_tokenized", "BLEU, tokenised", "{:.2f}", "", "highest"),
         Measure("chrf", "chrF", "{:.2f}", "", "highest", "chrF {:.2f}"),
         Measure("exact", "exact", "{:.2%}", "", "highest", "{:.2%} exact"),
@@ -195,6 +195,7 @@ SYSTEM = System(
         Measure("length_ratio", "length ratio", "{:.3f}", "", "nearest to 1", "length ratio {:.3f}"),
         UNKNOWN_RATE,
     ),
+    outcomes=f"{_HERE}.outcomes:pair_outcomes",
     unit="tokens",
     files=(("tokenizer.json",), ("tokenizer.source.json", "tokenizer.target.json")),
     parts=(
