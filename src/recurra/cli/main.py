@@ -8,6 +8,7 @@ import typer
 
 from .. import __version__
 from .about import cells, info
+from .compare import compare_command
 from .frame import CONTEXT, CommandGroup, ManyValuesCommand
 from .train import train_command
 from .verbs import verb_command, verb_names
@@ -18,10 +19,10 @@ _OWN: dict[str, Any] = {"info": info, "cells": cells}
 
 
 class _Commands(CommandGroup):
-    """`train`, the verbs of all systems, and what is not of a system."""
+    """`train`, the verbs of all systems, `compare`, and what is not of a system."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["train", *verb_names(), *_OWN]
+        return ["train", *verb_names(), "compare", *_OWN]
 
     def get_command(self, ctx: Any, name: str) -> Any:
         return super().get_command(ctx, name) or self._declared(name, None)[0]
@@ -32,6 +33,8 @@ class _Commands(CommandGroup):
     def _declared(self, name: str, arguments: list[str] | None) -> tuple[Any, list[str]]:
         if name == "train":
             return train_command(arguments)
+        if name == "compare":
+            return compare_command(arguments), arguments or []
         return verb_command(name, arguments), arguments or []
 
 
