@@ -16,6 +16,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from recurra import registry
 from recurra.cli.main import app
 from recurra.comparison.study import Study
 
@@ -154,6 +155,52 @@ def test_without_test_data_the_table_says_that_its_figures_are_too_good(config: 
     run_listed(tmp_path / "work")
     assert "validation data" in asked("compare", "--work", "work")[0] + (tmp_path / "work" / "table.md").read_text()
     assert "Welch" in (tmp_path / "work" / "table.md").read_text()
+
+
+def test_a_system_from_outside_without_outcomes_is_compared_over_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "systems"))
+    monkeypatch.setattr(registry, "_outside", lambda: {"mood": "mood:SYSTEM"})
+    monkeypatch.chdir(tmp_path)
+    registry.systems.cache_clear()
+    try:
+        (tmp_path / "mood.yaml").write_text("task: mood\ntraining: {max_epochs: 1, device: cpu}\n")
+        data, test = write_texts(tmp_path, 60), write_texts(tmp_path, 30, "test.tsv", 2)
+        words = ["--cells", "gru,mgu", "--search", 1, "--seeds", 2, "--data", data, "--test", test, "--work", "work"]
+        asked("compare", "mood.yaml", *words, "--list")
+        run_listed(tmp_path / "work")
+        run_listed(tmp_path / "work")
+        shown = asked("compare", "--work", "work")[0]
+    finally:
+        registry.systems.cache_clear()
+    assert "accuracy ↑" in shown and "Welch" in shown and "mgu" in shown
+    assert "mood gives no outcomes of single examples" in (tmp_path / "work" / "table.md").read_text()
+
+
+def test_a_cell_of_the_user_s_own(config: Path, tmp_path: Path) -> None:
+    cell = "from recurra.cells import LSTM\n\n\nclass Mine(LSTM):\n    pass\n"
+    (tmp_path / "mine.py").write_text(cell)
+    words = [
+        "--data",
+        "train.txt",
+        "--valid",
+        "valid.txt",
+        "--cells",
+        "lstm",
+        "mine.py:Mine",
+        "--search",
+        1,
+        "--seeds",
+        1,
+    ]
+    told = asked("compare", config, *words, "--work", "work", "--list")[1]
+    assert "lstm: 6 units" in told and "mine.py:Mine: 6 units" in told
+    run_listed(tmp_path / "work")
+    run_listed(tmp_path / "work")
+    # The same equations with the same seed and settings.
+    found = json.loads(asked("compare", "--work", "work", "--json")[0])["contestants"]
+    assert found[0]["trials"] == found[1]["trials"]
 
 
 def test_help_does_not_import_torch_and_has_the_options_of_the_system(tmp_path: Path) -> None:

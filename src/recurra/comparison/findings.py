@@ -147,21 +147,31 @@ class Findings:
         }
         return json.dumps(found, ensure_ascii=False)
 
-    def write(self, folder: Path) -> None:
-        """Write table.md, table.json and the pictures into a folder.
+    def draw(self, folder: Path) -> None:
+        """Write search_curves.png and medians.png into a folder.
 
         Raises:
             RunError: if they cannot be written.
         """
+        bands = {
+            name: Band(*([getattr(point, each) for point in curve] for each in Band._fields))
+            for name, curve in self.curves.items()
+        }
         try:
-            pictures = folder / PICTURES
-            pictures.mkdir(parents=True, exist_ok=True)
-            bands = {
-                name: Band(*([getattr(point, each) for point in curve] for each in Band._fields))
-                for name, curve in self.curves.items()
-            }
-            draw_search_curves(pictures / "search_curves.png", bands, self.validation.label)
-            draw_medians(pictures / "medians.png", self.medians, self.column.label)
+            folder.mkdir(parents=True, exist_ok=True)
+            draw_search_curves(folder / "search_curves.png", bands, self.validation.label)
+            draw_medians(folder / "medians.png", self.medians, self.column.label)
+        except OSError as error:
+            raise RunError(f"{folder}: the pictures cannot be written {unwritten(error)}.") from error
+
+    def write(self, folder: Path) -> None:
+        """Write table.md, table.json and pictures/ into a folder.
+
+        Raises:
+            RunError: if they cannot be written.
+        """
+        self.draw(folder / PICTURES)
+        try:
             for name, text in (("table.md", self.markdown()), ("table.json", self.json() + "\n")):
                 aside = folder / f".{name}.{os.getpid()}"
                 aside.write_text(text, encoding="utf-8")

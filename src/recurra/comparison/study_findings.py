@@ -22,12 +22,13 @@ __all__ = ["study_findings"]
 BASELINE = "baseline"
 
 
-def study_findings(study: Study, folder: Path) -> Findings:
+def study_findings(study: Study, folder: Path, *, with_baseline: bool = True) -> Findings:
     """What a study found, from its results alone; a baseline is trained if the system has one.
 
     Args:
         study: all of whose trainings have results.
         folder: of the study.
+        with_baseline: False leaves it out, so that all differences are to the first contestant.
 
     Raises:
         RunError: if a trial has no result.
@@ -64,7 +65,7 @@ def study_findings(study: Study, folder: Path) -> Findings:
                 failures,
             )
         )
-    baseline = _baseline(study, folder, [names[index] for index in sorted(names)])
+    baseline = _baseline(study, folder, [names[index] for index in sorted(names)]) if with_baseline else None
     columns = [_column(each) for each in _in_order(study.system, measure) if each.best in ("lowest", "highest")]
     having = {name for each in searched if each.row is not None for name in {**each.row.outcomes, **each.row.values}}
     return findings(
