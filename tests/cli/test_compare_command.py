@@ -89,7 +89,7 @@ def test_listed_commands_are_one_training_each_and_make_the_whole(config: Path, 
     asked("compare", config, *options(tmp_path))
     assert {path: path.stat().st_mtime_ns for path in work.glob("*/*.json")} == before
     # A study that grows does only what is new.
-    asked("compare", config, *options(tmp_path), "--search", 3, "--list")
+    assert len(asked("compare", "--work", work, "--search", 3, "--list")[0].splitlines()) == 2
     assert len(asked("compare", "--work", work, "--list")[0].splitlines()) == 2
 
 
@@ -224,7 +224,7 @@ def test_help_does_not_import_torch_and_has_the_options_of_the_system(tmp_path: 
         (("--work", "new"), "there is no study here"),
         (("tiny.yaml", "--work", "new", "--data", "train.txt"), "Missing option '--cells'"),
         (("tiny.yaml", "--work", "new", "--cells", "gru,lstm"), "Missing option '--data'"),
-        (("--work", "new", "--cells", "gru,lstm"), "Missing argument 'CONFIG'"),
+        (("--work", "new", "--cells", "gru,lstm"), "--cells: is for a new study; name its CONFIG first"),
         (("tiny.yaml", "--work", "new", "--data", "-", "--cells", "gru,lstm"), "standard input can be read once"),
         (("tiny.yaml", "--work", "new", "--data", "train.txt", "--cells", "gru,lsmt"), "did you mean lstm?"),
         (("tiny.yaml", "--work", "new", "--data", "train.txt", "--cells", "gru,lstm", "--seeds", "0"), "--seeds"),

@@ -111,6 +111,7 @@ def test_what_is_killed_is_done_by_the_next_call(study: Study, tmp_path: Path) -
     thread = threading.Thread(target=go)
     thread.start()
     while not (tmp_path / "waits").exists():
+        assert thread.is_alive()
         time.sleep(0.02)
     held = (tmp_path / "claims" / trainings[0].name).read_text()
     os.kill(int(held.split()[1]), 9)
@@ -133,7 +134,7 @@ def test_the_work_of_others_is_waited_for(study: Study, tmp_path: Path) -> None:
 
     thread = threading.Thread(target=other_machine)
     thread.start()
-    done.wait()
+    assert done.wait(timeout=30)
     found = finish_trainings(study, tmp_path, trainings)
     thread.join()
     assert found[0]["valid"]["loss"] == 5.0 and len(found) == 4

@@ -6,6 +6,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,12 @@ _OPTIONS = (
         many=True,
         metavar="CELL,...",
     ),
-    Option("--search", "Trials of each cell.", int, default=20, least=1),
-    Option("--seeds", "Final trainings of each cell's best trial.", int, default=5, least=1),
+    Option("--search", "Trials of each cell (default: 20).", int, least=1, parameter="trials"),
+    Option("--seeds", "Final trainings of each cell's best trial (default: 5).", int, least=1),
     Option(
         "--equal",
         "weights: each cell gets the width at which its network has about as many weights as that of the "
-        "configuration; widths: all have its width.",
-        default="weights",
+        "configuration; widths: all have its width (default: weights).",
         metavar="WHAT",
     ),
     Option(
@@ -61,14 +61,16 @@ _OPTIONS = (
     ),
     Option(
         "--block",
-        "Neighbouring test examples that the paired test draws together, because they depend on one another.",
+        "Neighbouring test examples that the paired test draws together, because they depend on one another (default: "
+        "1).",
         int,
-        default=1,
         least=1,
     ),
-    Option("--study-seed", "Seed that all draws and trainings follow from.", int, default=1, least=0),
+    Option(
+        "--study-seed", "Seed that all draws and trainings follow from (default: 1).", int, least=0, parameter="seed"
+    ),
     Option("--workers", "Trainings side by side, each a process of its own.", int, default=1, least=1, most=1024),
-    Option("--threads", "CPU threads of each training.", int, default=1, least=1, most=1024),
+    Option("--threads", "CPU threads of each training (default: 1).", int, least=1, most=1024),
     Option(
         "--list",
         "Print a command for each training that can be done now, for xargs or a cluster (default: do them).",
@@ -85,6 +87,7 @@ _OPTIONS = (
         parameter="assignments",
     ),
 )
+_DEFAULTS: dict[str, Any] = {"trials": 20, "seeds": 5}
 _HELP = """Compare cells fairly: equal sizes, equal budgets of search, several seeds, and tests of the differences.
 
     Example: recurra compare config.yaml --cells lstm,gru,mgu --work compared --data book.txt --test held.txt
@@ -162,16 +165,22 @@ def _compare(
 
 def _study(option_system: System, config: str, folder: Path, given: dict[str, Any]) -> Study:
     """The study of the options, written to its folder; without a configuration, the study that is there."""
-    from ..comparison.study import STUDY, Study
+    from ..comparison.study import CHANGEABLE, STUDY, Study
 
+    asked = {name: given[name] for name in ("trials", "seeds", "seed", "equal", "threads", "block") if given[name]}
     if not config:
-        if given["cells"] or given["space"] or given["assignments"] or given["test"]:
-            raise UsageError("Missing argument 'CONFIG': a study that is described anew needs its configuration.")
-        return Study.load(folder)
+        anew = [option for option in (*_OPTIONS, *option_system.options) if given.get(option.name)]
+        wrong = next((option for option in anew if option.name not in CHANGEABLE), None)
+        if wrong is not None:
+            raise UsageError(f"{wrong.flag}: is for a new study; name its CONFIG first, or leave the option out.")
+        study = replace(Study.load(folder), **asked)
+        study.opened_in(folder)
+        return study
     if not given["cells"]:
         raise UsageError("Missing option '--cells': name the cells to compare, for example --cells lstm,gru.")
-    if given["equal"] not in ("weights", "widths"):
-        raise UsageError(f"--equal: must be weights or widths, not {given['equal']}.")
+    equal = asked.get("equal", "weights")
+    if equal not in ("weights", "widths"):
+        raise UsageError(f"--equal: must be weights or widths, not {equal}.")
     from ..comparison.contestants import parse_contestants, sized
     from ..comparison.search import default_space, read_space
 
@@ -184,14 +193,9 @@ def _study(option_system: System, config: str, folder: Path, given: dict[str, An
             resolved.model_dump(mode="json"),
             tuple(known),
             tuple(space),
-            given["search"],
-            given["seeds"],
-            given["study_seed"],
-            given["equal"],
-            tuple(given["test"] or ()),
-            given["threads"],
-            given["block"],
-            os.getcwd(),  # noqa: PTH109
+            test=tuple(given["test"] or ()),
+            directory=str(Path.cwd()),
+            **(_DEFAULTS | asked),
         )
 
     # What is wrong with the options is said before the data are read.
@@ -205,7 +209,7 @@ def _study(option_system: System, config: str, folder: Path, given: dict[str, An
     study.refuse_foreign_folder(folder)
     import_torch()
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = sized(contestants, resolved, given["equal"], folder / f".sizes.{os.getpid()}", space)
+    sizes = sized(contestants, resolved, equal, folder / f".sizes.{os.getpid()}", space)
     study = with_sizes(sizes)
     study.opened_in(folder)
     for each in sizes:
@@ -254,12 +258,11 @@ def _one(folder: Path, trial: int | None, final: int | None) -> None:
 
 
 def _list(study: Study, folder: Path) -> None:
-    from ..comparison.shared_results import read_result
-    from ..comparison.side_by_side import arguments_of
+    from ..comparison.side_by_side import arguments_of, result_of
 
-    search = [each for each in study.search_trainings() if read_result(folder / "trials", each.name) is None]
+    search = [each for each in study.search_trainings() if result_of(folder, each) is None]
     finals = [] if search else study.final_trainings(folder)
-    left = search or [each for each in finals if read_result(folder / "finals", each.name) is None]
+    left = search or [each for each in finals if result_of(folder, each) is None]
     for training in left:
         print(shlex.join(["recurra", *arguments_of(folder, training)]), flush=True)
     again = shlex.join(["recurra", "compare", "--work", str(folder)])
@@ -274,22 +277,26 @@ def _all(study: Study, folder: Path, workers: int) -> Any:
     from ..comparison.study_findings import study_findings
 
     search = study.search_trainings()
-    finish_trainings(study, folder, search, workers=workers, report=_reporter(study, len(search)))
+    finish_trainings(study, folder, search, workers=workers, report=_reporter(study, folder, search))
     finals = study.final_trainings(folder)
-    finish_trainings(study, folder, finals, workers=workers, report=_reporter(study, len(finals)))
+    finish_trainings(study, folder, finals, workers=workers, report=_reporter(study, folder, finals))
     os.chdir(study.directory)
     found = study_findings(study, folder)
     found.write(folder)
     return found
 
 
-def _reporter(study: Study, total: int) -> Callable[[Training, dict[str, Any]], None]:
-    begun, done = time.monotonic(), 0
+def _reporter(study: Study, folder: Path, trainings: Sequence[Training]) -> Callable[[Training, dict[str, Any]], None]:
+    """Says of each training that ends what came of it, and how many are left."""
+    from ..comparison.side_by_side import result_of
+
+    done = sum(result_of(folder, each) is not None for each in trainings)
+    total, begun = len(trainings), time.monotonic()
 
     def report(training: Training, result: dict[str, Any]) -> None:
         nonlocal done
         done += 1
-        tell(f"{_said(study, training, result)} [{time.monotonic() - begun:.0f} s, {total} in all]")
+        tell(f"{_said(study, training, result)} ({done} of {total} in {time.monotonic() - begun:.0f} s)")
 
     return report
 

@@ -18,7 +18,7 @@ from ..training.interrupts import ending_signals
 from .shared_results import holder, keep, read_result
 from .study import Study, Training
 
-__all__ = ["arguments_of", "finish_trainings"]
+__all__ = ["arguments_of", "finish_trainings", "result_of"]
 
 Report = Callable[[Training, dict[str, Any]], None]
 
@@ -26,7 +26,7 @@ Report = Callable[[Training, dict[str, Any]], None]
 _SECONDS = 0.1
 _SECONDS_ELSEWHERE = 5.0
 # By which people and systems end processes that did nothing wrong.
-_FROM_OUTSIDE = {signal.SIGINT, signal.SIGTERM, signal.SIGKILL, getattr(signal, "SIGHUP", signal.SIGTERM)}
+_FROM_OUTSIDE = {getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGKILL", "SIGHUP")}
 
 
 def arguments_of(folder: Path, training: Training) -> list[str]:
@@ -54,7 +54,7 @@ def finish_trainings(
     Raises:
         RunError: if a training cannot be done, which is no fault of its settings; no further ones are begun.
     """
-    results = {training.name: _result(folder, training) for training in trainings}
+    results = {training.name: result_of(folder, training) for training in trainings}
     waiting = deque(training for training in trainings if results[training.name] is None)
     elsewhere: deque[Training] = deque()
     running: dict[subprocess.Popen[bytes], Training] = {}
@@ -71,7 +71,7 @@ def finish_trainings(
                 ended = [process for process in running if process.poll() is not None]
                 for process in ended:
                     training = running.pop(process)
-                    result = _result(folder, training)
+                    result = result_of(folder, training)
                     if result is None and holder(folder, training.name) is not None:
                         elsewhere.append(training)
                         continue
@@ -88,7 +88,7 @@ def finish_trainings(
                     time.sleep(_SECONDS_ELSEWHERE if only_elsewhere else _SECONDS)
                 for _ in range(len(elsewhere)):
                     training = elsewhere.popleft()
-                    result = _result(folder, training)
+                    result = result_of(folder, training)
                     if result is not None:
                         results[training.name] = result
                     elif holder(folder, training.name) is None:
@@ -115,7 +115,8 @@ def _begun(study: Study, folder: Path, training: Training) -> subprocess.Popen[b
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment)
 
 
-def _result(folder: Path, training: Training) -> dict[str, Any] | None:
+def result_of(folder: Path, training: Training) -> dict[str, Any] | None:
+    """The result of a training; None if there is none yet."""
     return read_result(folder / ("finals" if training.final else "trials"), training.name)
 
 

@@ -26,7 +26,7 @@ from .contestants import Contestant, set_at
 from .search import Dimension, draw
 from .shared_results import read_result
 
-__all__ = ["MOST_SEEDS", "MOST_TRIALS", "STUDY", "Study", "Training", "best_trial"]
+__all__ = ["CHANGEABLE", "MOST_SEEDS", "MOST_TRIALS", "STUDY", "Study", "Training", "best_trial"]
 
 STUDY = "study.json"
 MOST_TRIALS = 10_000
@@ -38,7 +38,7 @@ _NOT_SEARCHED = re.compile(
     r"(task|version|logging\..*|model\.cell|model\.hidden_size|training\.(seed|device|num_threads|select_by|max_\w+))"
 )
 # A study that goes on may want more of these, which leave the trainings that were done as they are.
-_CHANGEABLE = ("trials", "seeds", "threads", "block", "directory")
+CHANGEABLE = ("trials", "seeds", "threads", "block")
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class Study:
         if path.exists():
             before, now = Study.load(folder)._tree(), self._tree()
             for key, value in now.items():
-                if key not in _CHANGEABLE and before[key] != value:
+                if key not in CHANGEABLE and before[key] != value:
                     where, old, new = _first_difference(key, before[key], value)
                     raise RunError(
                         f"{folder}: holds another study, in which {where} is {old!r} and not {new!r}; give another "
