@@ -19,7 +19,7 @@ import numpy as np
 from recurra.comparison.runs import Measurement
 from recurra.comparison.sizes import count_weights
 
-__all__ = ["adding_weights", "measure_adding", "sequences"]
+__all__ = ["adding_weights", "error_without_memory", "measure_adding", "sequences"]
 
 RIGHT = 0.04
 BATCH = 32
@@ -53,11 +53,11 @@ def adding_weights(cell: str, width: int) -> int:
 
 
 def measure_adding(case: Mapping[str, Any]) -> Measurement:
-    """Train one cell for some seconds on sequences that never come twice; squared errors on the test sequences.
+    """Train one cell on sequences that never come twice; squared errors on the test sequences.
 
     Args:
-        case: `cell`, `width`, `seed`, `length` (of the sequences), `seconds`, and what was drawn: `learning_rate` and
-            `clip_norm`.
+        case: `cell`, `width`, `seed`, `length` (of the sequences), `seconds` or `steps` of training, and what was
+            drawn: `learning_rate` and `clip_norm`.
     """
     import torch
     from torch.nn import functional as F
@@ -71,7 +71,7 @@ def measure_adding(case: Mapping[str, Any]) -> Measurement:
     best, best_weights, steps, looks = math.inf, network.state_dict(), 0, 0
     begun = time.monotonic()
     while looks < LOOKS:
-        share = (time.monotonic() - begun) / case["seconds"]
+        share = steps / case["steps"] if "steps" in case else (time.monotonic() - begun) / case["seconds"]
         if share * LOOKS >= looks + 1:
             looks += 1
             loss = float((_errors(network, valid) ** 2).mean())
@@ -92,8 +92,14 @@ def measure_adding(case: Mapping[str, Any]) -> Measurement:
         steps += 1
     network.load_state_dict(best_weights)
     errors = _errors(network, test)
-    values = {"valid": best, "steps": steps, "seconds_taken": time.monotonic() - begun}
+    values = {"valid": best, "steps_taken": steps, "seconds_taken": time.monotonic() - begun}
     return Measurement(values, {"squared_error": errors**2, "right": (np.abs(errors) < RIGHT).astype(np.float64)})
+
+
+def error_without_memory(length: int) -> float:
+    """The squared error on the test sequences of always telling 0.5, which is the mean of all targets."""
+    targets = sequences(np.random.default_rng(TEST[0]), TEST[1], length)[2]
+    return float(((targets - 0.5) ** 2).mean())
 
 
 def _network(cell: str, width: int) -> Any:
