@@ -34,6 +34,7 @@ __all__ = [
     "run_eagerly",
     "run_layer",
     "run_step",
+    "running_layers",
     "stack_runner",
     "stepping",
 ]
@@ -43,6 +44,7 @@ BACKENDS = {module.name: module for module in (cpu_engine, torch_fused, referenc
 
 _forced: ContextVar[str | None] = ContextVar("recurra_backend", default=None)
 _record: ContextVar[list[str] | None] = ContextVar("recurra_backend_record", default=None)
+_in_place: ContextVar[Callable[[LayerCall], LayerResult] | None] = ContextVar("recurra_in_place", default=None)
 
 # The oldest torch that is supported has no is_exporting; exported graphs then hold layer_training, which is right too.
 _exporting = getattr(torch.compiler, "is_exporting", lambda: False)
@@ -77,6 +79,23 @@ def record_backends() -> Iterator[list[str]]:
         _record.reset(token)
 
 
+@contextmanager
+def running_layers(run: Callable[[LayerCall], LayerResult]) -> Iterator[None]:
+    """Run each layer of every stack by a function in place of the backends while the context lasts.
+
+    For those who look into a layer: the function sees the layer's input, states and weights. It is called with padded
+    input, layer by layer. Single steps (`recurra.LSTMCell`), streams, and what torch compiles or traces run as ever.
+
+    Args:
+        run: what takes the place of `run_eagerly`; `reference.run` gives the right result for every call.
+    """
+    token = _in_place.set(run)
+    try:
+        yield
+    finally:
+        _in_place.reset(token)
+
+
 def _allows(name: str) -> bool:
     """Whether no other backend is forced."""
     return _forced.get() in (None, name)
@@ -96,7 +115,8 @@ def run_layer(call: LayerCall) -> LayerResult:
         RuntimeError: if a forced backend refuses the layer.
     """
     if not watched():
-        return run_eagerly(call)
+        in_place = _in_place.get()
+        return run_eagerly(call) if in_place is None else in_place(call)
     if transformed():
         # The operators have no rule for vmap within vmap or forward-mode derivatives; the reference needs none.
         return reference.run(call)
@@ -264,7 +284,9 @@ def stack_runner(
 
 
 def _engine_takes_stack(stack: Stack, input: Tensor) -> bool:
-    return not watched() and _allows(cpu_engine.name) and cpu_engine.available(stack.cell, input) is None
+    if watched() or _in_place.get() is not None:
+        return False
+    return _allows(cpu_engine.name) and cpu_engine.available(stack.cell, input) is None
 
 
 def _torch_takes_stack(stack: Stack, input: Tensor) -> bool:
@@ -272,6 +294,7 @@ def _torch_takes_stack(stack: Stack, input: Tensor) -> bool:
     return (
         # torch.jit.trace records torch's own call, as it does for torch.nn's layers, and not an operator of recurra.
         (not watched() or torch.jit.is_tracing())
+        and _in_place.get() is None
         and not _engine_takes_stack(stack, input)
         and stack.like_torch
         and torch_fused.kind_of(stack.cell) is not None

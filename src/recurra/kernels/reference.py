@@ -15,7 +15,9 @@ from .call import LayerCall, LayerResult, autocast_dtype, check_operands
 from .known_cells import gates_on_h, register
 from .surroundings import transformed, watched
 
-__all__ = ["ReferenceStepping", "name", "refusal", "run", "run_step"]
+__all__ = ["ReferenceStepping", "Stepper", "name", "refusal", "run", "run_step"]
+
+Seen = Callable[[int, int, tuple[Tensor, ...]], None]
 
 name = "reference"
 
@@ -33,7 +35,7 @@ class _Matrix:
         return F.linear(_tensor(value), self._weight)
 
 
-class _Stepper:
+class Stepper:
     """One direction of one layer, ready to take steps.
 
     Args:
@@ -112,7 +114,7 @@ class ReferenceStepping:
     def __init__(self, call: LayerCall) -> None:
         (weights,) = call.weights
         copies = {name: weight.clone() for name, weight in weights.items()}
-        self._stepper = _Stepper(call.cell, copies, call.key or register(call.cell))
+        self._stepper = Stepper(call.cell, copies, call.key or register(call.cell))
         self._zoneout = call.zoneout
         self.states = tuple(state[0] for state in call.states)
 
@@ -135,12 +137,19 @@ def run_step(
     cell: Cell, key: str, input: Tensor, states: tuple[Tensor, ...], weights: Mapping[str, Tensor]
 ) -> tuple[Tensor, ...]:
     """One differentiable step from input (B, I) and states (B, H) to the new states; `key` as in `LayerCall`."""
-    stepper = _Stepper(cell, weights, key)
+    stepper = Stepper(cell, weights, key)
     return stepper.step(stepper.input_product(input), states)
 
 
-def run(call: LayerCall) -> LayerResult:
-    """Run a layer step by step."""
+def run(call: LayerCall, seen: Seen | None = None) -> LayerResult:
+    """Run a layer step by step.
+
+    Args:
+        call: the layer.
+        seen: called after each step with the number of its direction, its time and the new states (B, H), which are
+            the tensors that later steps are computed from: autograd's gradient of one is the whole derivative. Beyond
+            a row's length the row's states stay as they were.
+    """
     if not watched() and not transformed():
         check_operands(*call.leaves())
     input = call.input
@@ -150,7 +159,7 @@ def run(call: LayerCall) -> LayerResult:
         counts = steps[:, None, None] < call.lengths.to(input.device)[:, None]
         # Padding may hold NaN, which would reach the gradients even through values that nobody uses.
         input = torch.where(counts, input, input.new_zeros(()))
-    runs = [_run_direction(call, input, counts, direction) for direction in range(len(call.weights))]
+    runs = [_run_direction(call, input, counts, direction, seen) for direction in range(len(call.weights))]
     outputs = tuple(
         torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0] for parts in zip(*[r[0] for r in runs], strict=True)
     )
@@ -163,11 +172,11 @@ def run(call: LayerCall) -> LayerResult:
 
 
 def _run_direction(
-    call: LayerCall, input: Tensor, counts: Tensor | None, direction: int
+    call: LayerCall, input: Tensor, counts: Tensor | None, direction: int, seen: Seen | None
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
     cell = call.cell
     mask = None if call.recurrent_mask is None else call.recurrent_mask[direction]
-    stepper = _Stepper(cell, call.weights[direction], call.key or register(cell), mask)
+    stepper = Stepper(cell, call.weights[direction], call.key or register(cell), mask)
     states = tuple(state[direction] for state in call.states)
     wanted = len(cell.states) if call.all_states else 1
     length = input.shape[0]
@@ -190,6 +199,8 @@ def _run_direction(
         if counts is not None:
             new = tuple(torch.where(counts[t], value, old) for value, old in zip(new, states, strict=True))
         states = new
+        if seen is not None:
+            seen(direction, t, states)
         for index in range(wanted):
             value = states[index]
             kept[index].append(value if counts is None else torch.where(counts[t], value, value.new_zeros(())))
