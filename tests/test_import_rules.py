@@ -27,6 +27,7 @@ ROOMS = [
     "loading",
     "comparison",
     "classics",
+    "analysis",
     "cli",
     "__main__",
 ]
