@@ -147,8 +147,8 @@ def run(call: LayerCall, seen: Seen | None = None) -> LayerResult:
     Args:
         call: the layer.
         seen: called after each step with the number of its direction, its time and the new states (B, H), which are
-            the tensors that later steps are computed from: autograd's gradient of one is the whole derivative. Beyond
-            a row's length the row's states stay as they were.
+            the tensors that later steps are computed from: autograd's gradient of one is the whole derivative. What it
+            is given of rows that have ended is of no use to anybody, and has no gradient.
     """
     if not watched() and not transformed():
         check_operands(*call.leaves())
@@ -196,11 +196,11 @@ def _run_direction(
         elif call.zoneout:
             p = call.zoneout
             new = tuple(p * old + (1 - p) * value for old, value in zip(states, new, strict=True))
+        if seen is not None:
+            seen(direction, t, new)
         if counts is not None:
             new = tuple(torch.where(counts[t], value, old) for value, old in zip(new, states, strict=True))
         states = new
-        if seen is not None:
-            seen(direction, t, states)
         for index in range(wanted):
             value = states[index]
             kept[index].append(value if counts is None else torch.where(counts[t], value, value.new_zeros(())))

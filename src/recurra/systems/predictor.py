@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..errors import ConfigError, RunError
 from ..run import hub
@@ -80,6 +82,27 @@ class Predictor(ABC):
             RunError: if it is neither, is not of this system, or is damaged.
         """
         return cls.from_runs([hub.fetch(name, **options)], device=device)
+
+    def network(self, dtype: torch.dtype) -> nn.Module:
+        """A copy of the model in another dtype, in evaluation mode, whose weights take no gradient.
+
+        Raises:
+            ConfigError: if several models answer together.
+        """
+        return copy.deepcopy(self._network()).to(dtype).eval().requires_grad_(False)
+
+    def answer_loss(self, network: nn.Module, text: str, most: int) -> Tensor:
+        """-log P(answer | text) in nats, a scalar with its graph: what the gradients of an answer are taken of.
+
+        Args:
+            network: from `network`.
+            text: one that the system answers, as a line of its input.
+            most: how many tokens of the text are read at most.
+
+        Raises:
+            ConfigError: if the system does not tell such a loss, or the text gives nothing to answer.
+        """
+        raise ConfigError(f"{type(self).__name__} tells no loss of an answer, so its gradients cannot be looked at.")
 
     def save(self, directory: str | Path) -> Path:
         """Write a directory that `recurra.load` reads, with the weights as they are here.

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...data.given_texts import listed
 from ...data.labelled import Labelled, LabelledReader
@@ -90,6 +91,20 @@ class Classifier(Predictor):
 
     def _network(self) -> nn.Module:
         return self.model
+
+    def answer_loss(self, network: nn.Module, text: str, most: int) -> Tensor:
+        """-log P(the labels that it gives | text), or the number that it gives; see `Predictor`."""
+        assert isinstance(network, TextClassifier)
+        (ids,), _ = self._encoded([text])
+        tokens, lengths = padded([ids[:most]], self.tokenizer.eos_id)
+        logits: Tensor = network(tokens.to(self._device), lengths)[0]
+        kind = self.label_set.kind
+        if kind == "regression":
+            return logits[0]
+        if kind == "multi-label":
+            given = (logits.sigmoid() >= network.thresholds.to(logits)).to(logits.dtype)
+            return F.binary_cross_entropy_with_logits(logits, given, reduction="sum")
+        return F.cross_entropy(logits, logits.argmax())
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -233,6 +233,15 @@ class LanguageModelPredictor(Predictor):
     def _network(self) -> nn.Module:
         return self.model
 
+    def answer_loss(self, network: nn.Module, text: str, most: int) -> Tensor:
+        """-log P(last token | what stands before it), the text beginning a line; see `Predictor`."""
+        tokens = [self.tokenizer.eos_id, *self._encode(text)[:most]]
+        if len(tokens) < 2:
+            raise ConfigError("a text without tokens has no last one to be predicted; give another text.")
+        row = torch.tensor(tokens, dtype=torch.int64, device=self.device).unsqueeze(1)
+        logits: Tensor = network(row[:-1]).logits[-1]
+        return F.cross_entropy(logits, row[-1])
+
     def _encode(self, text: str) -> list[int]:
         return [int(token) for token in self.tokenizer.encode(text)]
 

@@ -110,6 +110,18 @@ class TaggerPredictor(Predictor):
     def _network(self) -> nn.Module:
         return self.model
 
+    def answer_loss(self, network: nn.Module, text: str, most: int) -> Tensor:
+        """-log P(the tags that it gives | the words, between spaces), summed over the columns; see `Predictor`."""
+        words = text.split()[:most]
+        if not words:
+            raise ConfigError("a sentence without words has no tags; give another text.")
+        assert isinstance(network, Tagger)
+        batch = collate([encoded(self.vocabulary, words, None)]).to(self._device)
+        emissions = network(batch)
+        paths = [network.choose(column, each.detach(), batch.lengths)[0] for column, each in enumerate(emissions)]
+        tags = torch.tensor(paths, device=self._device).T.unsqueeze(1)
+        return network.nats(emissions, tags, batch.lengths)[0]
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns of tags."""

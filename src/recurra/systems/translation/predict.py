@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ...bounds import LARGEST
 from ...data.given_texts import listed
@@ -91,6 +92,23 @@ class Translator(Predictor):
         if len(self.models) > 1:
             raise ConfigError(f"{len(self.models)} models decide together here; save or upload each by itself.")
         return self.models[0]
+
+    def answer_loss(self, network: nn.Module, text: str, most: int) -> Tensor:
+        """-log P(translation | source) of its own translation, or of one behind a tab; see `Predictor`."""
+        assert isinstance(network, EncoderDecoder)
+        source, tab, target = text.partition("\t")
+        ids = self.source_tokenizer.encode(source)[:most]
+        if not len(ids):
+            raise ConfigError("an empty source has no translation; give another text.")
+        answer = target if tab else self.translate([source], beam=1)[0].best
+        batch = collate(
+            [(ids, self.target_tokenizer.encode(answer)[:most])],
+            self.source_tokenizer.eos_id,
+            self.target_tokenizer.eos_id,
+        )
+        device = network.output_bias.device
+        logits = network(batch.source.to(device), batch.lengths, batch.before.to(device)).logits
+        return F.cross_entropy(logits.flatten(0, 1), batch.target.to(device).flatten(), reduction="sum")
 
     @property
     def attends(self) -> bool:
