@@ -26,8 +26,7 @@ ROOMS = [
     "systems",
     "loading",
     "comparison",
-    "classics",
-    "analysis",
+    "analysis classics",
     "cli",
     "__main__",
 ]

@@ -23,7 +23,8 @@ class GradientFlow:
 
     It is the whole derivative: through all later steps, and for a state that another state of the same step is made of,
     such as an LSTM's c_t, through that state too. So |dL/dc_t| counts c_t -> h_t, as the equations of backpropagation
-    through time do (Greff et al. 2015, arXiv:1503.04069, section on the backward pass).
+    through time do (Greff et al. 2015, arXiv:1503.04069, section on the backward pass); but not with zoneout, which
+    mixes old and new values of each state after h_t has been made of c_t.
 
     Attributes:
         log_norms: for each state of the cell (T+1, B), the natural logarithm of the Euclidean norm, by the lag, which

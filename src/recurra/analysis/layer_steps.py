@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +57,12 @@ class LayerSteps:
     def widths(self) -> list[int]:
         """The width of each state."""
         return [state.shape[1] for state in self.first]
+
+    def rows(self, count: int) -> LayerSteps:
+        """The first `count` sequences alone."""
+        if count >= self.batch:
+            return self
+        return replace(self, input=self.input[:, :count], first=tuple(state[:count] for state in self.first))
 
     @cached_property
     def products(self) -> Tensor:

@@ -10,6 +10,7 @@ from .. import __version__
 from .about import cells, info
 from .compare import compare_command
 from .frame import CONTEXT, CommandGroup, ManyValuesCommand
+from .inspect import inspect
 from .train import train_command
 from .verbs import verb_command, verb_names
 
@@ -19,10 +20,10 @@ _OWN: dict[str, Any] = {"info": info, "cells": cells}
 
 
 class _Commands(CommandGroup):
-    """`train`, the verbs of all systems, `compare`, and what is not of a system."""
+    """`train`, the verbs of all systems, `compare`, `inspect`, and what is not of a system."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["train", *verb_names(), "compare", *_OWN]
+        return ["train", *verb_names(), "compare", "inspect", *_OWN]
 
     def get_command(self, ctx: Any, name: str) -> Any:
         return super().get_command(ctx, name) or self._declared(name, None)[0]
@@ -68,6 +69,7 @@ def _root(
 
 for _name, _function in _OWN.items():
     app.command(_name, cls=ManyValuesCommand)(_function)
+app.add_typer(inspect)
 
 
 def main() -> None:
