@@ -23,6 +23,7 @@ class Linear(Cell):
 
 def linear(matrix: Tensor) -> Recurrent:
     """A linear layer of this recurrent matrix, in float64."""
+    torch.manual_seed(0)
     layer = Recurrent(Linear(), 1, len(matrix), dtype=torch.float64)
     with torch.no_grad():
         layer.weight_hh_l0.copy_(matrix)

@@ -17,7 +17,7 @@ from recurra.cli.frame import CommandGroup, ManyValuesCommand
 from recurra.cli.main import app
 from recurra.errors import ConfigError, DataError
 
-COMMANDS = ["train", "compare", "evaluate", "score", "next", "generate", "info", "cells"]
+COMMANDS = ["train", "compare", "evaluate", "score", "next", "generate", "inspect", "info", "cells"]
 
 
 def run(*arguments: str, **options: Any) -> Any:

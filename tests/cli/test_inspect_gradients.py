@@ -141,7 +141,7 @@ def test_a_cell_of_ones_own(tmp_path: Path) -> None:
 def test_a_language_model_is_read_to_the_last_token(character_run: Path, tmp_path: Path) -> None:
     text = "the pear and plum salad is ready"
     picture = tmp_path / "run.png"
-    out, err = asked(character_run, "--data", text, "--picture", picture)
+    out, _ = asked(character_run, "--data", text, "--picture", picture)
     assert "layer 1, recurrent" in out
     assert size_of(picture)[0] > 400
     (found,) = layers_of(character_run, "--data", text)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import recurra
-from recurra.kernels import cpu_engine, record_backends
+from recurra.kernels import cpu_engine, record_backends, reference
+from recurra.kernels.dispatch import running_layers
 
 T, B, I, H = 7, 3, 4, 5
 
@@ -171,3 +172,25 @@ def test_all_states_compile_and_pickle(name):
         for one, two, three in zip(layer_states, compiled, unpickled, strict=True):
             torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
             assert torch.equal(one, three)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_function_can_run_the_layers_of_a_stack_in_place_of_the_backends(packed):
+    layers, x = recurra.LSTM(3, 4, num_layers=2, bidirectional=True), torch.randn(5, 2, 3)
+    given = torch.nn.utils.rnn.pack_padded_sequence(x, [5, 3]) if packed else x
+    wanted = layers(given)
+    calls, seen = [], []
+
+    def run(call):
+        calls.append(call)
+        return reference.run(call, lambda direction, t, states: seen.append((direction, t, tuple(states[0].shape))))
+
+    with running_layers(run), record_backends() as backends:
+        found = layers(given)
+    assert [tuple(call.input.shape) for call in calls] == [(5, 2, 3), (5, 2, 8)]
+    assert seen[0] == (0, 0, (2, 4)) and seen[5] == (1, 4, (2, 4)) and len(seen) == 20
+    assert backends == []
+    torch.testing.assert_close(found[0].data if packed else found[0], wanted[0].data if packed else wanted[0])
+    torch.testing.assert_close(found[1], wanted[1])
+    layers(given)
+    assert len(calls) == 2

@@ -145,6 +145,7 @@ def as_json(inspection: LayerInspection) -> dict[str, Any]:
         "gradients": {state: _curve(logs) for state, logs in inspection.gradients.items()},
         "float32_zero_from_lag": float32_ends(inspection),
         "jacobian": {
+            "sequences": jacobian.h_frobenius.shape[1],
             "h_frobenius": _curve(jacobian.h_frobenius),
             "state_frobenius": _curve(jacobian.state_frobenius),
             "spectral_lags": list(jacobian.spectral_lags),

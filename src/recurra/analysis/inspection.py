@@ -24,6 +24,8 @@ __all__ = ["FEWEST_STEPS", "LayerInspection", "inspect_read_layer", "inspect_ste
 FEWEST_STEPS = 20
 """Lyapunov exponents of shorter sequences say too little of the long run to be shown."""
 
+_MOST_PRODUCTS = 1 << 38
+
 
 @dataclass(frozen=True)
 class LayerInspection:
@@ -34,7 +36,7 @@ class LayerInspection:
         group: what stands in one panel of a picture, such as "scale 0.8".
         cell: the equations.
         units: the width of h.
-        sequences: how many were run, and of how many of the longest the Jacobian was computed.
+        sequences: how many were run; the Jacobian and the exponents may be of fewer, the longest of them.
         gradients: for each state of the cell (lags, sequences), the natural logarithm of |dL/ds|.
         jacobian: of the longest sequences.
         memory_h, memory_state: of the median over sequences of the Frobenius norms of dh_T/dh_t and of the Jacobian of
@@ -86,11 +88,13 @@ def inspect_read_layer(
     Args:
         read: from `recurra.analysis.recording.read_network`.
         name, group, exponents, seed: as for `inspect_steps`.
-        sequences: of how many of the longest the Jacobian is computed.
+        sequences: of how many of the longest the Jacobian is computed; of fewer if they are long and the layer is wide,
+            so that it takes no more than some minutes, but of one at least.
     """
     longest: list[LayerSteps] = []
     for each in sorted(read.steps, key=lambda steps: -steps.length):
-        room = sequences - sum(part.batch for part in longest)
+        affordable = max(1, _MOST_PRODUCTS // (each.length * sum(each.widths) ** 3))
+        room = min(sequences, affordable) - sum(part.batch for part in longest)
         if room > 0:
             longest.append(each.rows(room))
     count = sum(part.batch for part in read.steps)
