@@ -35,13 +35,13 @@ def gradients(
     ] = None,
     cells: Annotated[
         str | None,
-        typer.Option(help="Untrained cells, separated by commas (default: rnn_tanh,lstm,gru).", show_default=False),
+        typer.Option(metavar="CELL,...", help="Untrained cells (default: rnn_tanh,lstm,gru).", show_default=False),
     ] = None,
     scale: Annotated[
         str | None,
         typer.Option(
-            help="Spectral radii that the recurrent matrices of untrained cells get, separated by commas (default: "
-            "0.8,1.5).",
+            metavar="RADIUS,...",
+            help="Spectral radii that the recurrent matrices of untrained cells get (default: 0.8,1.5).",
             show_default=False,
         ),
     ] = None,
@@ -57,8 +57,9 @@ def gradients(
     forget_bias: Annotated[
         str | None,
         typer.Option(
-            help="Biases of the forget gate, separated by commas, for the cells that have such a gate (default: random "
-            "ones near 0, as torch.nn's).",
+            metavar="BIAS,...",
+            help="Biases of the forget gate, for the cells that have such a gate (default: random ones near 0, as "
+            "torch.nn's).",
             show_default=False,
         ),
     ] = None,
