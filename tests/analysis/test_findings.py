@@ -13,8 +13,8 @@ from recurra.analysis import inspection
 from recurra.analysis.findings import as_json, float32_ends, sentences
 from recurra.analysis.inspection import inspect_read_layer, inspect_steps
 from recurra.analysis.layer_steps import steps_of
+from recurra.analysis.network_gradients import read_network
 from recurra.analysis.panels import panels
-from recurra.analysis.recording import read_network
 from recurra.analysis.untrained import noise
 
 from .known_layers import a_layer, linear_steps

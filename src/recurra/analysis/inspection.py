@@ -16,7 +16,7 @@ from .layer_steps import LayerSteps
 from .log_norms import averaged
 from .lyapunov import lyapunov_exponents
 from .memory import MemoryLength, memory_length
-from .recording import ReadLayer, joined_lags
+from .network_gradients import ReadLayer, joined_lags
 from .spectrum import MatrixSpectrum, spectrum_of
 
 __all__ = ["FEWEST_STEPS", "LayerInspection", "inspect_read_layer", "inspect_steps"]
@@ -86,7 +86,7 @@ def inspect_read_layer(
     """Measure a layer of a network by what it read; the gradients are those of the network's own loss.
 
     Args:
-        read: from `recurra.analysis.recording.read_network`.
+        read: from `recurra.analysis.network_gradients.read_network`.
         name, group, exponents, seed: as for `inspect_steps`.
         sequences: of how many of the longest the Jacobian is computed; of fewer if they are long and the layer is wide,
             so that it takes no more than some minutes, but of one at least.

@@ -316,7 +316,7 @@ def _of_run(
     import torch
 
     from ..analysis.inspection import inspect_read_layer
-    from ..analysis.recording import read_network
+    from ..analysis.network_gradients import read_network
     from ..loading import load
     from ..shown import tell
 

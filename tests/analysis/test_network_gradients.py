@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import recurra
-from recurra.analysis.recording import read_network
+from recurra.analysis.network_gradients import read_network
 from recurra.analysis.untrained import noise
 from recurra.errors import ConfigError
 
