@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from ..config.sections import TokenizerConfig
+from .places import Places, token_places
 from .store_format import Rows
 from .tokenizer import IdArray, Tokenizer
 from .tokenizer_word import WordTokenizer
@@ -106,6 +108,17 @@ class SentenceTokenizer:
     def text_bytes(self, sentence: str) -> list[bytes]:
         """What each token of `encode(sentence)` stands for; see `Tokenizer.text_bytes`."""
         return self.tokenizer.text_bytes(self._started(sentence))
+
+    def places(self, sentence: str) -> Places:
+        """Where in the sentence, as it is given, each token of `encode(sentence)` stands."""
+        characters: list[tuple[int, int]] = []
+        for word in re.finditer(r"\S+", sentence):
+            if characters:
+                characters.append((characters[-1][1], word.start()))
+            elif self._start:
+                characters.append((word.start(), word.start()))
+            characters += [(place, place + 1) for place in range(*word.span())]
+        return token_places(self.tokenizer, self._started(sentence), characters)
 
     @cached_property
     def joints(self) -> tuple[frozenset[int], frozenset[int]]:
