@@ -188,6 +188,8 @@ class System:
             models cannot be compared example by example.
         baseline: "module:function" of a loaded predictor and of names of files, which gives the name of a simple system
             trained on the same data, and its outcomes on the files; empty: there is none.
+        reader: "module:attribute" of its `recurra.systems.reading.Reader`, which says how its recurrent layers read a
+            text; empty: their states cannot be looked at.
         pipeline: its kind of model on the Hugging Face Hub.
         example: lines of Python that ask a loaded `model`, for its page there.
     """
@@ -210,6 +212,7 @@ class System:
     parts: tuple[Part, ...] = ()
     outcomes: str = ""
     baseline: str = ""
+    reader: str = ""
 
     def measure(self, name: str) -> Measure | None:
         """Its measure of a name; None if it has none."""

@@ -148,7 +148,7 @@ def test_a_language_model_is_read_to_the_last_token(character_run: Path, tmp_pat
     # A character a step, and the last one is only predicted.
     assert len(found["gradients"]["h"]["log10_mean"]) == len(text)
     model = recurra.load(character_run)
-    network = model.network(torch.float64)
+    network = model.frozen_copy(torch.float64)
     row = torch.tensor([model.tokenizer.eos_id, *model.tokenizer.encode(text).tolist()]).unsqueeze(1)
     embedded = network.embedding(row[:-1])
     *_, states = network.recurrent(embedded, return_all_states=True)

@@ -1,1 +1,1 @@
-"""What can be measured of recurrent layers: how gradients flow through them, and what follows from it."""
+"""Looking into networks: how gradients flow through recurrent layers, and what their states and gates do."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .cell import Cell
 from .trace import Node, Trace, trace
 
-__all__ = ["LATEX", "TEXT", "Style", "equations"]
+__all__ = ["ACTIVATIONS", "LATEX", "TEXT", "Printer", "Style", "equations", "names_of"]
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "exp", "clamp")
 
@@ -71,14 +71,14 @@ SUM, PRODUCT, ATOM = 1, 2, 3
 def equations(cell: Cell, style: Style) -> list[str]:
     """One formula for each gate and state, in the order of computation."""
     traced = trace(cell)
-    names = _names(traced)
-    printer = _Printer(names, style)
+    names = names_of(traced)
+    printer = Printer(names, style)
     return [
         f"{style.now.format(names[id(node)])} = {printer.expand(node)}" for node in traced.nodes() if id(node) in names
     ]
 
 
-def _names(traced: Trace) -> dict[int, str]:
+def names_of(traced: Trace) -> dict[int, str]:
     """Name a gate's activation by its gate, and new states by themselves; a value that is both is the state."""
     nodes = traced.nodes()
     consumers: dict[int, list[Node]] = {}
@@ -100,7 +100,14 @@ def _names(traced: Trace) -> dict[int, str]:
     return names
 
 
-class _Printer:
+class Printer:
+    """Writes the nodes of a trace.
+
+    Args:
+        names: of the nodes that have one, by `id`.
+        style: how symbols are written.
+    """
+
     def __init__(self, names: dict[int, str], style: Style) -> None:
         self.names = names
         self.style = style

@@ -321,7 +321,7 @@ def _of_run(
     from ..shown import tell
 
     predictor = load(directory, device="cpu", trust_cell=trust_cell)
-    network = predictor.network(torch.float64)
+    network = predictor.frozen_copy(torch.float64)
     losses = [partial(predictor.answer_loss, network, text, lags) for text in texts]
     read = read_network(network, losses)
     shown = 0

@@ -280,7 +280,7 @@ class Recurrent(RecurrentParameters):
             result = run_layer(call)
             final.append(result.final)
             kept.append(result.outputs)
-            input = self._after_layer(layer, input, result.outputs[0], batch_sizes)
+            input = self.after_layer(layer, input, result.outputs[0], batch_sizes)
         if all_states and input is kept[-1][0]:
             # Whoever changes the output in place leaves the states as they were.
             kept[-1] = (input.clone(), *kept[-1][1:])
@@ -318,7 +318,8 @@ class Recurrent(RecurrentParameters):
             key=self._key,
         )
 
-    def _after_layer(self, layer: int, input: Tensor, output: Tensor, batch_sizes: Tensor | None) -> Tensor:
+    def after_layer(self, layer: int, input: Tensor, output: Tensor, batch_sizes: Tensor | None = None) -> Tensor:
+        """What the next layer reads, or the output of the last one, of a layer's input and h of all its steps."""
         if self.bidirectional and self.merge != "concat":
             forward, backward = output.chunk(2, dim=-1)
             output = forward + backward

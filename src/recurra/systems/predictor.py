@@ -83,7 +83,7 @@ class Predictor(ABC):
         """
         return cls.from_runs([hub.fetch(name, **options)], device=device)
 
-    def network(self, dtype: torch.dtype) -> nn.Module:
+    def frozen_copy(self, dtype: torch.dtype) -> nn.Module:
         """A copy of the model in another dtype, in evaluation mode, whose weights take no gradient.
 
         Raises:
@@ -95,7 +95,7 @@ class Predictor(ABC):
         """-log P(answer | text) in nats, a scalar with its graph: what the gradients of an answer are taken of.
 
         Args:
-            network: from `network`.
+            network: from `frozen_copy`.
             text: one that the system answers, as a line of its input.
             most: how many tokens of the text are read at most.
 

@@ -138,6 +138,7 @@ SYSTEM = System(
         Part("pooling", ("pooling.",)),
         Part("labels", ("hidden.", "output.", "temperature", "thresholds", "prior"), of_files=("labels.json",)),
     ),
+    reader=f"{_HERE}.reading:READER",
     pipeline="text-classification",
     example="""answer = model.classify(["what a lovely film"])[0]
 print(answer.json())""",

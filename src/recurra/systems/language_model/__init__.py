@@ -172,6 +172,7 @@ SYSTEM = System(
         ),
         Part("output", ("output.", "output_bias"), of_tokens=True),
     ),
+    reader=f"{_HERE}.reading:READER",
     pipeline="text-generation",
     example="""model.next("the apple and")
 model.score(["the apple and pear salad", "the apple and pair salad"])

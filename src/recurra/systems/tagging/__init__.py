@@ -123,6 +123,7 @@ SYSTEM = System(
         Part("encoder", ("recurrent.",)),
         Part("tags", ("outputs.", "fields."), of_files=("vocabulary.json",)),
     ),
+    reader=f"{_HERE}.reading:READER",
     pipeline="token-classification",
     example="""tagged = model.tag([["The", "pear", "is", "sweet"]])[0]
 print(tagged.tags)""",

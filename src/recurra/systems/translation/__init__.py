@@ -206,6 +206,7 @@ SYSTEM = System(
         Part("copying", ("copy_gate.",)),
         Part("output", ("output.", "output_bias"), of_tokens=True),
     ),
+    reader=f"{_HERE}.reading:READER",
     pipeline="translation",
     example="""print(model.translate(["A sentence of the source language."])[0].best)""",
 )

@@ -88,10 +88,18 @@ class Translator(Predictor):
     def _files(self) -> Mapping[str, Savable]:
         return named_tokenizers(self.source_tokenizer, self.target_tokenizer)
 
-    def _network(self) -> nn.Module:
+    def network(self) -> EncoderDecoder:
+        """The one model.
+
+        Raises:
+            ConfigError: if there are several.
+        """
         if len(self.models) > 1:
-            raise ConfigError(f"{len(self.models)} models decide together here; save or upload each by itself.")
+            raise ConfigError(f"{len(self.models)} models decide together here; take each by itself.")
         return self.models[0]
+
+    def _network(self) -> nn.Module:
+        return self.network()
 
     def answer_loss(self, network: nn.Module, text: str, most: int) -> Tensor:
         """-log P(translation | source) of its own translation, or of one behind a tab; see `Predictor`."""
