@@ -132,7 +132,7 @@ def test_the_model_computes_what_it_computes_alone(options: dict[str, object]) -
     (found,) = record([reading])
     with torch.no_grad():
         alone = module(input)
-        upper, _, states = module(input, return_all_states=True)
+        _, _, states = module(input, return_all_states=True)
     torch.testing.assert_close(heard[0], alone[0], rtol=1e-12, atol=1e-12)
     for each in found.layers:
         place = each.place

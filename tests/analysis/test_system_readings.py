@@ -71,7 +71,7 @@ def test_no_more_than_so_many_tokens_are_read(asked: tuple[str, object, Reader])
 
 
 def test_a_text_without_tokens_is_no_error(asked: tuple[str, object, Reader]) -> None:
-    system, predictor, reader = asked
+    _, predictor, reader = asked
     assert all(len(side.places) == 0 for side in reader.read(predictor, "", 10).sides)
 
 

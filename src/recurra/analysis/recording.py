@@ -24,7 +24,7 @@ from ..layers import Recurrent
 from ..systems.reading import Reading, Side
 from .gate_recording import gates_of_steps, looked_at
 
-__all__ = ["MOST_NUMBERS", "LayerRecord", "LayerPlace", "SideRecord", "layer_places", "numbers_per_step", "record"]
+__all__ = ["MOST_NUMBERS", "LayerPlace", "LayerRecord", "SideRecord", "layer_places", "numbers_per_step", "record"]
 
 MOST_NUMBERS = 1 << 26
 """The most numbers of a recording, 256 MiB: an LSTM of 2 x 512 units records 6,144 a step, so 10,922 steps fit."""

@@ -18,7 +18,7 @@ Places = npt.NDArray[np.int64]
 
 
 def token_places(tokenizer: Tokenizer, text: str, characters: Sequence[tuple[int, int]] | None = None) -> Places:
-    """The place of each token of `tokenizer.encode(text)` in the text, although the tokenizer reads a normal form of it.
+    """The place of each token of `tokenizer.encode(text)` in the text, of which the tokenizer reads a normal form.
 
     A token that is part of a character, as a byte is, has the place of the whole character.
 
