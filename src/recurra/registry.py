@@ -104,7 +104,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Argument:
-    """A value that a command takes by its place, or several; without a default it must be given."""
+    """A value that a command takes by its place, or several; without a default it must be given.
+
+    Several that need not be given have the default "", which stands for none.
+    """
 
     name: str
     help: str

@@ -11,7 +11,7 @@ import torch
 
 from recurra.analysis import inspection
 from recurra.analysis.findings import as_json, float32_ends, sentences
-from recurra.analysis.inspection import inspect_read_layer, inspect_steps
+from recurra.analysis.layer_inspection import inspect_read_layer, inspect_steps
 from recurra.analysis.layer_steps import steps_of
 from recurra.analysis.network_gradients import read_network
 from recurra.analysis.panels import panels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -215,8 +216,9 @@ def numbers(places: Sequence[object]) -> list[int]:
 
 def test_layers_are_chosen_by_their_number() -> None:
     module = nn.ModuleList([layer(num_layers=2, bidirectional=True), layer("gru")])
-    assert numbers(layer_places(module)) == [1, 1, 2, 2, 3]
-    assert numbers_per_step(layer_places(module)) == 4 * 6 * 6 + 4 * 6
+    places = layer_places(module, [side(1)])
+    assert numbers(places) == [1, 1, 2, 2, 3] and numbers(layer_places(module, [replace(side(1), modules="1")])) == [1]
+    assert numbers_per_step(places) == 4 * 6 * 6 + 4 * 6
     one = layer(num_layers=3)
     reading = Reading(one, (side(4),), lambda: one(torch.randn(4, 1, 5, dtype=torch.float64)))
     assert numbers([each.place for each in record([reading], [2])[0].layers]) == [2]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .clipping import ClippedGradient
-from .inspection import LayerInspection
+from .layer_inspection import LayerInspection
 from .log_norms import FLOAT32_NOTHING, Averaged, averaged
 from .memory import MemoryLength, memory_length
 

@@ -1,144 +1,203 @@
-"""All that is measured of one layer, taken together: what `recurra inspect gradients` shows."""
+"""What a model's units do on texts, put together: recordings, saturation, and the units that follow properties."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from ..errors import ConfigError
+from ..names import nearest
+from ..systems.reading import Reading
+from .labels import read_labels
+from .properties import BUILT_IN, properties
+from .ranking import Ranking, adjusted, rank_units
+from .recording import SideRecord, record
+from .saturation import Saturation, saturation
 
-from ..cells import Cell
-from .clipping import ClippedGradient, clipped_gradient
-from .flow import gradient_flow
-from .jacobians import JacobianNorms, jacobian_norms, looked_at
-from .layer_steps import LayerSteps
-from .log_norms import averaged
-from .lyapunov import lyapunov_exponents
-from .memory import MemoryLength, memory_length
-from .network_gradients import ReadLayer, joined_lags
-from .spectrum import MatrixSpectrum, spectrum_of
+__all__ = ["LABEL", "InspectedSide", "UnitChoice", "check_property", "inspect_states"]
 
-__all__ = ["FEWEST_STEPS", "LayerInspection", "inspect_read_layer", "inspect_steps"]
-
-FEWEST_STEPS = 20
-"""Lyapunov exponents of shorter sequences say too little of the long run to be shown."""
-
-_MOST_PRODUCTS = 1 << 38
+LABEL = "label"
+"""The name of what a file of labels says, or with a colon and a label what begins its name."""
 
 
 @dataclass(frozen=True)
-class LayerInspection:
-    """One layer, as it was measured.
+class UnitChoice:
+    """Which units are looked at closely.
 
     Attributes:
-        name: such as "lstm" or "encoder.recurrent, layer 1, backward".
-        group: what stands in one panel of a picture, such as "scale 0.8".
-        cell: the equations.
-        units: the width of h.
-        sequences: how many were run; the Jacobian and the exponents may be of fewer, the longest of them.
-        gradients: for each state of the cell (lags, sequences), the natural logarithm of |dL/ds|.
-        jacobian: of the longest sequences.
-        memory_h, memory_state: of the median over sequences of the Frobenius norms of dh_T/dh_t and of the Jacobian of
-            the whole state.
-        spectrum: of the recurrent matrices.
-        exponents: (k, sequences) the largest Lyapunov exponents of the longest sequences; None if they are too short.
-        clipping: of the gradient of `weight_hh`, if it was asked for.
+        units: by their numbers, in every layer.
+        best_of: the names of properties whose best unit is looked at.
     """
 
-    name: str
-    group: str
-    cell: Cell
-    units: int
-    sequences: int
-    gradients: Mapping[str, npt.NDArray[np.float64]]
-    jacobian: JacobianNorms
-    memory_h: MemoryLength
-    memory_state: MemoryLength
-    spectrum: tuple[MatrixSpectrum, ...]
-    exponents: npt.NDArray[np.float64] | None
-    clipping: ClippedGradient | None
+    units: tuple[int, ...] = ()
+    best_of: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> UnitChoice:
+        """Read "3,17" or "best:quotes" or a mixture of both.
+
+        Raises:
+            ConfigError: if it is something else.
+        """
+        units, best_of = [], []
+        for part in (each.strip() for each in text.split(",")):
+            if re.fullmatch(r"[0-9]{1,9}", part):
+                units.append(int(part))
+            elif part.startswith("best:"):
+                best_of.append(part.removeprefix("best:"))
+                check_property(best_of[-1])
+            else:
+                raise ConfigError(f"--units {text}: give numbers and best:PROPERTY, such as 3,17,best:quotes.")
+        return cls(tuple(dict.fromkeys(units)), tuple(dict.fromkeys(best_of)))
 
 
-def inspect_steps(
-    steps: LayerSteps, name: str, group: str = "", *, exponents: int = 1, clip_norm: float | None = None, seed: int = 0
-) -> LayerInspection:
-    """Measure a layer by random projections of its last h, see `recurra.analysis.flow.random_projection`.
-
-    Args:
-        steps: of the layer; see `recurra.analysis.layer_steps.steps_of`.
-        name, group: for people.
-        exponents: how many of the largest Lyapunov exponents.
-        clip_norm: what dL/dW is clipped to; None: clipping is not looked at.
-        seed: of the projections and tangent vectors.
+def check_property(name: str) -> None:
+    """Refuse a property that there is not.
 
     Raises:
-        ConfigError: if the states overflow, or the layer is too wide.
+        ConfigError: naming the nearest one.
     """
-    gradients = gradient_flow(steps, seed=seed).log_norms
-    clipping = None if clip_norm is None else clipped_gradient(steps, clip_norm, seed=seed)
-    return _inspection([steps], name, group, gradients, steps.batch, exponents, clipping, seed)
+    if name not in BUILT_IN and name != LABEL and not name.startswith(f"{LABEL}:"):
+        known = [*BUILT_IN, LABEL]
+        guess = nearest(name, known)
+        raise ConfigError(
+            f"there is no property {name}; " + (f"did you mean {guess}?" if guess else f"known are {', '.join(known)}.")
+        )
 
 
-def inspect_read_layer(
-    read: ReadLayer, name: str, group: str, *, sequences: int = 4, exponents: int = 1, seed: int = 0
-) -> LayerInspection:
-    """Measure a layer of a network by what it read; the gradients are those of the network's own loss.
+@dataclass(frozen=True)
+class InspectedSide:
+    """What the units did on one side of the texts.
+
+    Attributes:
+        record: their states and gates.
+        saturation: for each layer its gates' by name.
+        rankings: of properties, the best units first.
+        close: for each layer the units that are looked at closely, each with the state that it was chosen for.
+    """
+
+    record: SideRecord
+    saturation: tuple[Mapping[str, Saturation], ...]
+    rankings: tuple[Ranking, ...]
+    close: tuple[tuple[tuple[str, int], ...], ...]
+
+    def json(self) -> dict[str, Any]:
+        """Everything but the states and gates themselves, as JSON holds it."""
+        return {
+            "side": self.record.name,
+            "tokens": len(self.record.places),
+            "layers": [
+                {
+                    "layer": layer.place.number,
+                    "direction": "backward" if layer.place.direction else "forward",
+                    "module": layer.place.module,
+                    "units": layer.place.units,
+                    "states": list(layer.states),
+                    "gates": {
+                        name: {
+                            "closed": found.layer[0],
+                            "open": found.layer[1],
+                            "units_closed": found.closed.round(4).tolist(),
+                            "units_open": found.open.round(4).tolist(),
+                        }
+                        for name, found in gates.items()
+                    },
+                }
+                for layer, gates in zip(self.record.layers, self.saturation, strict=True)
+            ],
+            "properties": [
+                {
+                    "property": ranking.property,
+                    "score": ranking.score,
+                    "remark": ranking.remark or None,
+                    "units": [
+                        {
+                            "layer": unit.layer.number,
+                            "direction": "backward" if unit.layer.direction else "forward",
+                            "state": unit.state,
+                            "unit": unit.unit,
+                            "first_half": unit.chosen,
+                            "second_half": unit.held_out,
+                            "p": unit.p,
+                        }
+                        for unit in ranking.units
+                    ],
+                }
+                for ranking in self.rankings
+            ],
+        }
+
+
+def inspect_states(
+    readings: Sequence[Reading],
+    *,
+    layer: int | None = None,
+    names: Iterable[str] = tuple(BUILT_IN),
+    labels: str | Path | None = None,
+    units: UnitChoice | None = None,
+    count: int = 5,
+) -> list[InspectedSide]:
+    """Record what a model does on texts, and find the units that follow properties of them.
 
     Args:
-        read: from `recurra.analysis.network_gradients.read_network`.
-        name, group, exponents, seed: as for `inspect_steps`.
-        sequences: of how many of the longest the Jacobian is computed; of fewer if they are long and the layer is wide,
-            so that it takes no more than some minutes, but of one at least.
+        readings: of the texts; see `recurra.systems.reading`.
+        layer: the one layer to look at, from 1; None: all.
+        names: properties; see `recurra.analysis.properties`.
+        labels: a file of labels of the first side's tokens; see `recurra.analysis.labels`.
+        units: that are looked at closely; None: the best unit of each property.
+        count: units that are shown for each property.
+
+    Raises:
+        ConfigError: as `record` does, or for a property or unit that there is not.
+        DataError: if the labels cannot be read or do not fit.
     """
-    longest: list[LayerSteps] = []
-    for each in sorted(read.steps, key=lambda steps: -steps.length):
-        affordable = max(1, _MOST_PRODUCTS // (each.length * sum(each.widths) ** 3))
-        room = min(sequences, affordable) - sum(part.batch for part in longest)
-        if room > 0:
-            longest.append(each.rows(room))
-    count = sum(part.batch for part in read.steps)
-    return _inspection(longest, name, group, read.log_norms, count, exponents, None, seed)
+    records = record(readings, None if layer is None else [layer])
+    wanted = list(names)
+    own = [name for name in wanted if name in BUILT_IN]
+    rankings: list[list[Ranking]] = []
+    for number, side in enumerate(records):
+        given = properties(side, own)
+        if labels is not None and number == 0:
+            # A file of labels is asked for by its name; some of its labels can be.
+            chosen = {name for name in wanted if name.startswith(f"{LABEL}:")}
+            given += [each for each in read_labels(labels, side) if not chosen or each.name in chosen]
+        rankings.append([rank_units(side, each, count) for each in given])
+    flat = iter(adjusted([each for some in rankings for each in some]))
+    done = [[next(flat) for _ in some] for some in rankings]
+    return [
+        InspectedSide(
+            side,
+            tuple(saturation(each) for each in side.layers),
+            tuple(some),
+            _close(side, some, units, first=number == 0),
+        )
+        for number, (side, some) in enumerate(zip(records, done, strict=True))
+    ]
 
 
-def _inspection(
-    parts: Sequence[LayerSteps],
-    name: str,
-    group: str,
-    gradients: Mapping[str, npt.NDArray[np.float64]],
-    sequences: int,
-    exponents: int,
-    clipping: ClippedGradient | None,
-    seed: int,
-) -> LayerInspection:
-    first = parts[0]
-    jacobian = _together([jacobian_norms(part, looked_at(first.length)) for part in parts])
-    found = None
-    if exponents and first.length >= FEWEST_STEPS:
-        long = [part for part in parts if part.length >= FEWEST_STEPS]
-        found = np.concatenate([lyapunov_exponents(part, exponents, seed=seed).exponents for part in long], axis=1)
-    return LayerInspection(
-        name,
-        group,
-        first.cell,
-        first.widths[0],
-        sequences,
-        gradients,
-        jacobian,
-        memory_length(averaged(jacobian.h_frobenius).log_median),
-        memory_length(averaged(jacobian.state_frobenius).log_median),
-        spectrum_of(first.cell, first.weights),
-        found,
-        clipping,
-    )
-
-
-def _together(parts: Sequence[JacobianNorms]) -> JacobianNorms:
-    """The norms of sequences of different lengths, the longest first, side by side."""
-    return JacobianNorms(
-        joined_lags([part.h_frobenius for part in parts]),
-        joined_lags([part.state_frobenius for part in parts]),
-        parts[0].spectral_lags,
-        joined_lags([part.h_spectral for part in parts]),
-        joined_lags([part.state_spectral for part in parts]),
-    )
+def _close(
+    side: SideRecord, rankings: Sequence[Ranking], units: UnitChoice | None, first: bool
+) -> tuple[tuple[tuple[str, int], ...], ...]:
+    """For each layer the states and numbers of the units that are looked at closely."""
+    found: list[list[tuple[str, int]]] = [[] for _ in side.layers]
+    for number in () if units is None else units.units:
+        fitting = [place for place, layer in enumerate(side.layers) if number < layer.place.units]
+        if not fitting and first:
+            most = max(layer.place.units for layer in side.layers)
+            raise ConfigError(f"--units {number}: the layers have the units 0 to {most - 1}; name others.")
+        for place in fitting:
+            found[place].append((list(side.layers[place].states)[-1], number))
+    known = {ranking.property: ranking for ranking in rankings}
+    places = {layer.place: place for place, layer in enumerate(side.layers)}
+    wanted = list(known) if units is None else units.best_of
+    for name in wanted:
+        named = [known[each] for each in known if each == name or (name == LABEL and each.startswith(f"{LABEL}:"))]
+        if not named and first:
+            raise ConfigError(f"--units best:{name}: this property was not asked for; add it to --property.")
+        for ranking in named:
+            for unit in ranking.units[:1]:
+                found[places[unit.layer]].append((unit.state, unit.unit))
+    return tuple(tuple(dict.fromkeys(each)) for each in found)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..pictures.gradient_flow import Curve, Panel
-from .inspection import LayerInspection
+from .layer_inspection import LayerInspection
 from .log_norms import averaged
 
 __all__ = ["panels"]

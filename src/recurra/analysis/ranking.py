@@ -92,8 +92,8 @@ def rank_units(side: SideRecord, wanted: Property, count: int) -> Ranking:
     records = {layer.place: layer for layer in side.layers}
     ranked = []
     for _, chosen, place, state, unit in found[:count]:
-        values = records[place].states[state][:, unit][halves[1]].astype(np.float64)
-        held_out, p = _held_out(values, wanted.values[halves[1]], score)
+        own = records[place].states[state][:, unit][halves[1]].astype(np.float64)
+        held_out, p = _held_out(own, wanted.values[halves[1]], score)
         ranked.append(RankedUnit(place, state, unit, chosen, held_out, p))
     return Ranking(wanted.name, score, tuple(ranked))
 

@@ -24,10 +24,22 @@ from ..layers import Recurrent
 from ..systems.reading import Reading, Side
 from .gate_recording import gates_of_steps, looked_at
 
-__all__ = ["MOST_NUMBERS", "LayerPlace", "LayerRecord", "SideRecord", "layer_places", "numbers_per_step", "record"]
+__all__ = [
+    "MOST_NUMBERS",
+    "LayerPlace",
+    "LayerRecord",
+    "SideRecord",
+    "layer_places",
+    "most_steps",
+    "numbers_per_step",
+    "record",
+]
 
 MOST_NUMBERS = 1 << 26
 """The most numbers of a recording, 256 MiB: an LSTM of 2 x 512 units records 6,144 a step, so 10,922 steps fit."""
+
+_CLOSE = 10
+"""Units of a layer whose gates there is room for beside all states."""
 
 Array = npt.NDArray[np.float32]
 
@@ -40,7 +52,7 @@ class LayerPlace:
         module: the name of its `Recurrent` among the model's modules.
         index: of the layer in that module, from 0.
         direction: 0 runs forward in time, 1 backward.
-        number: of the layer in the whole model, from 1.
+        number: of the layer among those that read the text, from 1.
         cell: its equations.
         units: H.
     """
@@ -94,12 +106,12 @@ class SideRecord:
     layers: tuple[LayerRecord, ...]
 
 
-def layer_places(model: nn.Module) -> list[LayerPlace]:
-    """Every direction of every recurrent layer of a model, in the order of its modules."""
+def layer_places(model: nn.Module, sides: Sequence[Side]) -> list[LayerPlace]:
+    """Every direction of every recurrent layer of a model that reads one of the sides, in the order of its modules."""
     found: list[LayerPlace] = []
     number = 0
     for name, module in model.named_modules():
-        if not isinstance(module, Recurrent):
+        if not isinstance(module, Recurrent) or not any(name.startswith(side.modules) for side in sides):
             continue
         for index in range(module.num_layers):
             number += 1
@@ -115,6 +127,26 @@ def numbers_per_step(places: Iterable[LayerPlace]) -> int:
         place: len(place.cell.states) + sum(not is_state for _, is_state in looked_at(place.cell)) for place in places
     }
     return sum(count * place.units for place, count in quantities.items())
+
+
+def most_steps(reading: Reading, layer: int | None, bytes_too: int | None = None) -> int:
+    """Over how many steps the states and gates of a model can be recorded.
+
+    Args:
+        reading: of any text.
+        layer: the one layer to record, from 1; None: all.
+        bytes_too: how many numbers of states alone there may be too, and gates of a few units; None: any.
+
+    Raises:
+        ConfigError: if there is no such layer.
+    """
+    places = _chosen(layer_places(reading.model, reading.sides), None if layer is None else [layer])
+    most = MOST_NUMBERS // max(numbers_per_step(places), 1)
+    if bytes_too is None:
+        return most
+    states = sum(len(place.cell.states) * place.units for place in places)
+    gates = _CLOSE * sum(len(looked_at(place.cell)) for place in places)
+    return min(most, bytes_too // max(states + gates, 1))
 
 
 def record(readings: Sequence[Reading], layers: Sequence[int] | None = None) -> list[SideRecord]:
@@ -133,8 +165,7 @@ def record(readings: Sequence[Reading], layers: Sequence[int] | None = None) -> 
     filled = [reading for reading in readings if any(len(side.places) for side in reading.sides)]
     if not filled:
         raise ConfigError("there is no text to read: give a text or a file with text in it.")
-    model = filled[0].model
-    wanted = _chosen(layer_places(model), layers)
+    wanted = _chosen(layer_places(filled[0].model, filled[0].sides), layers)
     steps = max(sum(reading.sides[i].steps for reading in filled) for i in range(len(filled[0].sides)))
     if steps * numbers_per_step(wanted) > MOST_NUMBERS:
         most = MOST_NUMBERS // numbers_per_step(wanted)

@@ -78,7 +78,8 @@ def refuse_foreign(words: Sequence[str], system: str, flags: Mapping[str, Iterab
 def _argument(argument: Argument) -> inspect.Parameter:
     wanted = argument.default is None
     info = typer.Argument(metavar=argument.metavar, help=argument.help, show_default=not wanted)
-    return _parameter(argument.name, list[str] if argument.many else str, info, ... if wanted else argument.default)
+    default: Any = [] if argument.many else argument.default
+    return _parameter(argument.name, list[str] if argument.many else str, info, ... if wanted else default)
 
 
 def _option(option: Option) -> inspect.Parameter:

@@ -1,7 +1,4 @@
-"""`recurra inspect`: commands that look into recurrent layers.
-
-A further command is a function in a file of its own and a line in `_COMMANDS`.
-"""
+"""`recurra inspect`: commands that look into networks, each in a file of its own."""
 
 from __future__ import annotations
 
@@ -11,15 +8,25 @@ import typer
 
 from .frame import CONTEXT, CommandGroup, ManyValuesCommand
 from .inspect_gradients import gradients
+from .inspect_states import states_command
 
 __all__ = ["inspect"]
 
-_COMMANDS: dict[str, Any] = {"gradients": gradients}
+
+class _Inspections(CommandGroup):
+    """The ways to look into a network."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return ["gradients", "states"]
+
+    def get_command(self, ctx: Any, name: str) -> Any:
+        return states_command() if name == "states" else super().get_command(ctx, name)
+
 
 inspect = typer.Typer(
     name="inspect",
-    cls=CommandGroup,
-    help="Look into recurrent layers, of a run or untrained: what passes them, and how far.",
+    cls=_Inspections,
+    help="Look into a network: how far gradients reach, and what its units and gates do on a text.",
     invoke_without_command=True,
     context_settings=CONTEXT,
     pretty_exceptions_enable=False,
@@ -32,5 +39,4 @@ def _root(context: typer.Context) -> None:
         print(context.get_help())
 
 
-for _name, _function in _COMMANDS.items():
-    inspect.command(_name, cls=ManyValuesCommand, context_settings=CONTEXT)(_function)
+inspect.command("gradients", cls=ManyValuesCommand, context_settings=CONTEXT)(gradients)

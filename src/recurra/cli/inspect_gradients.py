@@ -14,7 +14,7 @@ from .frame import UsageError, check_texts, import_torch, unknown_name
 from .output import print_json, print_table, show
 
 if TYPE_CHECKING:
-    from ..analysis.inspection import LayerInspection
+    from ..analysis.layer_inspection import LayerInspection
 
 __all__ = ["gradients"]
 
@@ -287,7 +287,7 @@ def _of_untrained(
     clip_norm: float | None,
     seed: int,
 ) -> Iterator[LayerInspection]:
-    from ..analysis.inspection import inspect_steps
+    from ..analysis.layer_inspection import inspect_steps
     from ..analysis.layer_steps import steps_of
     from ..analysis.untrained import noise, untrained_layer
 
@@ -315,7 +315,7 @@ def _of_run(
 ) -> Iterator[LayerInspection]:
     import torch
 
-    from ..analysis.inspection import inspect_read_layer
+    from ..analysis.layer_inspection import inspect_read_layer
     from ..analysis.network_gradients import read_network
     from ..loading import load
     from ..shown import tell

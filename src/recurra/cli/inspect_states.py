@@ -1,0 +1,222 @@
+"""`recurra inspect states`: what the units and gates of a network do on a text."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import registry
+from ..errors import ConfigError, RunError
+from ..registry import Argument, Option
+from ..shown import tell
+from .build import build
+from .frame import UsageError, check_texts, import_torch
+from .options import AS_JSON, DEVICE, RUN, TRUST_CELL
+from .output import print_json, print_pairs, print_table
+
+if TYPE_CHECKING:
+    from ..analysis.inspection import InspectedSide
+    from ..systems.reading import Reader, Reading
+
+__all__ = ["states_command"]
+
+_HELP = """What each unit of a recurrent network does on a text, which gates are saturated, and which units follow what.
+
+Example: recurra inspect states runs/shakespeare --data scene.txt --page states.html
+
+Units are ranked by how well their states follow properties of the text: line (characters since the line end), quotes
+(inside quotation marks), brackets (how many are open), spaces, word-starts, and label, what a file of labels says. They
+are chosen on the first half of the text; the second half shows how far to believe it. A language model reads a file as
+one text, the others line by line; for a translation system a tab may part a source from its translation.
+"""
+
+_TEXT = Argument("text", "Texts to read (default: --data).", "[TEXT]...", default="", many=True)
+_OPTIONS = (
+    Option("--data", "Files to read, or - for standard input (default: TEXT).", many=True, metavar="FILE..."),
+    Option("--layer", "Look at this layer alone, counted from 1 (default: all layers).", int, metavar="N", least=1),
+    Option(
+        "--units",
+        "Units that are looked at closely, with their gates in the page: numbers, or best:PROPERTY, parted by commas "
+        "(default: the best unit of each property).",
+        metavar="UNITS",
+    ),
+    Option("--property", "Properties that units are ranked by (default: all of them).", many=True, metavar="NAME..."),
+    Option(
+        "--labels",
+        "A file with a label for each token, one a line, or with lines of START, tab, STOP, tab, LABEL that count "
+        "characters from 0, a line end being one (default: none).",
+        metavar="FILE",
+    ),
+    Option("--top", "Units that are shown for each property.", int, default=5, least=1, most=100),
+    Option("--page", "Write a page of HTML that shows all states (default: nowhere).", metavar="FILE.html"),
+    Option("--picture", "Draw the units that are looked at closely (default: nowhere).", metavar="FILE.png"),
+)
+_CHARACTERS = 1 << 20
+"""The most characters of a file that is one text; the first of them are read."""
+
+
+def states_command() -> Any:
+    """The command, for click."""
+    return build("states", _run, _HELP, [RUN, _TEXT], [*_OPTIONS, DEVICE, TRUST_CELL, AS_JSON])
+
+
+def _run(
+    dir: str,
+    text: Sequence[str],
+    data: Sequence[str] | None,
+    layer: int | None,
+    units: str | None,
+    property: Sequence[str] | None,
+    labels: str | None,
+    top: int,
+    page: str | None,
+    picture: str | None,
+    device: str,
+    trust_cell: bool,
+    as_json: bool,
+) -> None:
+    check_texts(TEXT=text, data=data, units=units, property=property, labels=labels, page=page, picture=picture)
+    import_torch()
+    from ..analysis.inspection import LABEL, UnitChoice, check_property, inspect_states
+    from ..analysis.properties import BUILT_IN
+    from ..run.directory import read_run
+    from ..run.hub import fetch
+    from ..run.own_cell import trusting
+
+    try:
+        choice = None if units is None else UnitChoice.parse(units)
+        for name in property or ():
+            check_property(name)
+        if labels is None and any(name.split(":")[0] == LABEL for name in (*(property or ()), *_best_of(choice))):
+            raise ConfigError("the property label is what a file says: name the file with --labels.")
+        if not text and not data:
+            raise ConfigError("give a text, or name a file with --data.")
+        _check_outputs(page, picture, [*(data or ()), labels, f"{glob.escape(dir)}/**"])
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    run = read_run(fetch(dir))
+    if not run.system.reader:
+        raise RunError(
+            f"{dir}: its system {run.system.name} does not say how it reads a text, so there is nothing to show."
+        )
+    reader: Reader = registry.resolve(run.system.reader)
+    with trusting(trust_cell):
+        predictor = registry.resolve(run.system.predictor).from_runs([dir], device=device)
+    readings = _readings(reader, predictor, text, data or (), layer, page is not None)
+    names = tuple(property) if property else tuple(BUILT_IN)
+    sides = inspect_states(readings, layer=layer, names=names, labels=labels, units=choice, count=top)
+    if page is not None:
+        from ..analysis.showing import write_inspection
+
+        write_inspection(page, f"States of {dir}", sides)
+    if picture is not None:
+        from ..analysis.showing import draw_inspection
+
+        draw_inspection(Path(picture), sides)
+    if as_json:
+        print_json({"run": str(run.path), "sides": [side.json() for side in sides]})
+    else:
+        _print(sides)
+
+
+def _best_of(choice: Any) -> Sequence[str]:
+    return () if choice is None else choice.best_of
+
+
+def _check_outputs(page: str | None, picture: str | None, inputs: Sequence[str | None]) -> None:
+    from ..data.overwriting import refuse_overwriting
+
+    for flag, path in (("--page", page), ("--picture", picture)):
+        if path is None:
+            continue
+        refuse_overwriting(path, inputs)
+        if not Path(path).parent.is_dir() or Path(path).is_dir():
+            raise ConfigError(f"{flag} {path}: cannot be a file; name one in a folder that there is.")
+    if page is not None and picture is not None and Path(page).resolve() == Path(picture).resolve():
+        raise ConfigError("--page and --picture are one file; name two.")
+
+
+def _readings(
+    reader: Reader, predictor: Any, given: Sequence[str], data: Sequence[str], layer: int | None, page: bool
+) -> list[Reading]:
+    """The texts as the model is about to read them, as many as can be recorded and shown."""
+    from ..analysis.recording import most_steps
+    from ..pages.states import MOST_BYTES
+
+    most = most_steps(reader.read(predictor, "", 0), layer, MOST_BYTES if page else None)
+    found: list[Reading] = []
+    steps = 0
+    for text in _texts(reader, given, data):
+        left = most - steps
+        # One more than there is room for, to know whether the text is cut.
+        reading = reader.read(predictor, text, max(left, 1))
+        needed = max(side.steps for side in reading.sides)
+        if needed > left:
+            left -= needed - max(len(side.places) for side in reading.sides)
+            reading = reader.read(predictor, text, max(left, 0))
+            tell(
+                f"recurra: the text is read up to {most:,} tokens, as many as can be "
+                f"{'shown in a page' if page else 'recorded'} of these layers; --layer chooses one of them."
+            )
+            found.append(reading)
+            break
+        found.append(reading)
+        steps += needed
+    return found
+
+
+def _texts(reader: Reader, given: Sequence[str], data: Sequence[str]) -> Iterator[str]:
+    from ..data.text import expand_paths, read_lines, read_text
+
+    yield from given
+    for path in expand_paths(data) if data else ():
+        if reader.by_line:
+            yield from (line for line in read_lines(path) if line.strip())
+            continue
+        text = ""
+        for piece in read_text([path]):
+            text += piece
+            if len(text) >= _CHARACTERS:
+                break
+        yield text[:_CHARACTERS]
+
+
+def _print(sides: Sequence[InspectedSide]) -> None:
+    from ..analysis.showing import score_text
+
+    for side in sides:
+        found = side.record
+        pairs = [("text", found.name), ("tokens", f"{len(found.places):,}")]
+        print_pairs(
+            [*pairs, ("layers", ", ".join(f"{each.place.name} of {each.place.units}" for each in found.layers))]
+        )
+        print()
+        gates = [
+            [layer.place.name, name, *(f"{share:.3f}" for share in each.layer)]
+            for layer, own in zip(found.layers, side.saturation, strict=True)
+            for name, each in own.items()
+        ]
+        if gates:
+            print_table(["layer", "gate", "below 0.1", "above 0.9"], gates)
+            print()
+        rows = [
+            [
+                ranking.property,
+                "AUC" if ranking.score == "auc" else "r",
+                f"{unit.state} {unit.unit}",
+                unit.layer.name,
+                score_text(ranking, unit.chosen),
+                score_text(ranking, unit.held_out),
+                f"{unit.p:.2g}",
+            ]
+            for ranking in side.rankings
+            for unit in ranking.units
+        ]
+        if rows:
+            print_table(["property", "score", "unit", "layer", "first half", "second half", "p"], rows)
+            print()
+        for ranking in side.rankings:
+            if ranking.remark:
+                tell(f"recurra: {ranking.property}: {ranking.remark}.")
