@@ -87,6 +87,15 @@ def test_units_and_layers_are_chosen(runs: dict[str, Path], tmp_path: Path) -> N
     assert data["sides"][0]["layers"][0]["gateUnits"] == list(dict.fromkeys([3, best]))
 
 
+def test_one_state_is_chosen(runs: dict[str, Path], tmp_path: Path) -> None:
+    page = tmp_path / "states.html"
+    out, _ = asked(runs["language-model"], TEXTS["language-model"], "--state", "c", "--page", page, "--json")
+    (side,) = json.loads(out)["sides"]
+    assert all(unit["state"] == "c" for ranking in side["properties"] for unit in ranking["units"])
+    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    assert [list(layer["states"]) for layer in data["sides"][0]["layers"]] == [["c"], ["c"]]
+
+
 def test_own_labels_are_a_property(runs: dict[str, Path], tmp_path: Path) -> None:
     text = TEXTS["language-model"]
     places = [place for place in range(len(text)) if text.startswith("pair", place)]
@@ -123,6 +132,7 @@ def test_options_are_refused_before_anything_is_loaded(
     ("words", "said", "code"),
     [
         (["abc", "--layer", "3"], "--layer 3: the model has layers 1 to 2", 2),
+        (["abc", "--state", "z"], "--state z: the layers have the states h and c", 2),
         (["abc", "--units", "7"], "--units 7: the layers have the units 0 to 6", 2),
         (["abc", "--units", "best:quotes", "--property", "line"], "add it to --property", 2),
         ([""], "there is no text to read", 2),
@@ -160,7 +170,7 @@ def test_a_long_text_is_cut_and_that_is_said(
     assert "read up to 23 tokens" in said
     monkeypatch.setattr(states, "MOST_BYTES", 1000)
     out, said = asked(runs[system], "--data", data, "--json", "--page", tmp_path / "states.html")
-    assert json.loads(out)["sides"][0]["tokens"] < 20 and "shown in a page" in said
+    assert json.loads(out)["sides"][0]["tokens"] < 20 and "read up to" in said
 
 
 def test_control_characters_stay_out_of_the_terminal(runs: dict[str, Path]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,7 @@ def inspect_states(
     readings: Sequence[Reading],
     *,
     layer: int | None = None,
+    state: str | None = None,
     names: Iterable[str] = tuple(BUILT_IN),
     labels: str | Path | None = None,
     units: UnitChoice | None = None,
@@ -145,16 +146,17 @@ def inspect_states(
     Args:
         readings: of the texts; see `recurra.systems.reading`.
         layer: the one layer to look at, from 1; None: all.
+        state: the one state to look at, such as "c"; None: all.
         names: properties; see `recurra.analysis.properties`.
         labels: a file of labels of the first side's tokens; see `recurra.analysis.labels`.
         units: that are looked at closely; None: the best unit of each property.
         count: units that are shown for each property.
 
     Raises:
-        ConfigError: as `record` does, or for a property or unit that there is not.
+        ConfigError: as `record` does, or for a state, property or unit that there is not.
         DataError: if the labels cannot be read or do not fit.
     """
-    records = record(readings, None if layer is None else [layer])
+    records = [_with_state(side, state) for side in record(readings, None if layer is None else [layer])]
     wanted = list(names)
     own = [name for name in wanted if name in BUILT_IN]
     rankings: list[list[Ranking]] = []
@@ -176,6 +178,16 @@ def inspect_states(
         )
         for number, (side, some) in enumerate(zip(records, done, strict=True))
     ]
+
+
+def _with_state(side: SideRecord, state: str | None) -> SideRecord:
+    """The same with one of its states alone, if one is named."""
+    if state is None:
+        return side
+    known = list(dict.fromkeys(name for layer in side.layers for name in layer.states))
+    if state not in known:
+        raise ConfigError(f"--state {state}: the layers have the states {' and '.join(known)}; name one of them.")
+    return replace(side, layers=tuple(replace(layer, states={state: layer.states[state]}) for layer in side.layers))
 
 
 def _close(

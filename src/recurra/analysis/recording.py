@@ -129,13 +129,14 @@ def numbers_per_step(places: Iterable[LayerPlace]) -> int:
     return sum(count * place.units for place, count in quantities.items())
 
 
-def most_steps(reading: Reading, layer: int | None, bytes_too: int | None = None) -> int:
+def most_steps(reading: Reading, layer: int | None, bytes_too: int | None = None, one_state: bool = False) -> int:
     """Over how many steps the states and gates of a model can be recorded.
 
     Args:
         reading: of any text.
         layer: the one layer to record, from 1; None: all.
         bytes_too: how many numbers of states alone there may be too, and gates of a few units; None: any.
+        one_state: whether only one state counts for these.
 
     Raises:
         ConfigError: if there is no such layer.
@@ -144,7 +145,7 @@ def most_steps(reading: Reading, layer: int | None, bytes_too: int | None = None
     most = MOST_NUMBERS // max(numbers_per_step(places), 1)
     if bytes_too is None:
         return most
-    states = sum(len(place.cell.states) * place.units for place in places)
+    states = sum((1 if one_state else len(place.cell.states)) * place.units for place in places)
     gates = _CLOSE * sum(len(looked_at(place.cell)) for place in places)
     return min(most, bytes_too // max(states + gates, 1))
 

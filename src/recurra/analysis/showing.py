@@ -79,7 +79,7 @@ def _ranking(ranking: Ranking, layers: Sequence[LayerRecord]) -> ShownRanking:
     units = [
         ShownUnit(
             places[unit.layer], unit.state, unit.unit,
-            score_text(ranking, unit.chosen), score_text(ranking, unit.held_out), f"{unit.p:.3g}",
+            score_text(ranking, unit.chosen), score_text(ranking, unit.held_out), f"{unit.p:.2g}",
         )
         for unit in ranking.units
     ]  # fmt: skip

@@ -36,6 +36,7 @@ _TEXT = Argument("text", "Texts to read (default: --data).", "[TEXT]...", defaul
 _OPTIONS = (
     Option("--data", "Files to read, or - for standard input (default: TEXT).", many=True, metavar="FILE..."),
     Option("--layer", "Look at this layer alone, counted from 1 (default: all layers).", int, metavar="N", least=1),
+    Option("--state", "Look at this state alone, such as c (default: all states).", metavar="NAME"),
     Option(
         "--units",
         "Units that are looked at closely, with their gates in the page: numbers, or best:PROPERTY, parted by commas "
@@ -67,6 +68,7 @@ def _run(
     text: Sequence[str],
     data: Sequence[str] | None,
     layer: int | None,
+    state: str | None,
     units: str | None,
     property: Sequence[str] | None,
     labels: str | None,
@@ -77,10 +79,14 @@ def _run(
     trust_cell: bool,
     as_json: bool,
 ) -> None:
-    check_texts(TEXT=text, data=data, units=units, property=property, labels=labels, page=page, picture=picture)
+    check_texts(
+        TEXT=text, data=data, state=state, units=units, property=property, labels=labels, page=page, picture=picture
+    )
     import_torch()
     from ..analysis.inspection import LABEL, UnitChoice, check_property, inspect_states
     from ..analysis.properties import BUILT_IN
+    from ..analysis.recording import most_steps
+    from ..pages.states import MOST_BYTES
     from ..run.directory import read_run
     from ..run.hub import fetch
     from ..run.own_cell import trusting
@@ -104,9 +110,12 @@ def _run(
     reader: Reader = registry.resolve(run.system.reader)
     with trusting(trust_cell):
         predictor = registry.resolve(run.system.predictor).from_runs([dir], device=device)
-    readings = _readings(reader, predictor, text, data or (), layer, page is not None)
+    # A page holds all states that are looked at.
+    page_bytes = None if page is None else MOST_BYTES
+    most = most_steps(reader.read(predictor, "", 0), layer, page_bytes, one_state=state is not None)
+    readings = _readings(reader, predictor, _texts(reader, text, data or ()), most)
     names = tuple(property) if property else tuple(BUILT_IN)
-    sides = inspect_states(readings, layer=layer, names=names, labels=labels, units=choice, count=top)
+    sides = inspect_states(readings, layer=layer, state=state, names=names, labels=labels, units=choice, count=top)
     if page is not None:
         from ..analysis.showing import write_inspection
 
@@ -138,29 +147,22 @@ def _check_outputs(page: str | None, picture: str | None, inputs: Sequence[str |
         raise ConfigError("--page and --picture are one file; name two.")
 
 
-def _readings(
-    reader: Reader, predictor: Any, given: Sequence[str], data: Sequence[str], layer: int | None, page: bool
-) -> list[Reading]:
+def _readings(reader: Reader, predictor: Any, texts: Iterator[str], most: int) -> list[Reading]:
     """The texts as the model is about to read them, as many as can be recorded and shown."""
-    from ..analysis.recording import most_steps
-    from ..pages.states import MOST_BYTES
-
-    most = most_steps(reader.read(predictor, "", 0), layer, MOST_BYTES if page else None)
     found: list[Reading] = []
     steps = 0
-    for text in _texts(reader, given, data):
+    for text in texts:
         left = most - steps
         # One more than there is room for, to know whether the text is cut.
         reading = reader.read(predictor, text, max(left, 1))
         needed = max(side.steps for side in reading.sides)
         if needed > left:
             left -= needed - max(len(side.places) for side in reading.sides)
-            reading = reader.read(predictor, text, max(left, 0))
+            found.append(reader.read(predictor, text, max(left, 0)))
             tell(
-                f"recurra: the text is read up to {most:,} tokens, as many as can be "
-                f"{'shown in a page' if page else 'recorded'} of these layers; --layer chooses one of them."
+                f"recurra: the text is read up to {most:,} tokens, as many as can be kept of these layers; --layer and "
+                "--state keep less of each."
             )
-            found.append(reading)
             break
         found.append(reading)
         steps += needed

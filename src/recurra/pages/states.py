@@ -47,7 +47,8 @@ canvas { width: 100%; display: block; border: 1px solid var(--line); box-sizing:
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; } .plots figure { margin: 0; width: 15rem; max-width: 100%; }
 figcaption { font-size: .9rem; }
 .tables { display: flex; flex-wrap: wrap; gap: .5rem 2rem; align-items: flex-start; }
-.tables > div { max-width: 100%; overflow-x: auto; } .tables h3 { font-size: 1rem; margin: .6rem 0 .2rem; }
+.tables > div { max-width: 100%; overflow-x: auto; } td.number { white-space: nowrap; }
+ .tables h3 { font-size: 1rem; margin: .6rem 0 .2rem; }
 .key { display: inline-block; width: 1.6rem; height: 0; border-top: 3px solid; vertical-align: middle;
   margin: 0 .3rem; }
 .legend span { margin-right: 1rem; white-space: nowrap; }

@@ -52,7 +52,7 @@ function drawTrace(numbers, gates) {
   const legend = document.getElementById("legend");
   legend.replaceChildren(key(`${chosen.state}, from −s to s`, "currentColor", "solid"));
   for (const [number, name] of Object.keys(gates || {}).entries()) {
-    const style = DASHES[number % DASHES.length].length ? "dashed" : "solid";
+    const style = ["solid", "dashed", "dotted"][Math.min(number, 2)];
     legend.append(key(`gate ${name}, from 0 to 1`, GATES[number % GATES.length], style));
   }
   if (!gates && Object.keys(layer().saturation).length) {

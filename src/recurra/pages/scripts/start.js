@@ -56,6 +56,12 @@ function makeText() {
   items.forEach((item, place) => text.append(shown(side().gaps[place]), item));
 }
 
+/** Scrolls the text, and not the page, so that a token can be seen. */
+function reveal(place) {
+  const text = document.getElementById("text");
+  text.scrollTop = items[place].offsetTop - text.offsetTop - text.clientHeight / 2;
+}
+
 function colourText(numbers) {
   const base = chosen.unit * steps();
   items.forEach((item, place) => {
@@ -142,7 +148,7 @@ function showContexts(numbers) {
     const button = element("button", { type: "button" }, `${Math.round(place.share * 100)}% at token ${place.from}`);
     button.addEventListener("click", () => {
       show({ token: place.from });
-      items[place.from].scrollIntoView({ block: "nearest" });
+      reveal(place.from);
     });
     const [before, own, after] = [[place.from - 20, place.from], [place.from, place.to], [place.to, place.to + 20]];
     list.append(element("li", {}, button, " ", textOf(...before), element("b", {}, textOf(...own)), textOf(...after)));
@@ -182,9 +188,12 @@ heat.addEventListener("keydown", (event) => {
 window.addEventListener("resize", () => update());
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => update());
 window.addEventListener("hashchange", () => {
-  if (window.location.hash.slice(1) !== address()) show(fromAddress());
+  if (window.location.hash.slice(1) === address()) return;
+  show(fromAddress());
+  reveal(chosen.token);
 });
 
 choose(fromAddress());
 makeText();
+reveal(chosen.token);
 update();
