@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from recurra.cli.main import app
 from recurra.config.load import load_config, save_config
+from recurra.systems.translation import commands
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf"}
 
@@ -336,3 +337,22 @@ def test_evaluation_keeps_the_translations_that_it_measures(folder: Path, tmp_pa
     assert json.loads(longer.stdout)["length_ratio"] > 1.0
     refused = call("evaluate", folder / "run", *files, "--output", tmp_path / "no" / "found")
     assert refused.exit_code == 1 and "cannot be written" in refused.stderr
+
+
+def test_a_page_shows_what_words_look_at(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, run = tmp_path / "attention.html", folder / "run"
+    result = call("translate", run, "--page", page, input="one two\n\n")
+    assert result.exit_code == 0, result.stderr
+    data = json.loads(page.read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0])
+    (pair,) = data["pairs"]
+    assert pair["line"] == 1 and pair["translation"] == "eins zwei"
+    assert pair["source"] == ["one", "two", "<eos>"] and pair["target"] == ["eins", "zwei", "<eos>"]
+    config = run / "config.yaml"
+    before = config.read_bytes()
+    result = call("translate", run, "--page", config, input="one\n")
+    assert result.exit_code == 2 and "would destroy" in result.stderr and config.read_bytes() == before
+    # Three tokens times three for the first line, and as many for the second.
+    monkeypatch.setattr(commands, "MOST_WEIGHTS", 17)
+    result = call("translate", run, "--page", page, input="one two\ntwo one\nfive one\n")
+    assert len(result.stdout.splitlines()) == 3 and "the page is full: it ends before line 2" in result.stderr
+    assert page.read_text(encoding="utf-8").count('"line":') == 1

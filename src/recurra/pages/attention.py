@@ -12,7 +12,11 @@ import numpy.typing as npt
 
 from .page import page_script, write_page
 
-__all__ = ["Aligned", "write_attention"]
+__all__ = ["MOST_WEIGHTS", "Aligned", "write_attention"]
+
+MOST_WEIGHTS = 15_000_000
+"""The most weights of a page, a byte each, which base64 makes 20 MB of."""
+
 
 _STYLE = """
 .words { line-height: 2; } .words span { border-radius: .25rem; padding: .15rem .2rem; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import glob
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from ..data.overwriting import refuse_overwriting
 from ..errors import ConfigError, RunError
 from ..run import hub
 from ..run.device import find_device
@@ -112,6 +114,11 @@ class Predictor(ABC):
             ConfigError: if several models answer together, which one directory cannot hold.
         """
         return save_model(directory, self.config, self._files(), self._network(), self.directory)
+
+    def refuse_own_file(self, output: str | Path) -> None:
+        """Raise ConfigError if a file that is to be written is one of the run's."""
+        if self.directory is not None:
+            refuse_overwriting(output, [f"{glob.escape(str(self.directory))}/**"])
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the model, its configuration, what else it needs, and a card to the Hugging Face Hub.

@@ -21,6 +21,8 @@ function pair(found, number) {
   );
   const items = groups.map((group) => [...group.querySelectorAll("[data-place]")]);
 
+  canvas.style.maxWidth = `${Math.max(columns * 20, 80)}px`;
+
   function draw() {
     const rows = found.target.length;
     const cell = Math.max(4, Math.min(20, (canvas.clientWidth || 300) / columns));

@@ -145,6 +145,8 @@ def classify(
     """Lines in, labels out."""
     if abstain is not None and predictor.label_set.kind == "regression":
         raise ConfigError("--abstain: numbers have no probability; leave it out.")
+    if page is not None:
+        predictor.refuse_own_file(page)
     done = 0
     shown: list[Contributions] = []
     for texts in groups(lines):

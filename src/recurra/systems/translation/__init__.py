@@ -148,6 +148,11 @@ _TRANSLATE = Verb(
             "Write each line's attention as a picture and JSON, and all alignments, here (default: nowhere).",
             metavar="DIR",
         ),
+        Option(
+            "--page",
+            "Write the translations and what each word looks at as a page of HTML too (default: nowhere).",
+            metavar="FILE",
+        ),
         Option("--batch-size", "Lines side by side (default: decoding.batch_size).", int, least=1),
     ),
     check=f"{_HERE}.commands:check_translate",

@@ -14,6 +14,7 @@ from ...data.parallel import read_pairs
 from ...decoding.sampling import SamplingOptions
 from ...errors import ConfigError, RunError
 from ...files import unwritten
+from ...pages.attention import MOST_WEIGHTS, Aligned, write_attention
 from ...pictures.attention import draw_attention
 from ..lines import Progress, after, groups
 from ..output import Note, Output, Pairs, Record, Table, word_table, word_values
@@ -137,6 +138,7 @@ def translate(
     ban: Sequence[str] | None,
     require: Sequence[str] | None,
     attention: str | None,
+    page: str | None,
     prefix: str,
     prefixes: bool,
     **search: Any,
@@ -146,10 +148,15 @@ def translate(
     if sample:
         search["sampling"] = SamplingOptions(1.0 if temperature is None else temperature, top_k, top_p)
     folder = None if attention is None else Path(attention)
+    for flag, given in (("--attention", attention), ("--page", page)):
+        if given is not None and not predictor.attends:
+            raise ConfigError(f"{flag}: a model with model.attention none has no attention to show; leave it out.")
     if folder is not None:
-        if not predictor.attends:
-            raise ConfigError("--attention: a model with model.attention none has no attention to show; leave it out.")
         _make_folder(folder)
+    if page is not None:
+        predictor.refuse_own_file(page)
+    shown: list[Aligned] = []
+    room = MOST_WEIGHTS
     done = 0
     for group in groups(lines):
         sentences, begun = _parted(group) if prefixes else (group, prefix)
@@ -159,6 +166,24 @@ def translate(
             yield from _shown(done, answer, n_best)
             if folder is not None:
                 _write_attention(folder, done, answer)
+            if page is None or room < 0:
+                continue
+            for pair in _aligned(done, answer):
+                room -= pair.weights.size
+                if room >= 0:
+                    shown.append(pair)
+                else:
+                    yield Note(f"the page is full: it ends before line {done}.")
+    if page is not None:
+        write_attention(page, "What each word of a translation looks at", shown)
+
+
+def _aligned(line: int, translation: Translation) -> list[Aligned]:
+    """The best translation of a line with its attention; none where there is no translation."""
+    best = translation.alternatives[0] if translation.alternatives else None
+    if best is None or best.weights is None:
+        return []
+    return [Aligned(line, best.text, best.source_pieces, best.target_pieces, best.weights)]
 
 
 def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
