@@ -39,6 +39,11 @@ def test_headers_for_cells_compiled_later_are_in_the_package() -> None:
     assert {"vec.hpp", "functions.hpp", "tile.hpp", "cell.hpp"} <= headers
 
 
+def test_scripts_of_pages_are_in_the_package() -> None:
+    scripts = {path.name for path in (PACKAGE / "pages" / "scripts").iterdir()}
+    assert {"common.js", "states.js", "pictures.js", "start.js", "attention.js", "contributions.js"} <= scripts
+
+
 needs_engine = pytest.mark.skipif(compiled.engine() is None, reason="this installation was built without the engine")
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
 

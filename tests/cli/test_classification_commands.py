@@ -56,6 +56,8 @@ def test_it_explains(run: Path, tmp_path: Path) -> None:
     hostile = "the pear is rotten <script>\x1b[31m\n"
     out, _ = asked("classify", run, "--explain", "--page", page, stdin=hostile + "\n")
     assert "rotten(+" in out and "\x1b" not in out
+    config = run / "config.yaml"
+    assert "would destroy" in asked("classify", run, "--explain", "--page", config, stdin="a\n", code=2)[1]
     text = page.read_text()
     assert "<script>" not in text and "&lt;" in text and 'title="+' in text and "bad" in text
     row = json.loads(asked("classify", run, "--explain", "--json", stdin=TEXTS)[0].splitlines()[0])

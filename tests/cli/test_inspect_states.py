@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
+from recurra import registry
 from recurra.analysis import recording
+from recurra.cli.inspect_states import states_command
 from recurra.cli.main import app
 from recurra.pages import states
 
@@ -171,6 +175,33 @@ def test_a_long_text_is_cut_and_that_is_said(
     monkeypatch.setattr(states, "MOST_BYTES", 1000)
     out, said = asked(runs[system], "--data", data, "--json", "--page", tmp_path / "states.html")
     assert json.loads(out)["sides"][0]["tokens"] < 20 and "read up to" in said
+
+
+def test_a_text_beyond_the_limit_of_the_model_is_told(tmp_path: Path) -> None:
+    run = train_tiny("classification", tmp_path)
+    config = run / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    assert "max_length: " in text
+    config.write_text(re.sub("max_length: [0-9]+", "max_length: 3", text), encoding="utf-8")
+    out, said = asked(run, "the pear", "the song is sweet", "--json")
+    assert json.loads(out)["sides"][0]["tokens"] == 5 and "text 2 is longer than 3 tokens" in said
+
+
+def test_a_system_that_says_nothing_of_how_it_reads_is_told(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = registry.find("tagging")
+    monkeypatch.setattr("recurra.systems.tagging.SYSTEM", replace(system, reader=""))
+    _, said = asked(runs["tagging"], "a pear", code=1)
+    assert "its system tagging does not say how it reads a text" in said
+
+
+def test_every_option_has_help_with_its_default() -> None:
+    for parameter in states_command().params:
+        text = parameter.help or ""
+        assert text.strip(), parameter.name
+        if parameter.param_type_name == "option" and parameter.name != "help":
+            assert "(default: " in text or (parameter.show_default and parameter.default is not None), parameter.name
 
 
 def test_control_characters_stay_out_of_the_terminal(runs: dict[str, Path]) -> None:

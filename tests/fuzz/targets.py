@@ -70,6 +70,7 @@ def train_runs(folder: Path, invoke: Callable[..., Any]) -> None:
     lines = [json.dumps({"source": a, "target": b}, ensure_ascii=False) + "\n" for a, b in PAIRS]
     (folder / "pairs.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "config.yaml").write_text(SETTINGS, encoding="utf-8")
+    (folder / "spans.tsv").write_text("".join(f"{n}\t{n + 4}\tfruit\n" for n in range(0, 200, 9)), encoding="utf-8")
     small = ["training.max_steps=2", "training.save_every=1", "training.device=cpu", "training.num_threads=1"]
     small += ["logging.tensorboard=false", "logging.picture=false", "logging.progress=false"]
     for kind in ("character", "word", "whitespace", "bpe", "unigram"):
@@ -248,6 +249,7 @@ def _alone(damage: Damage) -> Damage:
 MODELS = ("character", "word", "whitespace", "bpe", "unigram")
 _RESUME = "train --run {run} --resume --set training.max_steps=3"
 _SCORE = "score {run} --text apple --text zebra"
+_STATES = "inspect states {run} --data {folder}/text.txt"
 _LAST = "checkpoints/last"
 
 TARGETS: dict[str, tuple[Target, ...]] = {
@@ -274,7 +276,11 @@ TARGETS: dict[str, tuple[Target, ...]] = {
         Target(("arrays",), "data/train.npz", _arrays, _RESUME),
         Target(("translation",), "data/valid.jsonl", _json_lines, _RESUME),
     ),
-    "text": (Target(("bpe", "character"), "text.txt", _lines, "evaluate {run} --data {folder}/text.txt"),),
+    "text": (
+        Target(("bpe", "character"), "text.txt", _lines, "evaluate {run} --data {folder}/text.txt"),
+        Target(("bpe", "character"), "text.txt", _lines, f"{_STATES} --page {{folder}}/page.html"),
+        Target(("word", "tagging"), "spans.tsv", _lines, f"{_STATES} --labels {{folder}}/spans.tsv"),
+    ),
     "TSV": (Target(("translation",), "pairs.tsv", _lines, "score {run} {folder}/pairs.tsv"),),
     "JSONL": (Target(("translation",), "pairs.jsonl", _json_lines, "score {run} {folder}/pairs.jsonl"),),
     "labels": (

@@ -16,6 +16,7 @@ different label is a property of its own, "label:NAME", which is a no for tokens
 from __future__ import annotations
 
 import math
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from .recording import SideRecord
 __all__ = ["read_labels"]
 
 _MOST_LABELS = 50
+_MOST_LINES = 1 << 20
 
 
 def read_labels(path: str | Path, side: SideRecord) -> list[Property]:
@@ -36,7 +38,9 @@ def read_labels(path: str | Path, side: SideRecord) -> list[Property]:
     Raises:
         DataError: if the file cannot be read or does not fit the text.
     """
-    lines = list(read_lines(path))
+    lines = list(islice(read_lines(path), _MOST_LINES + 1))
+    if len(lines) > _MOST_LINES:
+        raise DataError(f"{path}: has more than {_MOST_LINES:,} lines; give the labels of a shorter text.")
     rows = [line.split("\t") for line in lines]
     spans = bool(rows) and all(len(row) == 3 and row[0].isdecimal() and row[1].isdecimal() for row in rows)
     labels = _of_spans(path, rows, side) if spans else _of_tokens(path, lines, side)

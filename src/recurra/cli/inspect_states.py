@@ -151,7 +151,7 @@ def _readings(reader: Reader, predictor: Any, texts: Iterator[str], most: int) -
     """The texts as the model is about to read them, as many as can be recorded and shown."""
     found: list[Reading] = []
     steps = 0
-    for text in texts:
+    for number, text in enumerate(texts, start=1):
         left = most - steps
         # One more than there is room for, to know whether the text is cut.
         reading = reader.read(predictor, text, max(left, 1))
@@ -164,6 +164,10 @@ def _readings(reader: Reader, predictor: Any, texts: Iterator[str], most: int) -
                 "--state keep less of each."
             )
             break
+        if reading.cut_at is not None:
+            tell(
+                f"recurra: text {number} is longer than {reading.cut_at:,} tokens, and the model reads it up to there."
+            )
         found.append(reading)
         steps += needed
     return found

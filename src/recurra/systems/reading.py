@@ -47,11 +47,13 @@ class Reading(NamedTuple):
         model: in evaluation mode.
         sides: what its layers read.
         run: reads; what it returns is the model's own output.
+        cut_at: how many tokens the model reads of any text, where this one is longer; else None.
     """
 
     model: nn.Module
     sides: tuple[Side, ...]
     run: Callable[[], Any]
+    cut_at: int | None = None
 
 
 @dataclass(frozen=True)

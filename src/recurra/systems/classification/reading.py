@@ -13,9 +13,11 @@ __all__ = ["READER"]
 
 
 def _read(predictor: Classifier, text: str, most: int) -> Reading:
-    most = min(most, predictor.config.data.max_length)
+    limit = predictor.config.data.max_length
     tokenizer, model = predictor.tokenizer, predictor.model
-    ids = tokenizer.encode(text)[:most]
+    whole = tokenizer.encode(text)
+    most = min(most, limit)
+    ids = whole[:most]
 
     def run() -> Tensor:
         tokens, lengths = padded([ids], tokenizer.eos_id)
@@ -23,7 +25,8 @@ def _read(predictor: Classifier, text: str, most: int) -> Reading:
             logits: Tensor = model(tokens.to(model.embedding.weight.device), lengths)
         return logits
 
-    return Reading(model, (Side("text", text, tokenizer.places(text)[:most], "recurrent", before=1),), run)
+    side = Side("text", text, tokenizer.places(text)[:most], "recurrent", before=1)
+    return Reading(model, (side,), run, limit if len(whole) > limit else None)
 
 
 READER = Reader(_read)

@@ -16,9 +16,11 @@ def _read(predictor: Translator, text: str, most: int) -> Reading:
     """A source, or a source, a tab and its translation; without one it is the translation that the model finds."""
     model = predictor.network()
     source, tab, target = text.partition("\t")
-    most = min(most, predictor.config.decoding.max_source_length)
+    limit = predictor.config.decoding.max_source_length
     reads, writes = predictor.source_tokenizer, predictor.target_tokenizer
-    ids = reads.encode(source)[:most]
+    whole = reads.encode(source)
+    read = min(most, limit)
+    ids = whole[:read]
     if not tab:
         target = predictor.translate([source])[0].best
     written = writes.encode(target)[:most]
@@ -31,10 +33,11 @@ def _read(predictor: Translator, text: str, most: int) -> Reading:
     return Reading(
         model,
         (
-            Side("source", source, reads.places(source)[:most], "encoder.", after=1, backwards=backwards),
+            Side("source", source, reads.places(source)[:read], "encoder.", after=1, backwards=backwards),
             Side("translation", target, writes.places(target)[:most], "decoder.", before=1),
         ),
         run,
+        limit if len(whole) > limit else None,
     )
 
 
