@@ -5,7 +5,7 @@ text, and a value v is kept as the whole number nearest to 127 v / s. What is sh
 zero is exact. Gates lie between 0 and 1 and are kept as the whole number nearest to 255 times their value, so that they
 are wrong by at most 1/510. The bytes of a unit follow one another in time; they are compressed (zlib) and written in
 base64, 4 characters for 3 bytes. The h and c of 2 x 512 units over 10,000 tokens are 20.5 million bytes, so their page
-has at most 27.4 MB where nothing can be compressed.
+has at most 27.4 MB where nothing can be compressed; with the most numbers that it may have, a page has 29.4 MB.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .page import page_script, write_page
 
 __all__ = ["MOST_BYTES", "ShownLayer", "ShownRanking", "ShownSide", "ShownUnit", "quantised", "write_states"]
 
-MOST_BYTES = 21_000_000
+MOST_BYTES = 22_000_000
 """The most numbers of a page, a byte each."""
 
 Array = npt.NDArray[np.float32]

@@ -62,17 +62,22 @@ function reveal(place) {
   text.scrollTop = items[place].offsetTop - text.offsetTop - text.clientHeight / 2;
 }
 
+// The ground of every number of 8 bits, for there may be many tokens.
+const grounds = Array.from({ length: 256 }, (_, place) => ground((place - 128) / 127));
+
 function colourText(numbers) {
   const base = chosen.unit * steps();
   items.forEach((item, place) => {
-    item.style.background = ground(numbers[base + place] / 127);
+    item.style.backgroundColor = grounds[numbers[base + place] + 128];
   });
 }
 
+let marked = [];
+
 function markText() {
-  for (const old of document.querySelectorAll("#text .here, #text .chosen")) old.classList.remove("here", "chosen");
-  items[chosen.token].classList.add("here");
-  for (let place = chosen.from; place < chosen.to; place += 1) items[place].classList.add("chosen");
+  for (const item of marked) item.classList.remove("here", "chosen");
+  marked = [items[chosen.token], ...items.slice(chosen.from, chosen.to)];
+  marked.forEach((item, place) => item.classList.add(place ? "chosen" : "here"));
 }
 
 function picker(label, name, options, number = false) {

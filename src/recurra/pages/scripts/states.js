@@ -2,15 +2,17 @@
 
 const NEAREST = 10;
 const chosen = { side: 0, layer: 0, state: "", unit: 0, token: 0, from: 0, to: 0, ...data.first };
-const unpacked = new Map();
+const unpacked = new WeakMap();
 
-/** The numbers of 8 bits of a text that was compressed with zlib and written in base64. */
-async function unpack(text) {
-  if (!unpacked.has(text)) {
-    const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
-    unpacked.set(text, new Response(stream).arrayBuffer());
+/** The numbers of 8 bits that `holder` has under a name, compressed with zlib and written in base64. */
+async function unpack(holder, name) {
+  if (!unpacked.has(holder)) unpacked.set(holder, {});
+  const known = unpacked.get(holder);
+  if (!(name in known)) {
+    const stream = new Blob([bytes(holder[name])]).stream().pipeThrough(new DecompressionStream("deflate"));
+    known[name] = new Response(stream).arrayBuffer();
   }
-  return unpacked.get(text);
+  return known[name];
 }
 
 const side = () => data.sides[chosen.side];
@@ -20,7 +22,7 @@ const steps = () => side().tokens.length;
 /** The numbers of the chosen state, those of a unit one after another, and the scale of each unit. */
 async function numbersOf(found, state) {
   const packed = found.states[state];
-  return { numbers: new Int8Array(await unpack(packed.bytes)), scales: packed.scales };
+  return { numbers: new Int8Array(await unpack(packed, "bytes")), scales: packed.scales };
 }
 
 /** The gates of a unit by name; null if the page does not hold them. */
@@ -28,8 +30,8 @@ async function gatesOf(found, unit, count) {
   const column = found.gateUnits.indexOf(unit);
   if (column < 0) return null;
   const gates = {};
-  for (const [name, packed] of Object.entries(found.gates)) {
-    gates[name] = new Uint8Array(await unpack(packed)).subarray(column * count, (column + 1) * count);
+  for (const name of Object.keys(found.gates)) {
+    gates[name] = new Uint8Array(await unpack(found.gates, name)).subarray(column * count, (column + 1) * count);
   }
   return gates;
 }
