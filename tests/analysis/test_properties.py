@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,13 @@ def test_tokens_of_several_characters_are_as_their_last_one() -> None:
     assert values("quotes", text, places) == [1, 1, 0]
     assert values("brackets", text, places) == [1, 1, 0]
     assert values("word-starts", text, places) == [1, 1, 0]
+
+
+def test_nothing_is_carried_from_a_text_to_the_next_one() -> None:
+    made = replace(side('a "(b\nc) d', NOTHING), starts=(0, 6))
+    quotes, brackets, line = (each.values.tolist() for each in properties(made, ["quotes", "brackets", "line"]))
+    assert quotes == [0, 0, 1, 1, 1, 1, 0, 0, 0, 0] and brackets == [0, 0, 0, 1, 1, 1, 0, 0, 0, 0]
+    assert line == [1, 2, 3, 4, 5, 0, 1, 2, 3, 4]
 
 
 def test_every_property_is_described_and_works_on_an_empty_token() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -96,10 +97,16 @@ def properties(side: SideRecord, names: list[str]) -> list[Property]:
     found = []
     for name in names:
         kind = _KINDS[name]
-        of_characters = kind.of(side.text)
+        of_characters = np.concatenate([kind.of(text) for text in _texts(side)])
         reduce = np.max if kind.anywhere else _last
         found.append(Property(name, _of_tokens(of_characters, side.places, reduce), kind.yes_no))
     return found
+
+
+def _texts(side: SideRecord) -> list[str]:
+    """The texts of a side one by one, so that nothing is carried from a text to the next one."""
+    begins = [0, *(int(side.places[start, 0]) for start in side.starts[1:]), len(side.text)]
+    return [side.text[start:stop] for start, stop in pairwise(begins)]
 
 
 def _last(values: npt.NDArray[np.float64]) -> float:

@@ -47,7 +47,7 @@ _OPTIONS = (
     Option(
         "--labels",
         "A file with a label for each token, one a line, or with lines of START, tab, STOP, tab, LABEL that count "
-        "characters from 0, a line end being one (default: none).",
+        "characters from 0, a line end being one; for translation those of the sources (default: none).",
         metavar="FILE",
     ),
     Option("--top", "Units that are shown for each property.", int, default=5, least=1, most=100),
