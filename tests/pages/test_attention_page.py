@@ -66,7 +66,7 @@ def test_keys_and_pointer_choose_words(page: Path, action: str, said: str) -> No
 @needs_browser
 def test_contributions_are_said_by_keyboard(tmp_path: Path) -> None:
     path = tmp_path / "contributions.html"
-    pieces = [("a\x1b", 0.5), (" <i>", -0.25), ("\u2028", 0.0)]
+    pieces = [("a\x1b", 0.5), (" <i>", -0.25), ("\u2028", 0.0), ("\u202ex", 0.1)]
     write_contributions(path, "Contributions", [Contributions("1: good\u2028", "They add.", pieces)])
     raw = path.read_text(encoding="utf-8")
     assert "\x1b" not in raw and "\u2028" not in raw and "&lt;i&gt;" in raw
@@ -76,5 +76,9 @@ def test_contributions_are_said_by_keyboard(tmp_path: Path) -> None:
     key("ArrowRight"); key("Home"); key("ArrowRight");
     """
     found = opened(path, probe=probe)
-    assert "“ &lt;i&gt;” adds -0.250" in found.document and 'tabindex="0"' in found.document
+    assert (
+        "“ &lt;i&gt;” adds -0.250" in found.document
+        and "[202e]x" in found.document
+        and 'tabindex="0"' in found.document
+    )
     assert opened(path).console == []

@@ -5,6 +5,7 @@ for (const group of document.querySelectorAll(".text")) {
   const said = group.nextElementSibling;
   let here = 0;
   if (items.length === 0) continue;
+  for (const item of items) item.textContent = shown(item.textContent);
   walk(group, () => items, () => here, (place) => {
     items[here].classList.remove("here");
     here = place;
