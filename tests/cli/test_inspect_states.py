@@ -100,6 +100,26 @@ def test_one_state_is_chosen(runs: dict[str, Path], tmp_path: Path) -> None:
     assert [list(layer["states"]) for layer in data["sides"][0]["layers"]] == [["c"], ["c"]]
 
 
+def test_places_like_a_span_are_shown(runs: dict[str, Path]) -> None:
+    # The same line twice, after the same lines: the same states, but for what is carried over from the first one.
+    text = "\n".join(["And the pair of tongs?"] * 6)
+    words = [runs["language-model"], text, "--span", "46:52", "--top", "3"]
+    side = json.loads(asked(*words, "--json")[0])["sides"][0]
+    assert side["span"] == [46, 52] and {(each["layer"], each["state"]) for each in side["contexts"]} == {
+        ("layer 1", "h"), ("layer 1", "c"), ("layer 2", "h"), ("layer 2", "c"),
+    }  # fmt: skip
+    found = [each for each in side["contexts"] if each["units"]]
+    assert found and all(len(each["places"]) <= 3 for each in found)
+    for each in found:
+        shares = [place["share"] for place in each["places"]]
+        assert shares[0] == 1.0 and shares == sorted(shares, reverse=True)
+        for place in each["places"]:
+            assert place["stop"] == place["start"] + 6 and (place["stop"] <= 46 or place["start"] >= 52)
+            assert place["text"] == text[place["start"] : place["stop"]]
+    out, _ = asked(*words)
+    assert "[And th]e pair of " in out and "100%" in out
+
+
 def test_own_labels_are_a_property(runs: dict[str, Path], tmp_path: Path) -> None:
     text = TEXTS["language-model"]
     places = [place for place in range(len(text)) if text.startswith("pair", place)]
@@ -120,6 +140,7 @@ def test_own_labels_are_a_property(runs: dict[str, Path], tmp_path: Path) -> Non
         (["a", "--property", "label"], "--labels"),
         (["a", "--units", "x"], "--units x: give numbers"),
         (["a", "--units", "best:lime"], "did you mean line?"),
+        (["a", "--span", "7:7"], "--span 7:7: give the first token"),
         (["a", "--page", "none/states.html"], "--page none/states.html"),
         (["a", "--layer", "0"], "--layer"),
     ],
@@ -136,6 +157,7 @@ def test_options_are_refused_before_anything_is_loaded(
     ("words", "said", "code"),
     [
         (["abc", "--layer", "3"], "--layer 3: the model has layers 1 to 2", 2),
+        (["abc", "--span", "1:4"], "--span 1:4: give tokens of 0:3", 2),
         (["abc", "--state", "z"], "--state z: the layers have the states h and c", 2),
         (["abc", "--units", "7"], "--units 7: the layers have the units 0 to 6", 2),
         (["abc", "--units", "best:quotes", "--property", "line"], "add it to --property", 2),

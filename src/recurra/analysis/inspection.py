@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..names import nearest
 from ..systems.reading import Reading
+from .contexts import Contexts, nearest_contexts
 from .labels import read_labels
 from .properties import BUILT_IN, properties
 from .ranking import Ranking, adjusted, rank_units
@@ -77,12 +78,21 @@ class InspectedSide:
         saturation: for each layer its gates' by name.
         rankings: of properties, the best units first.
         close: for each layer the units that are looked at closely, each with the state that it was chosen for.
+        span: the tokens whose like was looked for; None: none.
+        contexts: for each layer and state, in their order, places where the same units are on as throughout the span.
     """
 
     record: SideRecord
     saturation: tuple[Mapping[str, Saturation], ...]
     rankings: tuple[Ranking, ...]
     close: tuple[tuple[tuple[str, int], ...], ...]
+    span: tuple[int, int] | None = None
+    contexts: tuple[tuple[str, str, Contexts], ...] = ()
+
+    def text_of(self, start: int, stop: int) -> str:
+        """The text of tokens, with what stands between them; of tokens beyond the text nothing."""
+        places = self.record.places[max(start, 0) : stop]
+        return self.record.text[places[0, 0] : places[-1, 1]] if len(places) else ""
 
     def json(self) -> dict[str, Any]:
         """Everything but the states and gates themselves, as JSON holds it."""
@@ -128,6 +138,16 @@ class InspectedSide:
                 }
                 for ranking in self.rankings
             ],
+            "span": self.span,
+            "contexts": [
+                {
+                    "layer": layer,
+                    "state": state,
+                    "units": list(found.units),
+                    "places": [{**place._asdict(), "text": self.text_of(*place[:2])} for place in found.places],
+                }
+                for layer, state, found in self.contexts
+            ],
         }
 
 
@@ -140,6 +160,7 @@ def inspect_states(
     labels: str | Path | None = None,
     units: UnitChoice | None = None,
     count: int = 5,
+    span: tuple[int, int] | None = None,
 ) -> list[InspectedSide]:
     """Record what a model does on texts, and find the units that follow properties of them.
 
@@ -150,7 +171,8 @@ def inspect_states(
         names: properties; see `recurra.analysis.properties`.
         labels: a file of labels of the first side's tokens; see `recurra.analysis.labels`.
         units: that are looked at closely; None: the best unit of each property.
-        count: units that are shown for each property.
+        count: units that are shown for each property, and places that are shown for the span.
+        span: tokens of the first side, for which places with the same units on are looked for; None: none.
 
     Raises:
         ConfigError: as `record` does, or for a state, property or unit that there is not.
@@ -175,9 +197,22 @@ def inspect_states(
             tuple(saturation(each) for each in side.layers),
             tuple(some),
             _close(side, some, units, first=number == 0),
+            span if number == 0 else None,
+            () if span is None or number else _contexts(side, span, count),
         )
         for number, (side, some) in enumerate(zip(records, done, strict=True))
     ]
+
+
+def _contexts(side: SideRecord, span: tuple[int, int], count: int) -> tuple[tuple[str, str, Contexts], ...]:
+    start, stop = span
+    if not start < stop <= len(side.places):
+        raise ConfigError(f"--span {start}:{stop}: give tokens of 0:{len(side.places)}, the first below the second.")
+    return tuple(
+        (layer.place.name, state, nearest_contexts(values, start, stop, count))
+        for layer in side.layers
+        for state, values in layer.states.items()
+    )
 
 
 def _with_state(side: SideRecord, state: str | None) -> SideRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,14 @@ _OPTIONS = (
         "characters from 0, a line end being one; for translation those of the sources (default: none).",
         metavar="FILE",
     ),
-    Option("--top", "Units that are shown for each property.", int, default=5, least=1, most=100),
+    Option(
+        "--span",
+        "Show places where the units are on that are on throughout these tokens, counted from 0 (default: none).",
+        metavar="START:STOP",
+    ),
+    Option(
+        "--top", "Units that are shown for each property, and places for a span.", int, default=5, least=1, most=100
+    ),
     Option("--page", "Write a page of HTML that shows all states (default: nowhere).", metavar="FILE.html"),
     Option("--picture", "Draw the units that are looked at closely (default: nowhere).", metavar="FILE.png"),
 )
@@ -72,6 +80,7 @@ def _run(
     units: str | None,
     property: Sequence[str] | None,
     labels: str | None,
+    span: str | None,
     top: int,
     page: str | None,
     picture: str | None,
@@ -93,6 +102,7 @@ def _run(
 
     try:
         choice = None if units is None else UnitChoice.parse(units)
+        tokens = None if span is None else _span(span)
         for name in property or ():
             check_property(name)
         if labels is None and any(name.split(":")[0] == LABEL for name in (*(property or ()), *_best_of(choice))):
@@ -115,7 +125,9 @@ def _run(
     most = most_steps(reader.read(predictor, "", 0), layer, page_bytes, one_state=state is not None)
     readings = _readings(reader, predictor, _texts(reader, text, data or ()), most)
     names = tuple(property) if property else tuple(BUILT_IN)
-    sides = inspect_states(readings, layer=layer, state=state, names=names, labels=labels, units=choice, count=top)
+    sides = inspect_states(
+        readings, layer=layer, state=state, names=names, labels=labels, units=choice, count=top, span=tokens
+    )
     if page is not None:
         from ..analysis.showing import write_inspection
 
@@ -128,6 +140,13 @@ def _run(
         print_json({"run": str(run.path), "sides": [side.json() for side in sides]})
     else:
         _print(sides)
+
+
+def _span(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", text)
+    if found is None or not int(found[1]) < int(found[2]):
+        raise ConfigError(f"--span {text}: give the first token and the one after the last, such as 12:15.")
+    return int(found[1]), int(found[2])
 
 
 def _best_of(choice: Any) -> Sequence[str]:
@@ -223,6 +242,26 @@ def _print(sides: Sequence[InspectedSide]) -> None:
         if rows:
             print_table(["property", "score", "unit", "layer", "first half", "second half", "p"], rows)
             print()
+        _print_contexts(side)
         for ranking in side.rankings:
             if ranking.remark:
                 tell(f"recurra: {ranking.property}: {ranking.remark}.")
+
+
+def _print_contexts(side: InspectedSide) -> None:
+    if side.span is None:
+        return
+    start, stop = side.span
+    rows = []
+    for layer, state, found in side.contexts:
+        on = f"{state}, {layer}"
+        rows.append([on, f"{start}", f"{len(found.units)} on", _around(side, start, stop)])
+        rows += [[on, f"{p.start}", f"{p.share:.0%}", _around(side, p.start, p.stop)] for p in found.places]
+    print_table(["state", "token", "units", "text"], rows)
+    print()
+
+
+def _around(side: InspectedSide, start: int, stop: int) -> str:
+    """A span of the text between brackets, with some tokens on both sides."""
+    before, after = side.text_of(max(start - 12, 0), start), side.text_of(stop, stop + 12)
+    return f"{before}[{side.text_of(start, stop)}]{after}"
