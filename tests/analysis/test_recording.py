@@ -186,6 +186,24 @@ def test_steps_round_the_tokens_are_left_out_and_backward_readings_turned() -> N
     np.testing.assert_array_equal(turned.layers[0].gates["f"], whole.layers[0].gates["f"][6:1:-1])
 
 
+def test_rows_may_come_first() -> None:
+    module = layer(bidirectional=True, num_layers=2)
+    turned = layer(bidirectional=True, num_layers=2, batch_first=True)
+    turned.load_state_dict(module.state_dict())
+    input = torch.randn(7, 1, 5, dtype=torch.float64)
+    (wanted,) = recorded(module, input)
+    (found,) = recorded(turned, input.transpose(0, 1), 7)
+    for one, other in zip(found.layers, wanted.layers, strict=True):
+        np.testing.assert_allclose(one.states["c"], other.states["c"], **CLOSE)
+        np.testing.assert_allclose(one.gates["o"], other.gates["o"], **CLOSE)
+
+
+def test_several_rows_are_no_text() -> None:
+    module = layer()
+    with pytest.raises(ConfigError, match="no recurrent layer"):
+        recorded(module, torch.randn(7, 2, 5, dtype=torch.float64))
+
+
 def test_padding_of_a_row_is_not_recorded() -> None:
     module = layer(bidirectional=True)
     input = torch.randn(7, 1, 5, dtype=torch.float64)
