@@ -100,6 +100,21 @@ def test_one_state_is_chosen(runs: dict[str, Path], tmp_path: Path) -> None:
     assert [list(layer["states"]) for layer in data["sides"][0]["layers"]] == [["c"], ["c"]]
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_an_untrained_network_is_compared(system: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    data, page = tmp_path / "text.txt", tmp_path / "states.html"
+    data.write_text(TEXTS[system] * 2, encoding="utf-8")
+    words = [runs[system], "--data", data, "--property", "line"]
+    (plain,) = json.loads(asked(*words, "--json")[0])["sides"][0]["properties"]
+    (both,) = json.loads(asked(*words, "--untrained", "--json", "--page", page)[0])["sides"][0]["properties"]
+    assert plain["untrained"] is None and plain["units"] == both["units"]
+    assert set(both["untrained"]) == set(both["units"][0]) and -1 <= both["untrained"]["second_half"] <= 1
+    assert both["untrained"]["second_half"] != both["units"][0]["second_half"]
+    shown = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])["sides"][0]["rankings"]
+    assert float(shown[0]["untrained"]) == pytest.approx(both["untrained"]["second_half"], abs=6e-4)
+    assert "untrained" in asked(*words, "--untrained")[0]
+
+
 def test_places_like_a_span_are_shown(runs: dict[str, Path]) -> None:
     # The same line twice, after the same lines: the same states, but for what is carried over from the first one.
     text = "\n".join(["And the pair of tongs?"] * 6)

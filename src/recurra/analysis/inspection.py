@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..names import nearest
 from ..systems.reading import Reading
 from .contexts import Contexts, nearest_contexts
 from .labels import read_labels
-from .properties import BUILT_IN, properties
-from .ranking import Ranking, adjusted, rank_units
+from .properties import BUILT_IN, Property, properties
+from .ranking import RankedUnit, Ranking, adjusted, rank_units
 from .recording import SideRecord, record
 from .saturation import Saturation, saturation
 
@@ -123,18 +126,8 @@ class InspectedSide:
                     "property": ranking.property,
                     "score": ranking.score,
                     "remark": ranking.remark or None,
-                    "units": [
-                        {
-                            "layer": unit.layer.number,
-                            "direction": "backward" if unit.layer.direction else "forward",
-                            "state": unit.state,
-                            "unit": unit.unit,
-                            "first_half": unit.chosen,
-                            "second_half": unit.held_out,
-                            "p": unit.p,
-                        }
-                        for unit in ranking.units
-                    ],
+                    "units": [_unit_json(unit) for unit in ranking.units],
+                    "untrained": None if ranking.untrained is None else _unit_json(ranking.untrained),
                 }
                 for ranking in self.rankings
             ],
@@ -151,6 +144,18 @@ class InspectedSide:
         }
 
 
+def _unit_json(unit: RankedUnit) -> dict[str, Any]:
+    return {
+        "layer": unit.layer.number,
+        "direction": "backward" if unit.layer.direction else "forward",
+        "state": unit.state,
+        "unit": unit.unit,
+        "first_half": unit.chosen,
+        "second_half": unit.held_out,
+        "p": unit.p,
+    }
+
+
 def inspect_states(
     readings: Sequence[Reading],
     *,
@@ -161,6 +166,7 @@ def inspect_states(
     units: UnitChoice | None = None,
     count: int = 5,
     span: tuple[int, int] | None = None,
+    untrained: Mapping[str, Tensor] | None = None,
 ) -> list[InspectedSide]:
     """Record what a model does on texts, and find the units that follow properties of them.
 
@@ -173,22 +179,35 @@ def inspect_states(
         units: that are looked at closely; None: the best unit of each property.
         count: units that are shown for each property, and places that are shown for the span.
         span: tokens of the first side, for which places with the same units on are looked for; None: none.
+        untrained: new weights of the model, as `state_dict` names them, with which its best units are found too; the
+            model has its own weights again afterwards. None: they are not.
 
     Raises:
         ConfigError: as `record` does, or for a state, property or unit that there is not.
         DataError: if the labels cannot be read or do not fit.
     """
-    records = [_with_state(side, state) for side in record(readings, None if layer is None else [layer])]
+    layers = None if layer is None else [layer]
+    records = [_with_state(side, state) for side in record(readings, layers)]
     wanted = list(names)
     own = [name for name in wanted if name in BUILT_IN]
-    rankings: list[list[Ranking]] = []
+    compared: list[list[Property]] = []
     for number, side in enumerate(records):
         given = properties(side, own)
         if labels is not None and number == 0:
             # A file of labels is asked for by its name; some of its labels can be.
             chosen = {name for name in wanted if name.startswith(f"{LABEL}:")}
             given += [each for each in read_labels(labels, side) if not chosen or each.name in chosen]
-        rankings.append([rank_units(side, each, count) for each in given])
+        compared.append(given)
+    rankings = [
+        [rank_units(side, each, count) for each in given] for side, given in zip(records, compared, strict=True)
+    ]
+    if untrained is not None:
+        with _weights(readings[0].model, untrained):
+            fresh = [_with_state(side, state) for side in record(readings, layers)]
+        for side, own_rankings, given in zip(fresh, rankings, compared, strict=True):
+            for place, each in enumerate(given):
+                best = next(iter(rank_units(side, each, 1).units), None)
+                own_rankings[place] = replace(own_rankings[place], untrained=best)
     flat = iter(adjusted([each for some in rankings for each in some]))
     done = [[next(flat) for _ in some] for some in rankings]
     return [
@@ -202,6 +221,17 @@ def inspect_states(
         )
         for number, (side, some) in enumerate(zip(records, done, strict=True))
     ]
+
+
+@contextmanager
+def _weights(model: nn.Module, other: Mapping[str, Tensor]) -> Iterator[None]:
+    """Other weights in place of a model's own while the context lasts."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(other)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 def _contexts(side: SideRecord, span: tuple[int, int], count: int) -> tuple[tuple[str, str, Contexts], ...]:

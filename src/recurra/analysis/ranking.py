@@ -56,12 +56,14 @@ class Ranking:
             is a yes; or "r", Pearson's correlation, 0 by chance.
         units: the best first; none if there is nothing to compare.
         remark: why there is nothing to compare, or empty.
+        untrained: the best unit of the same network with new weights, if that was looked at; its p is not adjusted.
     """
 
     property: str
     score: str
     units: tuple[RankedUnit, ...]
     remark: str = ""
+    untrained: RankedUnit | None = None
 
 
 def rank_units(side: SideRecord, wanted: Property, count: int) -> Ranking:

@@ -83,7 +83,8 @@ def _ranking(ranking: Ranking, layers: Sequence[LayerRecord]) -> ShownRanking:
         )
         for unit in ranking.units
     ]  # fmt: skip
-    return ShownRanking(ranking.property, about, ranking.score, units, ranking.remark)
+    untrained = "" if ranking.untrained is None else score_text(ranking, ranking.untrained.held_out)
+    return ShownRanking(ranking.property, about, ranking.score, units, ranking.remark, untrained)
 
 
 def _first(sides: Sequence[InspectedSide]) -> dict[str, object]:

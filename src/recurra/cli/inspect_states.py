@@ -52,6 +52,12 @@ _OPTIONS = (
         metavar="FILE",
     ),
     Option(
+        "--untrained",
+        "Show how well the best unit of the same network does with new weights, which have learnt nothing (default: "
+        "the trained network alone).",
+        bool,
+    ),
+    Option(
         "--span",
         "Show places where the units are on that are on throughout these tokens, counted from 0 (default: none).",
         metavar="START:STOP",
@@ -80,6 +86,7 @@ def _run(
     units: str | None,
     property: Sequence[str] | None,
     labels: str | None,
+    untrained: bool,
     span: str | None,
     top: int,
     page: str | None,
@@ -92,6 +99,8 @@ def _run(
         TEXT=text, data=data, state=state, units=units, property=property, labels=labels, page=page, picture=picture
     )
     import_torch()
+    import torch
+
     from ..analysis.inspection import LABEL, UnitChoice, check_property, inspect_states
     from ..analysis.properties import BUILT_IN
     from ..analysis.recording import most_steps
@@ -118,7 +127,11 @@ def _run(
             f"{dir}: its system {run.system.name} does not say how it reads a text, so there is nothing to show."
         )
     reader: Reader = registry.resolve(run.system.reader)
+    fresh = None
     with trusting(trust_cell):
+        if untrained:
+            torch.manual_seed(run.config.training.seed)
+            fresh = registry.resolve(run.system.network)(run).state_dict()
         predictor = registry.resolve(run.system.predictor).from_runs([dir], device=device)
     # A page holds all states that are looked at.
     page_bytes = None if page is None else MOST_BYTES
@@ -126,7 +139,15 @@ def _run(
     readings = _readings(reader, predictor, _texts(reader, text, data or ()), most)
     names = tuple(property) if property else tuple(BUILT_IN)
     sides = inspect_states(
-        readings, layer=layer, state=state, names=names, labels=labels, units=choice, count=top, span=tokens
+        readings,
+        layer=layer,
+        state=state,
+        names=names,
+        labels=labels,
+        units=choice,
+        count=top,
+        span=tokens,
+        untrained=fresh,
     )
     if page is not None:
         from ..analysis.showing import write_inspection
@@ -226,6 +247,7 @@ def _print(sides: Sequence[InspectedSide]) -> None:
         if gates:
             print_table(["layer", "gate", "below 0.1", "above 0.9"], gates)
             print()
+        bare = all(ranking.untrained is None for ranking in side.rankings)
         rows = [
             [
                 ranking.property,
@@ -235,12 +257,14 @@ def _print(sides: Sequence[InspectedSide]) -> None:
                 score_text(ranking, unit.chosen),
                 score_text(ranking, unit.held_out),
                 f"{unit.p:.2g}",
+                *([] if bare else [score_text(ranking, ranking.untrained.held_out) if ranking.untrained else ""]),
             ]
             for ranking in side.rankings
             for unit in ranking.units
         ]
         if rows:
-            print_table(["property", "score", "unit", "layer", "first half", "second half", "p"], rows)
+            heads = ["property", "score", "unit", "layer", "first half", "second half", "p"]
+            print_table(heads if bare else [*heads, "untrained"], rows)
             print()
         _print_contexts(side)
         for ranking in side.rankings:

@@ -129,13 +129,17 @@ class ShownUnit:
 
 @dataclass(frozen=True)
 class ShownRanking:
-    """The units that follow a property best, or a remark why there are none."""
+    """The units that follow a property best, or a remark why there are none.
+
+    `untrained` is the score of the best unit of the same network with new weights, or empty.
+    """
 
     property: str
     about: str
     score: str
     units: Sequence[ShownUnit]
     remark: str = ""
+    untrained: str = ""
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,7 @@ def _side(side: ShownSide) -> dict[str, Any]:
                 "about": ranking.about,
                 "score": ranking.score,
                 "remark": ranking.remark,
+                "untrained": ranking.untrained,
                 "units": [vars(unit) for unit in ranking.units],
             }
             for ranking in side.rankings

@@ -119,6 +119,9 @@ function makeRankings() {
     });
     const score = ranking.score === "auc" ? "AUC" : "r";
     if (rows.length) made.append(table(["unit", `${score}, first half`, "second half", "p"], rows));
+    if (ranking.untrained) {
+      made.append(element("p", { class: "quiet" }, `With new weights the best unit has ${ranking.untrained} on the second half.`));
+    }
     rankings.append(made);
   }
   if (!side().rankings.length) rankings.append("No property was asked for.");
