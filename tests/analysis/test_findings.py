@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from recurra.analysis import inspection
+from recurra.analysis import layer_inspection
 from recurra.analysis.findings import as_json, float32_ends, sentences
 from recurra.analysis.layer_inspection import inspect_read_layer, inspect_steps
 from recurra.analysis.layer_steps import steps_of
@@ -113,5 +113,5 @@ def test_the_jacobian_of_a_network_is_that_of_the_longest_sequences(monkeypatch:
     assert found.jacobian.h_frobenius.shape == (26, 2)
     assert np.isnan(found.jacobian.h_frobenius[10:, 1]).all() and np.isfinite(found.jacobian.h_frobenius[:10]).all()
     assert found.exponents is not None and found.exponents.shape == (1, 1)
-    monkeypatch.setattr(inspection, "_MOST_PRODUCTS", 1)
+    monkeypatch.setattr(layer_inspection, "_MOST_PRODUCTS", 1)
     assert inspect_read_layer(read, "", "", sequences=2).jacobian.h_frobenius.shape == (26, 1)
