@@ -58,7 +58,7 @@ def test_a_level_gradient() -> None:
 
 def test_a_state_that_is_wiped_out() -> None:
     flow, _, exponent = said_of(0.0)
-    assert flow == "The gradient |dL/dh| is exactly zero 1 steps back."
+    assert flow == "The gradient |dL/dh| is exactly zero one step back."
     assert "minus infinity: its state is wiped out" in exponent
 
 

@@ -46,7 +46,7 @@ def _flow(inspection: LayerInspection) -> str:
     last, rate = shape.looked_at, shape.steps_per_factor_10
     gone = np.flatnonzero(np.isneginf(logs))
     if len(gone) and gone[0] <= 1:
-        return f"the gradient |dL/dh| is exactly zero {int(gone[0])} steps back"
+        return "the gradient |dL/dh| is exactly zero " + ("one step back" if gone[0] else "at the last step")
     radius = max(each.radius for each in inspection.spectrum)
     level = rate is None or last / abs(rate) < 1
     if rate is None or level:
@@ -104,11 +104,11 @@ def _exponent(inspection: LayerInspection) -> str:
 
 def _clipping(clipped: ClippedGradient) -> str:
     if clipped.log_norm_before == -math.inf:
-        return "dL/dW is zero, and clipping has nothing to do"
+        return "the gradient dL/dW is zero, and clipping has nothing to do"
     norm = _power(clipped.log_norm_before / _TEN)
     latest = np.exp(clipped.log_contributions[:10] - clipped.log_norm_before).max()
     if clipped.log_factor == 0:
-        said = f"dL/dW has the norm {norm}, which clipping to {clipped.max_norm:g} leaves as it is"
+        said = f"the gradient dL/dW has the norm {norm}, which clipping to {clipped.max_norm:g} leaves as it is"
     else:
         factor = _power(clipped.log_factor / _TEN)
         said = f"clipping to {clipped.max_norm:g} multiplies dL/dW, of the norm {norm}, by {factor}"
