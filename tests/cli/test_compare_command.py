@@ -134,6 +134,7 @@ def test_a_classifier_with_options_of_cells_and_a_space_of_its_own(
     )
     texts, test = write_texts(tmp_path, 150), write_texts(tmp_path, 60, "test.tsv", 2)
     words = ["compare", "tiny.yaml", "--work", "work", "--cells", "lstm", "lstm+model.forget_bias=0", "--data", texts]
+    words.append("--transformer")
     asked(*words, "--test", test, "--space", "space.yaml", "--search", 2, "--seeds", 2, "--list")
     study = Study.load(tmp_path / "work")
     assert [study.configuration(study.trial(index, 0)).model.forget_bias for index in (0, 1)] == [1.0, 0.0]
@@ -142,7 +143,7 @@ def test_a_classifier_with_options_of_cells_and_a_space_of_its_own(
     run_listed(tmp_path / "work")
     shown = asked("compare", "--work", "work")[0]
     assert "accuracy ↑" in shown and "most frequent label" in shown and "lstm+model.forget_bias=0" in shown
-    assert "%" in shown
+    assert "%" in shown and "transformer" in shown
     table = (tmp_path / "work" / "table.md").read_text()
     assert "model.pooling m" in table and "test data, which were read once" in table
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import recurra
 from recurra import registry
 from recurra.comparison.contestants import Contestant, parse_contestants, sized
 from recurra.comparison.search import Dimension
@@ -208,6 +209,33 @@ def test_a_contestant_without_a_success_leaves_the_others_their_table(tmp_path: 
     keep(tmp_path / "trials", study.trial(1, 0).name, {"failed": "y", "trial": 1, "seed": 1, "settings": {}})
     with pytest.raises(ConfigError, match="nothing to compare; gru, trial 1, seed 1: it broke"):
         study_findings(study, tmp_path)
+
+
+def test_a_transformer_is_a_contestant(tmp_path: Path) -> None:
+    config = load_config(overrides=[tiny.configuration(tmp_path), {"model": {"hidden_size": 16}}])
+    found = sized(parse_contestants(["lstm", "transformer"]), config, "weights", tmp_path / "sizes")
+    assert found[1].weights == pytest.approx(found[0].weights, rel=0.2)
+    # As few trials as differ by their dropout, which torch's layers have too.
+    space = [*tiny.SPACE, Dimension("model.dropout", (0.0, 0.5), "linear")]
+    study = tiny.tiny_study(tmp_path, trials=1, seeds=1, contestants=found, space=space)
+    for training in [*study.search_trainings()]:
+        assert train_one(study, tmp_path / "work", training)["weights"] in (found[0].weights, found[1].weights)
+    (final,) = [each for each in study.final_trainings(tmp_path / "work") if each.index == 1]
+    train_one(study, tmp_path / "work", final)
+    predictor = recurra.load(tmp_path / "work" / "runs" / final.name, device="cpu")
+    assert sum(weight.numel() for weight in predictor.model.parameters()) == found[1].weights
+    # A line's score is that of its tokens one after another, and the model can write.
+    score = predictor.score(["pear salad plum salad"])[0]
+    steps = ["", "pear", "pear salad", "pear salad plum"]
+    chances = [
+        {each.word: each.probability for each in predictor.next(text, top=20, unit="token")}[token]
+        for text, token in zip(steps, ["pear", "salad", "plum", "salad"], strict=True)
+    ]
+    assert [word.log_probability for word in score.words[:4]] == pytest.approx(np.log(chances).tolist(), rel=1e-4)
+    assert len(predictor.generate("pear", 5, seed=1)[0]) > 0
+    with pytest.raises(ConfigError, match=r"transformer with \d+ units: model\.zoneout"):
+        changed = load_config(overrides=[config.model_dump(mode="json"), {"model": {"zoneout": 0.1}}])
+        sized(parse_contestants(["lstm", "transformer"]), changed, "widths", tmp_path / "sizes")
 
 
 def test_missing_data_is_no_fault_of_a_trial(tmp_path: Path) -> None:

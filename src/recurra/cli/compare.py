@@ -38,6 +38,11 @@ _OPTIONS = (
         many=True,
         metavar="CELL,...",
     ),
+    Option(
+        "--transformer",
+        "Compare with a plain transformer too, in systems that can have one (default: recurrent cells alone).",
+        bool,
+    ),
     Option("--search", "Trials of each cell (default: 20).", int, least=1, parameter="trials"),
     Option("--seeds", "Final trainings of each cell's best trial (default: 5).", int, least=1),
     Option(
@@ -116,7 +121,7 @@ def compare_command(arguments: Sequence[str] | None) -> Any:
         lambda **values: _compare(system, **values),
         _HELP + more,
         [_CONFIG],
-        [*_OPTIONS[:3], *system.options, *_OPTIONS[3:], TRUST_CELL, AS_JSON],
+        [*_OPTIONS[:4], *system.options, *_OPTIONS[4:], TRUST_CELL, AS_JSON],
     )
 
 
@@ -183,8 +188,9 @@ def _study(option_system: System, config: str, folder: Path, given: dict[str, An
         raise UsageError(f"--equal: must be weights or widths, not {equal}.")
     from ..comparison.contestants import parse_contestants, sized
     from ..comparison.search import default_space, read_space
+    from ..config.sections import TRANSFORMER
 
-    contestants = parse_contestants(given["cells"])
+    contestants = parse_contestants([*given["cells"], *([TRANSFORMER] if given["transformer"] else [])])
     resolved = _resolved(option_system, config, given)
     space = read_space(given["space"]) if given["space"] else default_space(resolved)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from .. import cells, registry
 from ..config.load import load_config, parse_assignment
+from ..config.sections import TRANSFORMER
 from ..errors import ConfigError
 from ..names import nearest
 from ..run.directory import Run, begun_run
@@ -33,7 +34,7 @@ class Contestant:
 
     Attributes:
         name: as the user wrote it, such as `lstm` or `lstm+model.forget_bias=0`.
-        cell: listed by `recurra cells`, or FILE.py:CLASS.
+        cell: listed by `recurra cells`, FILE.py:CLASS, or transformer.
         settings: keys of the configuration and their values.
         width: units of each layer; 0 while it is not known.
         weights: of the whole network; 0 while it is not known.
@@ -53,8 +54,9 @@ class Contestant:
             ConfigError: if there is no such cell, or an option is no assignment.
         """
         cell, *options = _OPTION.split(text)
-        if cell not in cells.names() and not cell.rpartition(":")[0].endswith(".py"):
-            guess = nearest(cell, cells.names())
+        known = [*cells.names(), TRANSFORMER]
+        if cell not in known and not cell.rpartition(":")[0].endswith(".py"):
+            guess = nearest(cell, known)
             hint = f"did you mean {guess}?" if guess else "`recurra cells` lists them."
             raise ConfigError(f"--cells: there is no cell {cell}; {hint}")
         settings: dict[str, Any] = {}

@@ -10,9 +10,19 @@ from .. import registry
 from ..bounds import LARGEST
 from ..names import nearest
 
-__all__ = ["CONFIG_VERSION", "LoggingConfig", "RunConfig", "Section", "TokenizerConfig", "TrainingConfig"]
+__all__ = [
+    "CONFIG_VERSION",
+    "TRANSFORMER",
+    "LoggingConfig",
+    "RunConfig",
+    "Section",
+    "TokenizerConfig",
+    "TrainingConfig",
+]
 
 CONFIG_VERSION = 1
+TRANSFORMER = "transformer"
+"""What `model.cell` calls a transformer in the place of recurrent layers, in the systems that can have one."""
 
 
 class Section(BaseModel):

@@ -45,7 +45,10 @@ class LabelledDataConfig(Section):
 
 
 class ClassificationModelConfig(Section):
-    cell: str = Field("lstm", description="A cell listed by `recurra cells`, or FILE.py:CLASS for your own (lstm).")
+    cell: str = Field(
+        "lstm",
+        description="A cell listed by `recurra cells`, FILE.py:CLASS for your own, or transformer, to compare (lstm).",
+    )
     hidden_size: int | list[int] = Field(
         256, description="Units of each layer and direction, or a list with one size a layer (256)."
     )

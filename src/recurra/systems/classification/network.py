@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from ...layers import Recurrent
 from ...layers.regularize import locked_mask
-from ...models.encoder import layer_of
 from ...models.pooling import Pooling
+from ...models.transformer import TransformerLayers, layers_of
 from .config import ClassificationModelConfig
 
 __all__ = ["TextClassifier"]
@@ -84,7 +84,7 @@ class TextClassifier(nn.Module):
         """The parameters from the output layers down: these, each recurrent layer from the last on, the embedding."""
         layers: list[list[Tensor]] = [[] for _ in range(self.config.num_layers)]
         for name, parameter in self.recurrent.named_parameters():
-            layer = re.search(r"_l(\d+)", name)
+            layer = re.search(r"(?:_l|layers\.)(\d+)", name)
             layers[int(layer[1]) if layer else 0].append(parameter)
         head: list[Tensor] = [*self.pooling.parameters(), *self.output.parameters()]
         head += [] if self.hidden is None else self.hidden.parameters()
@@ -111,9 +111,9 @@ class TextClassifier(nn.Module):
         return logits
 
 
-def _recurrent(config: ClassificationModelConfig) -> Recurrent:
+def _recurrent(config: ClassificationModelConfig) -> Recurrent | TransformerLayers:
     sizes = config.layer_sizes
-    return layer_of(
+    return layers_of(
         config,
         config.input_size,
         sizes if len(set(sizes)) > 1 else sizes[0],

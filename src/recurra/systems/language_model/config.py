@@ -24,7 +24,10 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    cell: str = Field("lstm", description="A cell listed by `recurra cells`, or FILE.py:CLASS for your own (lstm).")
+    cell: str = Field(
+        "lstm",
+        description="A cell listed by `recurra cells`, FILE.py:CLASS for your own, or transformer, to compare (lstm).",
+    )
     hidden_size: int | list[int] = Field(256, description="Units of each layer, or a list with one size a layer (256).")
     num_layers: int = Field(2, ge=1, le=1000, description="Recurrent layers (2).")
     embedding_size: int | None = Field(

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...errors import ConfigError
 from ...layers import Recurrent
 from ...layers.regularize import locked_mask
-from ...models.encoder import layer_of
 from ...models.projected_loss import projected_cross_entropy
+from ...models.transformer import TransformerLayers, layers_of
 from .config import ModelConfig
 
 __all__ = ["LanguageModel", "LanguageModelLoss", "LanguageModelOutput", "detach_state"]
@@ -78,6 +79,8 @@ class LanguageModel(nn.Module):
         nn.init.zeros_(self.output_bias)
         bound = self.config.recurrent_init_scale
         if bound is not None:
+            if isinstance(self.recurrent, TransformerLayers):
+                raise ConfigError("model.recurrent_init_scale: a transformer has no recurrent weights; leave it out.")
             self.recurrent.reset_parameters(bound)
 
     @overload
@@ -125,9 +128,9 @@ class LanguageModel(nn.Module):
         return raw * locked_mask(raw, rate, (1, *raw.shape[1:])) if self.config.locked_dropout else F.dropout(raw, rate)
 
 
-def _recurrent(config: ModelConfig) -> Recurrent:
+def _recurrent(config: ModelConfig) -> Recurrent | TransformerLayers:
     sizes = config.layer_sizes
-    return layer_of(
+    return layers_of(
         config,
         config.input_size,
         sizes if len(set(sizes)) > 1 else sizes[0],

@@ -87,7 +87,10 @@ class VocabularyConfig(Section):
 
 
 class TaggingModelConfig(Section):
-    cell: str = Field("lstm", description="A cell listed by `recurra cells`, or FILE.py:CLASS for your own (lstm).")
+    cell: str = Field(
+        "lstm",
+        description="A cell listed by `recurra cells`, FILE.py:CLASS for your own, or transformer, to compare (lstm).",
+    )
     hidden_size: int = Field(200, ge=1, le=MOST_UNITS, description="Units of each layer and direction (200).")
     num_layers: int = Field(2, ge=1, le=1000, description="Recurrent layers over the words (2).")
     bidirectional: bool = Field(True, description="Read the sentence in both directions (true).")

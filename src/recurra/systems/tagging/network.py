@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...config.sections import TRANSFORMER
+from ...errors import ConfigError
 from ...models.crf import CRF, legal_moves
 from ...models.encoder import layer_of, locked
+from ...models.transformer import layers_of
 from .batches import NO_TAG, SentenceBatch
 from .config import TaggingModelConfig
 from .readers import Reader, ReaderNetwork
@@ -59,6 +62,11 @@ class Tagger(nn.Module):
         if config.characters != "none":
             self.character_embedding = nn.Embedding(characters, config.character_embedding_size)
             # Characters are few and each is met often, so they start as far apart as torch.nn's.
+            if config.characters == "recurrent" and config.cell == TRANSFORMER:
+                raise ConfigError(
+                    "model.characters: a transformer has no last state that a word could be known by; set it to "
+                    "convolution or none."
+                )
             if config.characters == "recurrent":
                 self.spelling = layer_of(
                     config, config.character_embedding_size, config.character_size, bidirectional=True
@@ -72,7 +80,7 @@ class Tagger(nn.Module):
                     padding=config.character_width - 1,
                 )
         self.readers = nn.ModuleList([ReaderNetwork(reader) for reader in readers])
-        self.recurrent = layer_of(
+        self.recurrent = layers_of(
             config,
             config.word_size + sum(each.size for each in self.readers),  # type: ignore[misc]
             config.hidden_size,
