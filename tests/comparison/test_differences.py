@@ -94,5 +94,6 @@ def test_findings_begin_with_the_baseline_and_keep_to_its_measures() -> None:
     assert [each.name for each in found.table.rows] == ["one", "two", "same"] and found.column is RIGHT
     assert [each.name for each in found.table.measures] == ["right", "loss"]
     assert found.medians["one"] == [0.5, 0.6, 0.7]
+    assert "seeds' right, and their range: one 60.0% (50.0% to 70.0%); two 60.0%" in found.markdown()
     with pytest.raises(ConfigError, match="nothing to compare; it broke"):
         findings([Searched("one", [None], failures=["it broke"])], LOSS, [LOSS])

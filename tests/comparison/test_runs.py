@@ -196,6 +196,9 @@ def test_an_interrupted_training_may_save(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_imported_where_numpy_suffices() -> None:
-    modules = "ngram, resampling, runs, significance, sizes, student, table"
+    modules = "contestants, differences, findings, ngram, ngram_baseline, resampling, runs, search, search_curve"
+    modules += (
+        ", shared_results, side_by_side, significance, sizes, student, study, study_findings, study_training, table"
+    )
     script = f"from recurra.comparison import {modules}; import sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -97,6 +97,7 @@ class Findings:
             "## Results",
             " ".join(self.notes),
             self.table.markdown().strip(),
+            f"Median of the seeds' {self.column.label}, and their range: {self._medians()}.",
             "## Which differences are real",
             _listed(self.sentences),
             "## The search",
@@ -104,7 +105,8 @@ class Findings:
             self._search_table(),
         ]
         if failures:
-            parts += ["Failed trainings count as the worst:", _listed(failures)]
+            what = "Failed trainings, which count as the worst of a search, and of which the results have no value:"
+            parts += [what, _listed(failures)]
         if pictures is not None:
             parts += [
                 f"![Search curves]({pictures}/search_curves.png)",
@@ -178,6 +180,13 @@ class Findings:
                 aside.replace(folder / name)
         except OSError as error:
             raise RunError(f"{folder}: the findings cannot be written {unwritten(error)}.") from error
+
+    def _medians(self) -> str:
+        form = self.column.form.format
+        return "; ".join(
+            f"{name} {form(median(values))}" + (f" ({form(min(values))} to {form(max(values))})" if values[1:] else "")
+            for name, values in self.medians.items()
+        )
 
     def _search_table(self) -> str:
         head = ["cell", "width", "weights", "trials", "failed", "best trial", "median of seeds", "range", "settings"]
