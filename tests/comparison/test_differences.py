@@ -78,6 +78,8 @@ def test_the_largest_real_difference_comes_first_and_the_others_are_named() -> N
         "Of 1 pairs none differs with p < 0.05; that does not show that they are alike."
     ]
     assert "train several seeds" in sentences([], LOSS)[0]
+    many = [pairs[0], *(Pair("b", f"c{number}", difference(0.2, 0.4), 0.5) for number in range(11))]
+    assert sentences(many, LOSS)[1].startswith("Of the other 11 pairs no difference is shown")
 
 
 def test_findings_begin_with_the_baseline_and_keep_to_its_measures() -> None:

@@ -16,6 +16,8 @@ __all__ = ["Pair", "differences", "sentences"]
 
 # Pairs grow with the square of the rows, so each gets fewer resamples than a row of the table.
 _SAMPLES = 2000
+# More pairs make no sentence that anybody reads.
+_MOST_NAMED = 10
 
 
 class Pair(NamedTuple):
@@ -76,6 +78,8 @@ def sentences(pairs: Sequence[Pair], column: Column, *, alpha: float = 0.05) -> 
     left = len(pairs) - len(real)
     if left == len(pairs):
         found.append(f"Of {left} pairs none differs with p < {alpha:g}; that does not show that they are alike.")
+    elif left > _MOST_NAMED:
+        found.append(f"Of the other {left} pairs no difference is shown; that does not show that they are alike.")
     elif left:
         names = "; ".join(f"{pair.first} and {pair.second}" for pair in pairs if pair.p >= alpha)
         found.append(f"No difference is shown between {names}; that does not show that they are alike.")
