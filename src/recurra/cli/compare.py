@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shlex
 import time
@@ -112,7 +113,8 @@ def compare_command(arguments: Sequence[str] | None) -> Any:
         arguments: what stands after `compare`; None: unknown, as in a list of commands.
     """
     given = list(arguments or ())
-    system = registry.find(next(filter(None, map(_task_of, given)), None) or registry.names()[0])
+    files = [word for place, word in enumerate(given) if place == 0 or word.endswith((".yaml", ".yml"))]
+    system = registry.find(next(filter(None, map(_task_of, files)), None) or registry.names()[0])
     flags = {each.name: [option.flag for option in each.options] for each in registry.systems()}
     refuse_foreign(given, system.name, flags)
     more = f"\n\n    These are the options of {system.name}; those of others show with their CONFIG."
@@ -126,7 +128,7 @@ def compare_command(arguments: Sequence[str] | None) -> Any:
 
 
 def _task_of(word: str) -> str | None:
-    task = task_named_in(Path(word)) if word.endswith((".yaml", ".yml")) else None
+    task = task_named_in(Path(word))
     return task if task in registry.names() else None
 
 
@@ -172,9 +174,12 @@ def _study(option_system: System, config: str, folder: Path, given: dict[str, An
     """The study of the options, written to its folder; without a configuration, the study that is there."""
     from ..comparison.study import CHANGEABLE, STUDY, Study
 
-    asked = {name: given[name] for name in ("trials", "seeds", "seed", "equal", "threads", "block") if given[name]}
+    names = ("trials", "seeds", "seed", "equal", "threads", "block")
+    asked = {name: given[name] for name in names if given[name] is not None}
     if not config:
-        anew = [option for option in (*_OPTIONS, *option_system.options) if given.get(option.name)]
+        options = (*_OPTIONS, *option_system.options)
+        # A seed of 0 was given too.
+        anew = [each for each in options if given.get(each.name) or type(given.get(each.name)) is int]
         wrong = next((option for option in anew if option.name not in CHANGEABLE), None)
         if wrong is not None:
             raise UsageError(f"{wrong.flag}: is for a new study; name its CONFIG first, or leave the option out.")
@@ -246,6 +251,10 @@ def _resolved(option_system: System, config: str, given: dict[str, Any]) -> Any:
     read = resolved.data.model_dump() if hasattr(resolved, "data") else {}
     if any("-" in (value if isinstance(value, list) else [value]) for value in (*read.values(), given["test"])):
         raise UsageError("standard input can be read once, and not by several trainings; name a file.")
+    # Read at the very end, when hours may have passed.
+    gone = next((name for name in given["test"] or () if not glob.glob(name)), None)  # noqa: PTH207
+    if gone is not None:
+        raise UsageError(f"--test: {gone}: there is no such file.")
     return resolved
 
 
