@@ -1,0 +1,62 @@
+"""Whether an audio file was cut off, which the library that decodes it does not say."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO
+
+__all__ = ["cut_off"]
+
+_UNKNOWN = 0x7FFFF000
+"""Programs that write to a pipe announce this many bytes or more, because they do not know the number yet."""
+_LAST_PAGE = 1 << 17
+"""More than the largest page of Ogg, which has 65,307 bytes."""
+_END_OF_STREAM = 0x04
+_CHUNKS = 1000
+
+
+def cut_off(path: Path) -> str | None:
+    """Why a WAV or Ogg file is known to be cut off, as a clause; None if it looks whole or is of another format.
+
+    A FLAC file says how many samples it has, so a reader that gets fewer knows by itself.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(12)
+        if start[:4] == b"RIFF" and start[8:] == b"WAVE":
+            return _wave(file, size)
+        if start[:4] == b"OggS":
+            return _ogg(file, size)
+    return None
+
+
+def _wave(file: IO[bytes], size: int) -> str | None:
+    """A WAV file is a row of chunks: a name of 4 bytes, the number of bytes that follow, and these bytes."""
+    for _ in range(_CHUNKS):
+        head = file.read(8)
+        if len(head) < 8:
+            return "it ends before its samples begin"
+        announced, place = int.from_bytes(head[4:], "little"), file.tell()
+        if head[:4] == b"data":
+            if announced < _UNKNOWN and place + announced > size:
+                return f"its header announces {announced:,} bytes of samples, and {size - place:,} are there"
+            return None
+        # A chunk of an odd number of bytes is followed by one that fills it up.
+        file.seek(place + announced + announced % 2)
+    return None
+
+
+def _ogg(file: IO[bytes], size: int) -> str | None:
+    """The last page of an Ogg file is marked as the last."""
+    file.seek(max(0, size - _LAST_PAGE))
+    end = file.read(_LAST_PAGE)
+    page = end.rfind(b"OggS")
+    if page < 0 or len(end) < page + 6 or not end[page + 5] & _END_OF_STREAM:
+        return "its last page is missing"
+    segments = end[page + 26] if len(end) > page + 26 else 0
+    whole = page + 27 + segments + sum(end[page + 27 : page + 27 + segments])
+    return "its last page is not whole" if len(end) < whole or len(end) < page + 27 else None
