@@ -212,6 +212,21 @@ def test_a_folder_with_texts_beside(tmp_path: Path) -> None:
         found(write(tmp_path / "other", {"a.txt": "x"}))
 
 
+def test_a_folder_with_transcripts_as_in_librispeech(tmp_path: Path) -> None:
+    files = {f"19/198/19-198-000{number}.flac": "" for number in range(2)}
+    write(tmp_path, files | {"19/198/19-198.trans.txt": "19-198-0000 NORTHANGER ABBEY\n19-198-0001\n19-198-7 X\n"})
+    assert found(tmp_path) == [
+        ("19-198-0000", "19-198-0000.flac", 0.0, None, "NORTHANGER ABBEY", None),
+        ("19-198-0001", "19-198-0001.flac", 0.0, None, "", None),
+    ]
+    assert [each.line for each in UtteranceReader(tmp_path)] == [1, 2]
+
+
+def test_audio_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path, {"train.tsv": "path\tsentence\na.mp3\tx\n", "clips/a.mp3": ""})
+    assert found(tmp_path / "train.tsv", audio_folder=tmp_path / "clips")[0][1:] == ("a.mp3", 0.0, None, "x", None)
+
+
 def test_names_that_hold_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, {"in/7_jackson_32.wav": "", "in/0_theo_1.wav": ""})
     pattern = r"(?P<text>\d)_(?P<speaker>[a-z]+)_\d+"

@@ -6,10 +6,11 @@
 | jsonl | one JSON object a line: the manifests of NeMo, lines of Hugging Face data sets, the cuts of Lhotse |
 | csv | columns parted by commas, with quotes; the first line names the columns |
 | tsv | columns parted by tabs; the first line names the columns |
-| folder | audio files, with the text of each in a file of the same name that ends in .txt |
+| folder | audio files, with the text of each in a .txt file of the same name, or in LibriSpeech's .trans.txt |
 | names | audio files whose names say what is spoken; a regular expression finds it in them |
 
-A relative path to audio is looked for beside the file that names it, and then in the working folder.
+A relative path to audio is looked for in the folder that is said to hold audio, beside the file that names it, and then
+in the working folder.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..errors import ConfigError, DataError
 from ..names import nearest
 from .json_lines import has_half_pair
 from .source_files import SourceFile
-from .text import expand_paths, read_lines
+from .text import expand_paths, name_of, read_lines
 from .utterances_kaldi import read_kaldi
 from .utterances_rows import Keys, read_rows
 from .utterances_said import Said, found_audio
@@ -73,6 +74,7 @@ class UtteranceReader:
         pattern: for the form `names`: a regular expression that the whole name of each audio file, without its
             ending, matches. Its group `text` is what is said; the groups `speaker` and `id` need not be there. An
             example for names such as `7_jackson_32.wav` is `(?P<text>\\d)_(?P<speaker>[a-z]+)_\\d+`.
+        audio_folder: where relative paths to audio are looked for first, such as the `clips` of Common Voice.
         need_text: whether it is an error if an utterance has no text; without, its text is None.
 
     Attributes:
@@ -92,6 +94,7 @@ class UtteranceReader:
         form: str | None = None,
         keys: Keys | None = None,
         pattern: str | None = None,
+        audio_folder: str | Path | None = None,
         need_text: bool = True,
     ) -> None:
         self.files: list[SourceFile] = []
@@ -104,6 +107,7 @@ class UtteranceReader:
                 + (f"the nearest is {guess}." if guess else f"use {', '.join(FORMS[:-1])} or {FORMS[-1]}.")
             )
         self._keys, self._need_text = keys or Keys(), need_text
+        self._folders = [] if audio_folder is None else [Path(audio_folder).expanduser()]
         self._pattern = _compiled(pattern, need_text) if self._form == "names" else None
 
     def __iter__(self) -> Iterator[Utterance]:
@@ -125,7 +129,7 @@ class UtteranceReader:
 
     def _checked(self, said: Said) -> Utterance:
         where = f"{said.file}:{said.line}"
-        audio = found_audio(said.audio, Path(said.file).parent, where)
+        audio = found_audio(said.audio, [*self._folders, Path(said.file).parent], where)
         if said.text is None and self._need_text:
             raise DataError(f"{where}: there is no text of the utterance {said.id!r}; write it, or leave it out.")
         if any(has_half_pair(each) for each in (said.id, said.text or "", said.speaker or "")):
@@ -143,8 +147,8 @@ class UtteranceReader:
                 kind = form or _ENDINGS.get(Path(file.name.lower().removesuffix(".gz")).suffix)
                 if kind is None:
                     raise DataError(
-                        f"{file}: utterances are read from .jsonl, .csv and .tsv files and from folders; rename it, or "
-                        "say which form it has."
+                        f"{name_of(file)}: utterances are read from .jsonl, .csv and .tsv files and from folders; "
+                        "rename it, or say which form it has."
                     )
                 yield from read_rows(file, kind, self._keys, self.files)
 
@@ -152,9 +156,10 @@ class UtteranceReader:
         files = [file for file in expand_paths([path]) if file.suffix.lower() in _AUDIO]
         if not files:
             raise DataError(f"{path}: there is no audio file in it; name a folder with WAV, FLAC, Ogg or MP3 files.")
+        told = {} if self._pattern else self._told(files)
         for file in files:
             name = file.relative_to(path).with_suffix("").as_posix() if path.is_dir() else file.stem
-            yield self._named(file, name) if self._pattern else self._beside(file, name)
+            yield self._named(file, name) if self._pattern else told.get(file) or self._beside(file, name)
 
     def _named(self, file: Path, name: str) -> Said:
         assert self._pattern is not None
@@ -175,6 +180,20 @@ class UtteranceReader:
             str(file),
             1,
         )
+
+    def _told(self, files: Sequence[Path]) -> dict[Path, Said]:
+        """The audio files that a file of transcripts beside them names."""
+        found = {}
+        by_name = {(file.parent, file.stem): file for file in files}
+        for folder in dict.fromkeys(file.parent for file in files):
+            for transcripts in sorted(folder.glob("*.trans.txt")):
+                for number, line in enumerate(read_lines(transcripts, self.files), start=1):
+                    name, _, text = line.strip().partition(" ")
+                    file = by_name.get((folder, name))
+                    if file is not None:
+                        audio = str(file.absolute())
+                        found[file] = Said(name, audio, 0.0, None, text.strip(), None, str(transcripts), number)
+        return found
 
     def _beside(self, file: Path, name: str) -> Said:
         beside = file.with_suffix(".txt")

@@ -11,7 +11,7 @@ from ..strict_json import read_json
 from .comma_rows import comma_rows
 from .json_lines import under
 from .source_files import SourceFile
-from .text import read_lines
+from .text import name_of, read_lines
 from .utterances_said import Said, seconds
 
 __all__ = ["Keys", "read_rows"]
@@ -67,18 +67,18 @@ def read_rows(path: Path, form: str, keys: Keys, sources: list[SourceFile]) -> I
     Raises:
         DataError: if a row is not what it should be.
     """
-    lines = read_lines(path, sources)
-    for number, row in _objects(path, lines) if form == "jsonl" else _table(path, lines, form, keys):
-        where = f"{path}:{number}"
+    lines, name = read_lines(path, sources), name_of(path)
+    for number, row in _objects(name, lines) if form == "jsonl" else _table(name, lines, form, keys):
+        where = f"{name}:{number}"
         if _is_cut(row):
             for each in _cut(row, number, where):
-                yield _said(each, Keys(), path, number)
+                yield _said(each, Keys(), name, number)
         else:
-            yield _said(row, keys, path, number)
+            yield _said(row, keys, name, number)
 
 
-def _said(row: Mapping[str, Any], keys: Keys, path: Path, number: int) -> Said:
-    where = f"{path}:{number}"
+def _said(row: Mapping[str, Any], keys: Keys, file: str, number: int) -> Said:
+    where = f"{file}:{number}"
     found = {name: _value(row, name, getattr(keys, name), where) for name in USUAL}
     audio = found["audio"]
     if not isinstance(audio, str) or not audio:
@@ -98,11 +98,9 @@ def _said(row: Mapping[str, Any], keys: Keys, path: Path, number: int) -> Said:
         end = start + times["duration"]
     if end is not None and end <= start:
         raise DataError(f"{where}: ends at {end:g} s, which is not after its start at {start:g} s; mend the line.")
-    name = texts["id"] or f"{path.name}-{number}"
+    name = texts["id"] or f"{Path(file).name}-{number}"
     text = texts["text"]
-    return Said(
-        name, audio, start, end, text if text is None else text.strip(), texts["speaker"] or None, str(path), number
-    )
+    return Said(name, audio, start, end, text if text is None else text.strip(), texts["speaker"] or None, file, number)
 
 
 def _value(row: Mapping[str, Any], name: str, key: str | None, where: str) -> Any:
@@ -124,28 +122,28 @@ def _missing(name: str, key: str | None) -> str:
     return f"there is no {name} under any of the usual names ({', '.join(USUAL[name][:4])}, ...)"
 
 
-def _objects(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _objects(file: str, lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             tree = read_json(line)
         except ValueError as error:
-            raise DataError(f"{path}:{number}: is not one JSON object ({error}); mend the line.") from error
+            raise DataError(f"{file}:{number}: is not one JSON object ({error}); mend the line.") from error
         if not isinstance(tree, dict):
-            raise DataError(f"{path}:{number}: is not one JSON object; write one utterance a line.")
+            raise DataError(f"{file}:{number}: is not one JSON object; write one utterance a line.")
         yield number, tree
 
 
-def _table(path: Path, lines: Iterator[str], form: str, keys: Keys) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _table(file: str, lines: Iterator[str], form: str, keys: Keys) -> Iterator[tuple[int, Mapping[str, Any]]]:
     given = [key for key in (getattr(keys, name) for name in USUAL) if key is not None]
     header = not (given and all(map(str.isdecimal, given))) if keys.header is None else keys.header
     if not header and keys.audio is None:
         raise ConfigError(
-            f"{path}: the columns have no names, so say the numbers of those with the audio and the text."
+            f"{file}: the columns have no names, so say the numbers of those with the audio and the text."
         )
     rows = (
-        comma_rows(str(path), lines)
+        comma_rows(file, lines)
         if form == "csv"
         else ((number, line.split("\t") if line.strip() else []) for number, line in enumerate(lines, start=1))
     )
@@ -160,10 +158,10 @@ def _table(path: Path, lines: Iterator[str], form: str, keys: Keys) -> Iterator[
                 heads = [cell.strip() for cell in row]
                 twice = next((head for head in heads if heads.count(head) > 1), None)
                 if twice is not None:
-                    raise DataError(f"{path}:{number}: names two columns {twice!r}; rename one of them.")
+                    raise DataError(f"{file}:{number}: names two columns {twice!r}; rename one of them.")
                 continue
         if len(row) != width:
-            raise DataError(f"{path}:{number}: has {len(row)} columns, and the first line has {width}; mend the line.")
+            raise DataError(f"{file}:{number}: has {len(row)} columns, and the first line has {width}; mend the line.")
         cells: dict[str, Any] = {str(place): cell for place, cell in enumerate(row, start=1)}
         yield number, cells | (dict(zip(heads, row, strict=True)) if heads else {})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,8 @@ class Said(NamedTuple):
     line: int
 
 
-def found_audio(named: str, folder: Path, where: str) -> Path:
-    """The recording that a file names: beside that file, or else in the working folder.
+def found_audio(named: str, folders: Iterable[Path], where: str) -> Path:
+    """The recording that a file names: in one of some folders, or else in the working folder.
 
     Raises:
         DataError: if it is a command, or is not there.
@@ -38,7 +39,7 @@ def found_audio(named: str, folder: Path, where: str) -> Path:
     if "\0" in named or not named.strip():
         raise DataError(f"{where}: {named!r} is no name of an audio file; mend the line.")
     path = Path(named).expanduser()
-    for place in [path] if path.is_absolute() else [folder / path, path]:
+    for place in [path] if path.is_absolute() else [*(folder / path for folder in folders), path]:
         try:
             if place.is_file():
                 return place
