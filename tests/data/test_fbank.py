@@ -135,6 +135,25 @@ def test_what_is_no_number_never_gets_in() -> None:
             Fbank(FbankSettings(8000))([0.0, bad])
 
 
+def test_nothing_comes_after_the_end() -> None:
+    pytest.importorskip("kaldi_native_fbank")
+    stream = FbankStream(FbankSettings(8000))
+    stream.finish()
+    assert len(stream.finish()) == 0
+    with pytest.raises(ValueError, match="has ended"):
+        stream.accept([0.0])
+
+
+@pytest.mark.parametrize("rate", [1001, 7350, 11025, 12345, 22050, 24000, 32000, 44100, 48000])
+def test_odd_rates_have_the_frames_that_they_are_said_to_have(rate: int) -> None:
+    pytest.importorskip("kaldi_native_fbank")
+    for settings in (FbankSettings(rate, 10), FbankSettings(rate, 10, window_ms=32.3, shift_ms=7.7)):
+        samples = np.random.default_rng(rate).uniform(-1, 1, rate // 10).astype(np.float32)
+        found = Fbank(settings)(samples)
+        assert len(found) == settings.frames(len(samples))
+        np.testing.assert_allclose(found, slow_features(samples, settings), atol=2e-3)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

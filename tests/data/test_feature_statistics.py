@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from recurra.data.feature_statistics import FeatureStatistics, OnlineNormaliser, normalised
+from recurra.data.feature_statistics import FeatureStatistics, OnlineNormaliser, by_author, normalised
 from recurra.errors import RunError
 
 RANDOM = np.random.default_rng(0)
@@ -37,6 +37,13 @@ def test_statistics_add_up_and_are_kept() -> None:
         found.add([[np.nan] * 4])
     with pytest.raises(ValueError, match="3 features"):
         found.add(np.zeros((1, 3)))
+
+
+def test_each_author_has_statistics_of_their_own() -> None:
+    found = by_author([("ann", FRAMES[:10]), ("bob", FRAMES[10:30]), ("ann", FRAMES[30:])])
+    assert list(found) == ["ann", "bob"]
+    np.testing.assert_allclose(found["ann"].mean, np.concatenate([FRAMES[:10], FRAMES[30:]]).mean(0), rtol=1e-5)
+    assert found["bob"].frames == 20
 
 
 @pytest.mark.parametrize(

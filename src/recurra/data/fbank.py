@@ -169,6 +169,7 @@ class FbankStream:
         self._settings = settings
         self._computer = package.OnlineFbank(_options(settings))
         self._given = 0
+        self._ended = False
 
     def accept(self, samples: npt.ArrayLike) -> Frames:
         """The frames that these samples complete: (frames, bins), maybe none.
@@ -177,8 +178,11 @@ class FbankStream:
             samples: (samples,) from -1 to 1; they follow those of the last call.
 
         Raises:
-            ValueError: if a sample is no finite number, because every later frame would be wrong.
+            ValueError: if a sample is no finite number, because every later frame would be wrong, or if the stream has
+                ended.
         """
+        if self._ended:
+            raise ValueError("the stream has ended; take a new one")
         piece = np.asarray(samples, np.float32)
         if not np.isfinite(piece).all():
             raise ValueError("a sample is no finite number")
@@ -188,6 +192,7 @@ class FbankStream:
 
     def finish(self) -> Frames:
         """The frames that reach over the end: (frames, bins). Nothing may be accepted after this."""
+        self._ended = True
         self._computer.input_finished()
         return self._new()
 

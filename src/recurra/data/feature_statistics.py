@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from ..errors import RunError
 
-__all__ = ["FeatureStatistics", "OnlineNormaliser", "normalised"]
+__all__ = ["FeatureStatistics", "OnlineNormaliser", "by_author", "normalised"]
 
 _LEAST_VARIANCE = 1e-10
 """Features that never change have no deviation to divide by."""
@@ -94,6 +95,18 @@ class FeatureStatistics:
                 f"{name}: there are no statistics of {features} features in it; prepare the data again."
             ) from error
         return cls(frames, sums, squares)
+
+
+def by_author(frames: Iterable[tuple[str, npt.ArrayLike]]) -> dict[str, FeatureStatistics]:
+    """The statistics of each speaker or writer, to normalise by.
+
+    Args:
+        frames: of each example its author and its frames, (frames, features).
+    """
+    found: dict[str, FeatureStatistics] = {}
+    for author, rows in frames:
+        found.setdefault(author, FeatureStatistics()).add(rows)
+    return found
 
 
 def normalised(frames: npt.ArrayLike, statistics: FeatureStatistics | None = None, *, variance: bool = True) -> Frames:
