@@ -11,6 +11,8 @@ import pytest
 from recurra.data.audio import AudioReader
 from recurra.data.fbank import Fbank, FbankSettings
 from recurra.data.frame_store import FrameExample, FrameStore, write_frames
+from recurra.data.ink_features import COLUMNS, ink_features
+from recurra.data.ink_normalising import normalised_ink
 from recurra.data.utterance_frames import featurised, sampled
 from recurra.data.utterances import UtteranceReader
 from recurra.errors import DataError, RunError
@@ -39,6 +41,16 @@ def test_examples_come_back_as_they_were(tmp_path: Path, width: int, kind: str) 
     assert not store[1].frames.flags.writeable
     with pytest.raises(IndexError):
         store[4]
+
+
+def test_points_of_ink_are_kept_too(tmp_path: Path) -> None:
+    strokes = (np.array([[0.0, 0, 0], [1, 1, 10]]), np.array([[2.0, 0, 30]]))
+    rows = ink_features(normalised_ink(strokes))
+    written = FrameExample("d1", rows, "A", "w1", "a.jsonl", 1)
+    write_frames(tmp_path / "ink", [written], len(COLUMNS), {"columns": list(COLUMNS)})
+    store = FrameStore(tmp_path / "ink")
+    assert np.array_equal(store[0].frames, rows)
+    assert store.about["columns"] == list(COLUMNS)
 
 
 def test_what_cannot_be_kept(tmp_path: Path) -> None:

@@ -269,6 +269,12 @@ def test_files_are_kept_in_mind(tmp_path: Path) -> None:
         list(InkReader(write(tmp_path, "d.png", "")))
 
 
+def test_times_that_fall_and_points_out_of_order(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.txt", "START\n1,0,50\n2,0,40\nBREAK\n3,0,10\nBREAK\n")
+    assert lists(one(path, need_label=False)) == [[[1, 0, 50], [2, 0, 50]], [[3, 0, 50]]]
+    assert lists(one(path, need_label=False, by_time=True)) == [[[3, 0, 10]], [[2, 0, 40], [1, 0, 50]]]
+
+
 @pytest.mark.skipif(not OMNIGLOT, reason="RECURRA_OMNIGLOT names no folder")
 def test_omniglot_itself() -> None:
     assert OMNIGLOT

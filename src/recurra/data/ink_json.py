@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..errors import DataError
 from ..strict_json import read_json
-from .ink import Drawing, Stroke, ordered, stroke_of
+from .ink import Drawing, Stroke, stroke_of
 from .json_lines import has_half_pair, under
 from .source_files import SourceFile
 from .text import name_of, read_lines
@@ -98,7 +98,7 @@ def _drawing(tree: Any, keys: InkKeys, file: str, line: int, name: str) -> Drawi
     columns = _in_columns(strokes, keys.columns, key, where)
     made = [_stroke(stroke, columns, where) for stroke in strokes]
     timed = all(has_time for _, has_time in made) and any(stroke[:, 2].any() for stroke, _ in made)
-    rows = ordered(stroke for stroke, _ in made)
+    rows = tuple(stroke for stroke, _ in made)
     return Drawing(rows, texts["label"], texts["writer"], timed, texts["id"] or name, file, line)
 
 

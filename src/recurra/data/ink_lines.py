@@ -149,7 +149,7 @@ class LineMaker:
             gap, shift, size = random.standard_normal(3) * [settings.gap_spread, settings.baseline, settings.size]
             left, top, end, bottom = bounds(drawing.strokes)
             extent = max(end - left, bottom - top)
-            scale = float(np.exp(size)) / extent if extent > 0 else 1.0
+            scale = float(np.exp(size)) / extent if extent > 1e-300 else 1.0
             start = right + max(settings.least_gap, settings.gap + gap) if place else 0.0
             # Characters stand on the line y = 1; one without extent, such as a dot, too.
             down = 1 - (bottom - top) * scale + shift

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DataError
-from .ink import Drawing, Stroke, ordered, stroke_of
+from .ink import Drawing, Stroke, stroke_of
 from .source_files import SourceFile
 from .text import name_of, read_lines
 
@@ -43,7 +43,7 @@ def read_omniglot(path: Path, sources: list[SourceFile]) -> Iterator[Drawing]:
     if not strokes:
         raise DataError(f"{name}:{max(1, number)}: there is no point in the drawing; leave the file out.")
     timed = any(stroke[:, 2].any() for stroke in strokes)
-    yield Drawing(ordered(strokes), None, None, timed, path.stem, name, 1)
+    yield Drawing(tuple(strokes), None, None, timed, path.stem, name, 1)
 
 
 def _stroke(points: list[tuple[float, float, float]], where: str) -> Stroke:

@@ -100,7 +100,7 @@ def _placed(
         )
     left, top, right, bottom = bounds(strokes)
     wide, high = right - left, bottom - top
-    scale = (height - 2 * edge) / high if high > 0 else 1.0
+    scale = (height - 2 * edge) / high if high > 1e-300 else 1.0
     if width is not None and wide * scale > width - 2 * edge:
         scale = (width - 2 * edge) / wide
     needed = wide * scale + 2 * edge

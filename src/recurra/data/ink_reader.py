@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, DataError
 from ..names import nearest
-from .ink import Drawing
+from .ink import Drawing, ordered
 from .ink_json import InkKeys, read_ink_json
 from .ink_omniglot import read_omniglot
 from .inkml import read_inkml
@@ -49,6 +49,8 @@ class InkReader:
         pattern: a regular expression that finds label and writer in the path of a file, in groups of these names, with
             / between folders; it may match anywhere. What the file itself says goes before it. None: that of Omniglot's
             folders, such as Latin/character01/0683_01.txt, for its files, and nothing for others.
+        by_time: whether points and strokes are put in the order of their times, for files that do not have them in the
+            order of writing; else times that fall are raised to the one before them.
         need_label: whether it is an error if a drawing has no label; without, its label is None.
 
     Attributes:
@@ -67,6 +69,7 @@ class InkReader:
         form: str | None = None,
         keys: InkKeys | None = None,
         pattern: str | None = None,
+        by_time: bool = False,
         need_label: bool = True,
     ) -> None:
         self.files: list[SourceFile] = []
@@ -78,6 +81,7 @@ class InkReader:
                 + (f"the nearest is {guess}." if guess else f"use {', '.join(FORMS[:-1])} or {FORMS[-1]}.")
             )
         self._form, self._keys, self._need_label = form, keys or InkKeys(), need_label
+        self._by_time = by_time
         self._pattern = None if pattern is None else _compiled(pattern)
 
     def __iter__(self) -> Iterator[Drawing]:
@@ -114,6 +118,7 @@ class InkReader:
             found = read_ink_json(path, form == "jsonl", self._keys, self.files)
         for drawing in found:
             yield drawing._replace(
+                strokes=ordered(drawing.strokes, by_time=self._by_time and drawing.timed),
                 label=label if drawing.label is None else drawing.label,
                 writer=writer if drawing.writer is None else drawing.writer,
             )

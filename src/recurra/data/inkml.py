@@ -21,7 +21,7 @@ from xml.parsers import expat
 import numpy as np
 
 from ..errors import DataError
-from .ink import Drawing, Stroke, ordered, stroke_of
+from .ink import Drawing, Stroke, stroke_of
 from .ink_json import InkKeys
 from .source_files import SourceFile
 from .text import name_of, read_blocks
@@ -96,7 +96,7 @@ def read_inkml(path: Path, keys: InkKeys, sources: list[SourceFile]) -> Iterator
     found = document.annotations
     label = _annotation(found, keys.label, _LABELS)
     timed = all(has_time for _, has_time in document.strokes)
-    strokes = ordered(stroke for stroke, _ in document.strokes)
+    strokes = tuple(stroke for stroke, _ in document.strokes)
     yield Drawing(
         strokes,
         label,
