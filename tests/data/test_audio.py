@@ -98,6 +98,25 @@ def test_other_formats(tmp_path: Path, name: str, kind: str | None) -> None:
     assert abs(loudest_frequency(read.read(tmp_path / name).samples, 8000) - 500) < 2
 
 
+def test_an_mp3_file_that_does_not_tell_its_length(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    read = AudioReader(16000)
+    # Of a varying bit rate: from the bytes of the first frames, libmpg123 takes this for twice as long.
+    samples = np.concatenate([np.zeros(40_000), np.random.default_rng(0).uniform(-0.9, 0.9, 20_000)])
+    soundfile.write(tmp_path / "a.mp3", samples, 16000, bitrate_mode="VARIABLE")
+    data = (tmp_path / "a.mp3").read_bytes()
+    assert b"Xing" in data[:200]
+    assert len(read.read(tmp_path / "a.mp3").samples) == 60_000
+    (tmp_path / "b.mp3").write_bytes(data[data.index(b"\xff", 100) :])
+    assert read_header(tmp_path / "b.mp3").frames > 70_000
+    assert abs(len(read.read(tmp_path / "b.mp3").samples) - 60_000) < 3000
+    with pytest.raises(DataError, match="no sample in this part"):
+        read.read(tmp_path / "b.mp3", 4.2, 4.4)
+    (tmp_path / "c.mp3").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"c\.mp3: the audio is cut off: its header announces 60,000 samples"):
+        read.read(tmp_path / "c.mp3")
+
+
 def test_clipping_and_silence_are_measured(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     read, _ = reader()
@@ -145,7 +164,8 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     whole = write_wav(tmp_path / "whole.wav", noise, 8000).read_bytes()
     soundfile.write(tmp_path / "whole.flac", noise, 8000)
     soundfile.write(tmp_path / "whole.ogg", noise, 8000)
-    flac, ogg = ((tmp_path / f"whole.{kind}").read_bytes() for kind in ("flac", "ogg"))
+    soundfile.write(tmp_path / "whole.aiff", noise, 8000)
+    flac, ogg, aiff = ((tmp_path / f"whole.{kind}").read_bytes() for kind in ("flac", "ogg", "aiff"))
     bad = {
         "empty.wav": (b"", "the file is empty"),
         "head.wav": (whole[:30], "it ends before its samples begin"),
@@ -155,6 +175,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         "rate.wav": (whole[:24] + b"\0\0\0\0" + whole[28:], "rate.wav"),
         "cut.flac": (flac[: len(flac) // 2], "cut off|damaged"),
         "holed.flac": (flac[:20_000] + bytes(5000) + flac[25_000:], "damaged|cut off"),
+        "cut.aiff": (aiff[:-1000], "its header announces 60,0.. bytes of samples, and 59,0.. are there"),
         "cut.ogg": (ogg[: len(ogg) // 2], "last page"),
         "tail.ogg": (ogg[:-10], "last page"),
         "text.wav": (b"seven\n" * 100, "is not audio that can be decoded"),

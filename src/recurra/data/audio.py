@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ..errors import DataError
 from ..files import regular, unchanged
 from ..shown import tell
-from .audio_ends import cut_off
+from .audio_ends import cut_off, tells_length
 from .speech_packages import speech_package
 
 __all__ = ["RATES", "AudioHeader", "AudioReader", "Recording", "read_header", "resampled"]
@@ -176,25 +176,17 @@ class AudioReader:
                 stream = soxr.ResampleStream(header.rate, self.rate, 1, dtype="float32")
             full_scale = 1 - 2.0 ** (1 - _BITS.get(header.format.split()[-1], 16))
             place = first
-            for block in _blocks(sound, first, last, name):
-                # A NaN is never at full scale, so it is looked for first.
-                if not np.isfinite(block).all():
-                    row = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-                    seconds = (place + row) / header.rate
-                    raise DataError(
-                        f"{name}: the sample at {seconds:.3f} s is no finite number; write the file anew or leave it "
-                        "out."
-                    )
-                loudness = np.abs(block).max(axis=1)
-                if loudness.max() > _LOUDEST:
-                    raise DataError(
-                        f"{name}: its samples reach {loudness.max():,.0f} times full scale; scale them to -1 to 1."
-                    )
+            for block in _blocks(sound, first, last, Path(path), name):
+                loudness = _loudness(block, place / header.rate, header.rate, name)
                 tally.frames += len(block)
                 tally.clipped += int((loudness >= full_scale).sum())
                 place += len(block)
                 mono = block[:, 0] if header.channels == 1 else block.mean(axis=1, dtype=np.float32)
-                yield mono if stream is None else stream.resample_chunk(mono, last=place == last)
+                yield mono if stream is None else stream.resample_chunk(mono)
+            if not tally.frames:
+                raise DataError(f"{name}: there is no sample in this part of it; mend its start and end.")
+            if stream is not None:
+                yield stream.resample_chunk(np.empty(0, np.float32), last=True)
 
     def _say_changes(self, header: AudioHeader, name: str) -> None:
         if header.channels > 1:
@@ -290,7 +282,7 @@ def _part(header: AudioHeader, start: float, end: float | None, longest: float, 
     return first, last
 
 
-def _blocks(sound: Any, first: int, last: int, name: str) -> Iterator[Samples]:
+def _blocks(sound: Any, first: int, last: int, path: Path, name: str) -> Iterator[Samples]:
     """The samples of a part, (samples, channels) a block."""
     if first:
         sound.seek(first)
@@ -298,9 +290,35 @@ def _blocks(sound: Any, first: int, last: int, name: str) -> Iterator[Samples]:
     while place < last:
         block = sound.read(min(_BLOCK, last - place), dtype="float32", always_2d=True)
         if not len(block):
+            if sound.format == "MP3" and not tells_length(path):
+                return
             raise DataError(
                 f"{name}: the audio is cut off: its header announces {sound.frames:,} samples, and {place:,} can be "
                 "decoded; fetch it again."
             )
         yield block
         place += len(block)
+
+
+def _loudness(block: Samples, start: float, rate: int, name: str) -> Samples:
+    """The largest sample of any channel, (samples,).
+
+    Args:
+        block: (samples, channels).
+        start: seconds before it, for errors.
+        rate: samples in a second.
+        name: of the file, for errors.
+
+    Raises:
+        DataError: if a sample is no finite number, or far beyond full scale.
+    """
+    found: Samples = np.abs(block).max(axis=1)
+    bad = np.flatnonzero(~np.isfinite(found))
+    if len(bad):
+        raise DataError(
+            f"{name}: the sample at {start + bad[0] / rate:.3f} s is no finite number; write the file anew or leave it "
+            "out."
+        )
+    if found.max() > _LOUDEST:
+        raise DataError(f"{name}: its samples reach {found.max():,.0f} times full scale; scale them to -1 to 1.")
+    return found

@@ -140,7 +140,8 @@ class RecordingJoiner:
         random = draws(self._seed, 0, number, "joined recording")
         speaker, group = self._groups[int(random.integers(len(self._groups)))]
         count = int(random.integers(settings.takes[0], settings.takes[1] + 1))
-        chosen = [group[place] for place in random.integers(len(group), size=count)]
+        # No take comes twice as long as there are others: recordings of people never repeat a sound exactly.
+        chosen = [group[place] for place in random.choice(len(group), count, replace=count > len(group))]
         gaps = random.uniform(*settings.gap, size=count + 1)
         gains = random.uniform(*settings.gain, size=count)
         parts = [np.zeros(round(gaps[0] * rate), np.float32)]
