@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,12 @@ __all__ = ["character_columns", "picture"]
 
 _LARGEST = 1 << 24
 """Most pixels of a picture."""
+_PIECE = 4.0
+"""Pixels of the pieces that lines are cut into, so that all of them fit into squares of one size."""
+_LINES = 256
+"""Lines that are cut up in one go; each may be as long as the largest picture."""
+_AT_ONCE = 1 << 18
+"""Pixels that are looked at in one go."""
 
 
 def picture(
@@ -25,8 +30,7 @@ def picture(
 
     The writing is scaled to fill the height, or the width if that is given and too narrow, and is put in the middle;
     writing without height is put in the middle at a scale of 1. A pixel is as dark as the line covers it: with the
-    distance d of its middle from the nearest point of a stroke, line / 2 + 1 / 2 - d, from 0 to 1. The time that it
-    takes grows with the number of points: `equally_spaced` leaves out those that lie close beside one another.
+    distance d of its middle from the nearest point of a stroke, line / 2 + 1 / 2 - d, from 0 to 1.
 
     Args:
         strokes: (points, 3) each.
@@ -44,12 +48,9 @@ def picture(
     rows = list(strokes)
     scale, offset, size = _placed(rows, height, width, line, margin)
     shown = np.zeros(size, np.float32)
-    for row in rows:
-        points = row[:, :2] * scale + offset
-        if len(points) == 1:
-            _draw(shown, points[0], points[0], line)
-        for start, end in pairwise(points):
-            _draw(shown, start, end, line)
+    lines = _lines(row[:, :2] * scale + offset for row in rows)
+    for first in range(0, len(lines), _LINES):
+        _draw(shown, _pieces(lines[first : first + _LINES]), line)
     return shown
 
 
@@ -114,21 +115,40 @@ def _placed(
     return scale, np.array([columns, height]) / 2 - middle * scale, (height, columns)
 
 
-def _draw(
-    shown: npt.NDArray[np.float32], start: npt.NDArray[np.float64], end: npt.NDArray[np.float64], line: float
-) -> None:
-    """Darken the pixels that a straight line from one point to another covers."""
-    reach = line / 2 + 1
-    low = np.floor(np.minimum(start, end) - reach).astype(int)
-    high = np.ceil(np.maximum(start, end) + reach).astype(int)
-    (left, top), (right, bottom) = np.maximum(low, 0), np.minimum(high, shown.shape[::-1])
-    if left >= right or top >= bottom:
-        return
-    x = np.arange(left, right) + 0.5 - start[0]
-    y = (np.arange(top, bottom) + 0.5 - start[1])[:, None]
-    (dx, dy) = end - start
-    length = dx * dx + dy * dy
-    along = np.clip((x * dx + y * dy) / length, 0, 1) if length > 0 else 0.0
-    distance = np.hypot(x - along * dx, y - along * dy)
-    part = shown[top:bottom, left:right]
-    np.maximum(part, np.clip(line / 2 + 0.5 - distance, 0, 1), out=part, casting="same_kind")
+def _lines(strokes: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """The straight lines of strokes, (points, 2) each: (lines, 2, 2), their starts and their ends."""
+    # A single point is a line from itself to itself.
+    return np.concatenate(
+        [np.stack([points[:-1], points[1:]], 1) if len(points) > 1 else points[None, [0, 0]] for points in strokes]
+    )
+
+
+def _pieces(lines: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Straight lines, (lines, 2, 2), cut into pieces: (pieces, 2, 2)."""
+    starts, ends = lines.swapaxes(0, 1)
+    counts = np.maximum(1, np.ceil(np.hypot(*(ends - starts).T) / _PIECE)).astype(int)
+    which = np.repeat(np.arange(len(counts)), counts)
+    first = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+    moves = (ends - starts) / counts[:, None]
+    begins = starts[which] + first[:, None] * moves[which]
+    return np.stack([begins, begins + moves[which]], 1)
+
+
+def _draw(shown: npt.NDArray[np.float32], pieces: npt.NDArray[np.float64], line: float) -> None:
+    """Darken the pixels that pieces, (pieces, 2, 2), cover; all pixels of a square about each piece are looked at."""
+    reach = line / 2 + 0.5
+    side = math.ceil(_PIECE + 2 * reach) + 2
+    offsets = np.arange(side)
+    for first in range(0, len(pieces), max(1, _AT_ONCE // side**2)):
+        starts, ends = pieces[first : first + max(1, _AT_ONCE // side**2)].swapaxes(0, 1)
+        corners = np.floor(np.minimum(starts, ends) - reach).astype(int) - 1
+        # (pieces, 1, side) and (pieces, side, 1): columns and rows of pixels.
+        columns, rows = corners[:, 0, None, None] + offsets, corners[:, 1, None, None] + offsets[:, None]
+        x, y = columns + 0.5 - starts[:, 0, None, None], rows + 0.5 - starts[:, 1, None, None]
+        dx, dy = (ends - starts).T[:, :, None, None]
+        # A piece without length has one nearest point, wherever `along` says that it lies.
+        along = np.clip((x * dx + y * dy) / np.maximum(dx * dx + dy * dy, 1e-300), 0, 1)
+        ink = np.clip(line / 2 + 0.5 - np.hypot(x - along * dx, y - along * dy), 0, 1).astype(np.float32)
+        inside = (columns >= 0) & (columns < shown.shape[1]) & (rows >= 0) & (rows < shown.shape[0])
+        places = (rows * shown.shape[1] + columns)[inside]
+        np.maximum.at(shown.reshape(-1), places, ink[inside])
