@@ -125,6 +125,12 @@ def test_the_script_writes_what_can_be_read_again(folder: Path, tmp_path: Path) 
             assert recording.seconds == tree["duration"]
             assert utterance.text == " ".join(take["id"][0] for take in tree["takes"])
             assert all(take["id"].endswith(f"_{number}") for take in tree["takes"])
+    done = [
+        subprocess.run([*command, "--part", "test", *more, "--output", tmp_path / "d"], capture_output=True, text=True)
+        for more in (["--only", "ann", "--leave-out", "ann"], ["--leave-out", "ann"])
+    ]
+    assert "There is no recording to join" in done[0].stderr
+    assert {each.speaker for each in UtteranceReader(tmp_path / "d" / "utterances.jsonl")} == {"bob"}
     again = subprocess.run([*command, "--part", "test", "--output", tmp_path / "a"], capture_output=True, text=True)
     assert again.returncode == 1
     assert "is not empty; name a new folder" in again.stderr

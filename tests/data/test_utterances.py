@@ -44,13 +44,13 @@ KALDI = {
 def test_a_kaldi_folder(tmp_path: Path) -> None:
     write(tmp_path, KALDI)
     assert found(tmp_path) == [
-        ("utt1", "a.wav", 0.5, 1.25, "seven  eight", "ann"),
+        ("utt1", "a.wav", 0.5, 1.25, "seven eight", "ann"),
         ("utt2", "a.wav", 1.25, None, "", "ann"),
         ("utt3", "b.flac", 0.0, 2.0, "nine", "bob"),
     ]
     first = next(iter(UtteranceReader([tmp_path])))
     assert first == Utterance(
-        "utt1", tmp_path / "audio/a.wav", 0.5, 1.25, "seven  eight", "ann", str(tmp_path / "segments"), 1
+        "utt1", tmp_path / "audio/a.wav", 0.5, 1.25, "seven eight", "ann", str(tmp_path / "segments"), 1
     )
     assert first.where == f"{tmp_path / 'segments'}:1"
 

@@ -44,7 +44,7 @@ class Utterance(NamedTuple):
         id: its name, which no other utterance of the same reader has.
         audio: the path of the recording.
         start, end: seconds of its part of the recording; an end of None is that of the recording.
-        text: what is said, which may be nothing (""); None if that is not known.
+        text: what is said, which may be nothing (""), with single spaces for any white space; None if it is not known.
         speaker: who speaks; None if that is not known.
         file, line: where the utterance is named; the line is counted from 1.
     """
@@ -134,7 +134,8 @@ class UtteranceReader:
             raise DataError(f"{where}: there is no text of the utterance {said.id!r}; write it, or leave it out.")
         if any(has_half_pair(each) for each in (said.id, said.text or "", said.speaker or "")):
             raise DataError(f"{where}: has half of a surrogate pair, which is no character; mend it.")
-        return Utterance(said.id, audio, said.start, said.end, said.text, said.speaker, said.file, said.line)
+        text = None if said.text is None else " ".join(said.text.split())
+        return Utterance(said.id, audio, said.start, said.end, text, said.speaker, said.file, said.line)
 
     def _of_path(self, path: Path) -> Iterator[Said]:
         form = self._form
