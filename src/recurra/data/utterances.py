@@ -157,10 +157,13 @@ class UtteranceReader:
         files = [file for file in expand_paths([path]) if file.suffix.lower() in _AUDIO]
         if not files:
             raise DataError(f"{path}: there is no audio file in it; name a folder with WAV, FLAC, Ogg or MP3 files.")
-        told = {} if self._pattern else self._told(files)
+        transcribed = {} if self._pattern else self._transcribed(files)
         for file in files:
             name = file.relative_to(path).with_suffix("").as_posix() if path.is_dir() else file.stem
-            yield self._named(file, name) if self._pattern else told.get(file) or self._beside(file, name)
+            if self._pattern:
+                yield self._named(file, name)
+            else:
+                yield transcribed.get(file) or self._beside(file, name)
 
     def _named(self, file: Path, name: str) -> Said:
         assert self._pattern is not None
@@ -182,8 +185,8 @@ class UtteranceReader:
             1,
         )
 
-    def _told(self, files: Sequence[Path]) -> dict[Path, Said]:
-        """The audio files that a file of transcripts beside them names."""
+    def _transcribed(self, files: Sequence[Path]) -> dict[Path, Said]:
+        """The utterances of those audio files that LibriSpeech's transcripts beside them name."""
         found = {}
         by_name = {(file.parent, file.stem): file for file in files}
         for folder in dict.fromkeys(file.parent for file in files):
