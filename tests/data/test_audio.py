@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recurra.data.audio import AudioReader, read_header, resampled
+from recurra.data.audio import AudioReader, read_header
+from recurra.data.fbank import Fbank, FbankSettings, FbankStream
+from recurra.data.resampling import Resampler, resampled
 from recurra.errors import ConfigError, DataError
 
 from .speech import loudest_frequency, tone, write_wav
@@ -88,6 +90,31 @@ def test_pieces_are_the_whole(tmp_path: Path) -> None:
     assert np.concatenate(pieces).tobytes() == whole.tobytes()
     exact = noise.astype(np.float32)
     np.testing.assert_allclose(whole, resampled(np.rint(exact * 32768) / 32768, 44100, 16000), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 160, 441, 10_000])
+@pytest.mark.parametrize(("rate", "new"), [(44100, 16000), (8000, 16000), (8000, 8000)])
+def test_a_stream_is_resampled_like_the_whole(rate: int, new: int, size: int) -> None:
+    pytest.importorskip("soxr")
+    samples = np.random.default_rng(0).uniform(-1, 1, 9000).astype(np.float32)
+    stream = Resampler(rate, new)
+    parts = [stream.accept(samples[start : start + size]) for start in range(0, len(samples), size)]
+    assert np.concatenate([*parts, stream.finish()]).tobytes() == resampled(samples, rate, new).tobytes()
+    with pytest.raises(ValueError, match="finite"):
+        Resampler(rate, new).accept([np.nan])
+
+
+def test_features_of_a_microphone_are_those_of_its_recording(tmp_path: Path) -> None:
+    for package in ("soxr", "kaldi_native_fbank"):
+        pytest.importorskip(package)
+    read, _ = reader(16000)
+    heard = np.rint(np.random.default_rng(0).uniform(-1, 1, 44_100) * 32767) / 32768
+    path = write_wav(tmp_path / "a.wav", heard, 44100)
+    settings = FbankSettings(16000)
+    resampler, features = Resampler(44100, 16000), FbankStream(settings)
+    parts = [features.accept(resampler.accept(heard[start : start + 441])) for start in range(0, len(heard), 441)]
+    parts += [features.accept(resampler.finish()), features.finish()]
+    assert np.concatenate(parts).tobytes() == Fbank(settings)(read.read(path).samples).tobytes()
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.flac", "PCM_16"), ("a.ogg", "VORBIS"), ("a.mp3", None)])

@@ -19,9 +19,10 @@ from ..errors import DataError
 from ..files import regular, unchanged
 from ..shown import tell
 from .audio_ends import cut_off, tells_length
+from .resampling import Resampler
 from .speech_packages import speech_package
 
-__all__ = ["RATES", "AudioHeader", "AudioReader", "Recording", "read_header", "resampled"]
+__all__ = ["RATES", "AudioHeader", "AudioReader", "Recording", "read_header"]
 
 RATES = (1_000, 768_000)
 """The lowest and the highest sampling rate, in Hz."""
@@ -97,27 +98,6 @@ def read_header(path: str | Path, where: str = "") -> AudioHeader:
         return _header(sound, name)
 
 
-def resampled(samples: npt.ArrayLike, rate: float, new_rate: float) -> Samples:
-    """Samples at another rate, by libsoxr's high quality filter.
-
-    Args:
-        samples: (samples,).
-        rate, new_rate: before and after, in any common unit.
-
-    Returns:
-        (about samples * new_rate / rate,).
-
-    Raises:
-        ConfigError: if soxr is not installed.
-    """
-    given = np.asarray(samples, np.float32)
-    if rate == new_rate or not len(given):
-        return given
-    soxr = speech_package("soxr", "Resampling audio")
-    made: Samples = soxr.resample(given, rate, new_rate)
-    return made
-
-
 class AudioReader:
     """Reads recordings at one rate, in one channel, and says once what it changes.
 
@@ -170,10 +150,7 @@ class AudioReader:
             header = _header(sound, name)
             first, last = _part(header, start, end, longest, name)
             self._say_changes(header, name)
-            stream = None
-            if header.rate != self.rate:
-                soxr = speech_package("soxr", "Resampling audio")
-                stream = soxr.ResampleStream(header.rate, self.rate, 1, dtype="float32")
+            stream = Resampler(header.rate, self.rate)
             full_scale = 1 - 2.0 ** (1 - _BITS.get(header.format.split()[-1], 16))
             place = first
             for block in _blocks(sound, first, last, Path(path), name):
@@ -182,11 +159,10 @@ class AudioReader:
                 tally.clipped += int((loudness >= full_scale).sum())
                 place += len(block)
                 mono = block[:, 0] if header.channels == 1 else block.mean(axis=1, dtype=np.float32)
-                yield mono if stream is None else stream.resample_chunk(mono)
+                yield stream.accept(mono)
             if not tally.frames:
                 raise DataError(f"{name}: there is no sample in this part of it; mend its start and end.")
-            if stream is not None:
-                yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+            yield stream.finish()
 
     def _say_changes(self, header: AudioHeader, name: str) -> None:
         if header.channels > 1:

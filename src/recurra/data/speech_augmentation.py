@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError
-from .audio import resampled
+from .resampling import resampled
 
 __all__ = [
     "SPEEDS",
