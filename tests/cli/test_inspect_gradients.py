@@ -111,7 +111,7 @@ def test_float32_is_said_to_hold_nothing_where_it_does_not() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "inspect.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "inspecting-gradients.md").read_text(encoding="utf-8")
 
     def keys(value: Any) -> set[str]:
         if isinstance(value, dict):

@@ -134,7 +134,7 @@ def _power(exponent: float) -> str:
 
 
 def as_json(inspection: LayerInspection) -> dict[str, Any]:
-    """All numbers; docs/inspect.md has what each is. Minus infinity stands for the logarithm of zero."""
+    """All numbers; docs/inspecting-gradients.md has what each is. Minus infinity stands for the logarithm of zero."""
     jacobian, clipped, exponents = inspection.jacobian, inspection.clipping, inspection.exponents
     return {
         "name": inspection.name,
