@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["State", "join_states", "select_rows"]
+__all__ = ["State", "gather_rows", "join_states", "select_rows"]
 
 State = Any
 
@@ -33,6 +33,18 @@ def select_rows(state: State, rows: Tensor) -> State:
 def join_states(states: Sequence[State]) -> State:
     """Put several states side by side as one batch: tensors (layers, sum of B, H)."""
     return _map(lambda tensors: torch.cat(tensors, dim=1), states)
+
+
+def gather_rows(rows: Sequence[tuple[State, int]]) -> State:
+    """One batch of single rows, in this order, each given as a state and the number of its row there."""
+    groups: dict[int, tuple[State, list[int], list[int]]] = {}
+    for position, (state, row) in enumerate(rows):
+        group = groups.setdefault(id(state), (state, [], []))
+        group[1].append(row)
+        group[2].append(position)
+    joined = join_states([select_rows(state, torch.tensor(taken, device="cpu")) for state, taken, _ in groups.values()])
+    positions = [position for _, _, members in groups.values() for position in members]
+    return select_rows(joined, torch.tensor(positions, device="cpu").argsort())
 
 
 def _map(function: Callable[[list[Tensor]], Tensor], states: Sequence[State]) -> State:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .state import State, join_states, select_rows
+from .state import State, gather_rows
 
 __all__ = ["FoundWords", "TokenKinds", "likeliest_words"]
 
@@ -100,7 +100,7 @@ def likeliest_words(
             break
         budget -= len(batch)
         tokens = torch.tensor([prefix.tokens[-1] for prefix in batch], device=log_probabilities.device)
-        after, states = step(tokens, _gather(batch))
+        after, states = step(tokens, gather_rows([(prefix.state, prefix.row) for prefix in batch]))
         ended = torch.where(boundary, after, -math.inf).logsumexp(-1).tolist()
         for row, prefix in enumerate(batch):
             if prefix.started:
@@ -149,15 +149,3 @@ def _open(
         started = prefix.started or not bool(kinds.space[token])
         heapq.heappush(heap, _Prefix(-log_probability, order, sequence, started, state, row))
     return order
-
-
-def _gather(batch: Sequence[_Prefix]) -> State:
-    """The states of a batch of prefixes; rows that come from one batched state are taken out of it together."""
-    groups: dict[int, tuple[State, list[int], list[int]]] = {}
-    for position, prefix in enumerate(batch):
-        group = groups.setdefault(id(prefix.state), (prefix.state, [], []))
-        group[1].append(prefix.row)
-        group[2].append(position)
-    joined = join_states([select_rows(state, torch.tensor(rows, device="cpu")) for state, rows, _ in groups.values()])
-    positions = [position for _, _, members in groups.values() for position in members]
-    return select_rows(joined, torch.tensor(positions, device="cpu").argsort())
