@@ -16,6 +16,9 @@ import torch
 import recurra
 from recurra.config.sections import TokenizerConfig
 from recurra.data.tokenizer import Tokenizer
+from recurra.decoding.ctc import CTCOptions, ctc_beam_search
+from recurra.decoding.ctc_alignment import ctc_log_likelihood
+from recurra.decoding.language_model_scorer import LanguageModelScorer
 from recurra.decoding.next_token import NextToken
 from recurra.decoding.sampling import SamplingOptions
 from recurra.decoding.state import select_rows
@@ -516,3 +519,19 @@ def test_token_by_token_it_tells_what_it_tells_of_a_whole_line(predictor: Langua
     torch.testing.assert_close(rows[1], log_probabilities(predictor, [*tokens[:2], other])[3], rtol=0, atol=1e-5)
     assert rows.dtype == torch.float64
     torch.testing.assert_close(rows.exp().sum(-1), torch.ones(2, dtype=torch.float64))
+
+
+def test_beside_a_recogniser_it_adds_what_it_tells_of_the_line(predictor: LanguageModelPredictor) -> None:
+    texts = ["pear", "the", "is"] if predictor.tokenizer.kind == "word" else ["p", "e", "a"]
+    tokens = [int(encode(predictor, text)[0]) for text in texts]
+    scorer = LanguageModelScorer(predictor, [-1, *tokens], 0.5, end=predictor.tokenizer.eos_id)
+    torch.manual_seed(1)
+    frames = torch.randn(3, 4).log_softmax(-1)
+    options = CTCOptions(beam=100, n_best=100, least_probability=0.0, most_behind=math.inf)
+    (found,) = ctc_beam_search([frames], options, [scorer])
+    # None, 3 of one label, 9 of two, and 3 x 2 x 2 of three, because equal neighbours need a frame between them.
+    assert len(found) == 25
+    for each in found:
+        line = [*(tokens[label - 1] for label in each.labels), predictor.tokenizer.eos_id]
+        expected = ctc_log_likelihood(frames, each.labels) + 0.5 * log_probability(predictor, line)
+        assert each.score == pytest.approx(expected, rel=1e-4)
