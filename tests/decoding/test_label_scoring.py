@@ -69,6 +69,14 @@ def test_a_language_model_is_read_only_where_a_hypothesis_grows() -> None:
         assert model.read == read
 
 
+def test_a_label_without_a_token_never_comes_out() -> None:
+    model = Bigrams(1, 3)
+    scorer = LanguageModelScorer(model, [-1, 2, -1])
+    compare(
+        random_frames(1, 4, 3), lambda labels: -math.inf if 2 in labels else model.score([2] * len(labels)), [scorer]
+    )
+
+
 def test_two_models_add_up() -> None:
     one, other = Bigrams(2, 3), Bigrams(3, 3)
     scorers = [LanguageModelScorer(one, [-1, 1, 2], 0.3), LanguageModelScorer(other, [-1, 2, 1], 0.5)]

@@ -35,7 +35,7 @@ class RecogniserBeam:
 
     beam: int = 8
     n_best: int = 1
-    least_probability: float = 1e-4
+    least_probability: float = 1e-3
     most_behind: float = 14.0
     label_bonus: float = 0.0
     settle_after: int = 1000

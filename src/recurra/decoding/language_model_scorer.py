@@ -31,7 +31,8 @@ class LanguageModelScorer:
 
     Args:
         model: the language model.
-        tokens: (V,), for each label of the recogniser the model's token; the blank's is never read, and may be -1.
+        tokens: (V,), for each label of the recogniser the model's token; -1 where there is none, as for the blank. Such
+            a label never comes out.
         weight: above 0. With weight 1 the score is that of the two models' product.
         end: the model's token for the end of a line, which is counted when a hypothesis ends; None: nothing is.
         before: tokens that the model reads first.
@@ -82,6 +83,7 @@ class LanguageModelScorer:
     def _gains(self, log_probabilities: Tensor) -> tuple[list[Floats], list[float]]:
         """For each row the gains (V,) of all labels, and of the end."""
         weighted = self._weight * log_probabilities.double().cpu()
-        gains: list[Floats] = list(np.asarray(weighted[:, self._read]))
+        own = weighted[:, self._read].masked_fill_(self._tokens < 0, -math.inf)
+        gains: list[Floats] = list(np.asarray(own))
         endings = [0.0] * len(gains) if self._end is None else weighted[:, self._end].tolist()
         return gains, endings
