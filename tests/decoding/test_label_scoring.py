@@ -118,6 +118,19 @@ def test_only_words_of_a_lexicon_come_out(seed: int, separator: int | None) -> N
     assert count > 10
 
 
+def test_gains_that_were_forgotten_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = random_frames(3, 30, SIZE)
+    marks = WordMarks(SPACE)
+
+    def found() -> Any:
+        return ctc_beam_search([frames], None, [Lexicon(WORDS, SIZE, SPACE), Hotwords([([B, A, A], 2.0)], SIZE, marks)])
+
+    whole = found()
+    monkeypatch.setattr("recurra.decoding.lexicon._MOST_ROWS", 1)
+    monkeypatch.setattr("recurra.decoding.hotwords._MOST_ROWS", 1)
+    assert found() == whole
+
+
 @pytest.mark.parametrize("beam", [1, 2, 4])
 def test_a_narrow_beam_with_a_lexicon_always_gives_something(beam: int) -> None:
     lexicon = Lexicon([[A, B, C, A, B, C], [C, C]], SIZE, SPACE)

@@ -16,6 +16,8 @@ __all__ = ["Hotwords"]
 
 # A part of a high bonus would push hypotheses out of the beam that are right if the phrase breaks off.
 _MOST_LENT = 5.0
+# Gains that are kept at a time; they are made again when they are asked for again.
+_MOST_ROWS = 4096
 
 
 class Hotwords:
@@ -133,5 +135,7 @@ class Hotwords:
                     completed += bonus
                 gains[label] = completed + (self._lent[place] - self._lent[state])
                 reached.append(place)
+            if len(self._rows) == _MOST_ROWS:
+                self._rows.clear()
             found = self._rows[state] = gains, reached
         return found

@@ -11,6 +11,9 @@ from .label_scoring import Floats
 
 __all__ = ["Lexicon"]
 
+# Gains that are kept at a time; they are made again when they are asked for again.
+_MOST_ROWS = 4096
+
 
 class Lexicon:
     """Only words of a list come out: no words at all, or words with the separator between them.
@@ -92,5 +95,7 @@ class Lexicon:
                 row[list(self._children[place])] = 0.0
             if self._at_end(state):
                 row[list(self._children[0]) if self._separator is None else self._separator] = 0.0
+            if len(self._gains) == _MOST_ROWS:
+                self._gains.clear()
             self._gains[state] = row
         return row
