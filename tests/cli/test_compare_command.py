@@ -94,6 +94,7 @@ def test_listed_commands_are_one_training_each_and_make_the_whole(config: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.check
 def test_the_whole_command_equals_its_parts_and_goes_on_after_a_kill(config: Path, tmp_path: Path) -> None:
     words = [str(word) for word in ("compare", config, *options(tmp_path, "whole"), "--workers", 2)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
