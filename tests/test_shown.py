@@ -15,7 +15,7 @@ from recurra.config.load import load_config
 from recurra.config.sections import LoggingConfig
 from recurra.errors import ConfigError, DataError, RunError
 from recurra.run.directory import read_run
-from recurra.shown import tell, visible
+from recurra.shown import counted, tell, visible
 from recurra.training.logging import RunLog
 
 from .training.regression import opened
@@ -88,3 +88,12 @@ def test_a_reader_that_has_gone_does_not_stop_a_message(
     monkeypatch.setattr(sys, "stdout", Gone())
     tell("said")
     assert capsys.readouterr().err == "said\n"
+
+
+def test_a_noun_has_the_form_of_its_number() -> None:
+    assert [counted(number, "layer") for number in (0, 1, 2, 1200)] == [
+        "0 layers",
+        "1 layer",
+        "2 layers",
+        "1,200 layers",
+    ]

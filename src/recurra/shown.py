@@ -6,7 +6,7 @@ import sys
 import unicodedata
 from contextlib import suppress
 
-__all__ = ["tell", "visible"]
+__all__ = ["counted", "tell", "visible"]
 
 
 def visible(text: str, keep: str = "") -> str:
@@ -24,6 +24,11 @@ def visible(text: str, keep: str = "") -> str:
         c.encode("unicode_escape").decode() if c not in keep and unicodedata.category(c) in "Cc Zl Zp" else c
         for c in text
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 layer, 1,200 layers."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def tell(text: str) -> None:

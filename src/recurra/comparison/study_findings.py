@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import registry
 from ..registry import Measure, System
+from ..shown import counted
 from .findings import Findings, Searched, findings
 from .resampling import ratio
 from .runs import outcomes_of
@@ -132,8 +133,9 @@ def _notes(study: Study, rows: Sequence[Row]) -> list[str]:
     """What the figures were measured on, and what the tests are over."""
     measure = study.measure
     equal = "about as many weights" if study.equal == "weights" else "the same width"
-    budget = f"{study.trials} trial(s) of the search, with the same settings for all contestants"
-    notes = [f"All contestants have {equal}, and {budget}; then the best trial was trained with {study.seeds} seed(s)."]
+    budget = f"{counted(study.trials, 'trial')} of the search, with the same settings for all contestants"
+    seeds = counted(study.seeds, "seed")
+    notes = [f"All contestants have {equal}, and {budget}; then the best trial was trained with {seeds}."]
     if not study.test:
         notes.append(
             f"The figures are those of the validation data, by whose {measure.label} weights and trials were chosen: "

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
-from ..shown import visible
+from ..shown import counted, visible
 from ..strict_json import read_json
 from .comma_rows import comma_rows
 from .json_lines import has_half_pair, under
@@ -239,8 +239,8 @@ def _place(column: str, row: Sequence[str], heads: Sequence[str] | None, place: 
         )
     if not 1 <= int(column) <= len(row):
         raise DataError(
-            f"{where}: has {len(row)} column(s), parted by tabs in a TSV and by commas in a CSV, and no column "
-            f"{column}; mend the line, or set data.label and data.text."
+            f"{where}: has {counted(len(row), 'column')}, parted by tabs in a TSV and by commas in a CSV, and no "
+            f"column {column}; mend the line, or set data.label and data.text."
         )
     return int(column) - 1
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ...bounds import MOST_UNITS
 from ...config.sections import RunConfig, Section, TokenizerConfig, TrainingConfig
+from ...shown import counted
 
 __all__ = [
     "ClassificationConfig",
@@ -162,12 +163,12 @@ MEASURES_OF = {
 def describe(config: ClassificationConfig) -> dict[str, str]:
     """What a configuration makes, in a few words: its network, its data, and the whole model in a sentence."""
     model, data = config.model, config.data
-    sizes = " + ".join(map(str, model.layer_sizes))
+    sizes, layers = " + ".join(map(str, model.layer_sizes)), counted(model.num_layers, "layer")
     ways = "both directions" if model.bidirectional else "one direction"
     what = {"single-label": "label of", "multi-label": "labels of", "regression": "number for"}[data.kind]
     return {
-        "network": f"{model.num_layers} layer(s) of {sizes} units, {ways}, pooling {model.pooling}",
+        "network": f"{layers} of {sizes} units, {ways}, pooling {model.pooling}",
         "data": ", ".join(data.train) or "none",
-        "model": f"A recurrent network trained with recurra that predicts the {what} a text: {model.num_layers} "
-        f"layer(s) of `{model.cell}` with {sizes} units in {ways}, over {config.tokenizer.kind} tokens.",
+        "model": f"A recurrent network trained with recurra that predicts the {what} a text: {layers} "
+        f"of `{model.cell}` with {sizes} units in {ways}, over {config.tokenizer.kind} tokens.",
     }

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ...bounds import MOST_UNITS
 from ...config.sections import RunConfig, Section, TokenizerConfig, TrainingConfig
+from ...shown import counted
 
 __all__ = ["DataConfig", "LanguageModelConfig", "ModelConfig", "StreamTrainingConfig", "describe"]
 
@@ -149,6 +150,6 @@ def describe(config: LanguageModelConfig) -> dict[str, str]:
     return {
         "network": units,
         "data": ", ".join(data.train) or "none",
-        "model": f"A recurrent language model trained with recurra: {model.num_layers} layer(s) of `{model.cell}` with "
-        f"{several} units, over {config.tokenizer.kind} tokens.",
+        "model": f"A recurrent language model trained with recurra: {counted(model.num_layers, 'layer')} of "
+        f"`{model.cell}` with {several} units, over {config.tokenizer.kind} tokens.",
     }

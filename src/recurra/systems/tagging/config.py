@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ...bounds import MOST_UNITS
 from ...config.sections import RunConfig, Section, TrainingConfig
+from ...shown import counted
 
 __all__ = ["TaggedDataConfig", "TaggingConfig", "TaggingModelConfig", "TaggingTrainingConfig", "describe"]
 
@@ -165,11 +166,12 @@ def describe(config: TaggingConfig) -> dict[str, str]:
     model, data = config.model, config.data
     ways = "both directions" if model.bidirectional else "one direction"
     how = {"recurrent": "read by a network", "convolution": "read by a convolution", "none": "not read"}
-    units = f"{model.num_layers} layer(s) of {model.hidden_size} units, {ways}"
+    layers = counted(model.num_layers, "layer")
     return {
-        "network": f"{units}, characters {how[model.characters]}, {model.output} output",
+        "network": f"{layers} of {model.hidden_size} units, {ways}, characters {how[model.characters]}, "
+        f"{model.output} output",
         "data": ", ".join(data.train) or "none",
-        "model": f"A recurrent tagger of words trained with recurra: {model.num_layers} layer(s) of `{model.cell}` "
+        "model": f"A recurrent tagger of words trained with recurra: {layers} of `{model.cell}` "
         f"with {model.hidden_size} units in {ways}; characters are {how[model.characters]}, and tags chosen by "
         f"{model.output}.",
     }

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from ...bounds import WIDEST_BEAM
 from ...config.encoder_decoder import DecoderSection, EncoderSection
 from ...config.sections import RunConfig, Section, TokenizerConfig, TrainingConfig
+from ...shown import counted
 
 __all__ = [
     "DecodingConfig",
@@ -212,7 +213,7 @@ def describe(config: TranslationConfig) -> dict[str, str]:
     model, data = config.model, config.data
     units = model.hidden_size
     layers = f"{model.encoder_layers} + {model.decoder_layers} layers of {units} units"
-    said = f"{model.encoder_layers} + {model.decoder_layers} layer(s) of `{model.cell}` with {units} units"
+    said = f"{model.encoder_layers} + {counted(model.decoder_layers, 'layer')} of `{model.cell}` with {units} units"
     if model.attention == "none":
         how, read = f"fixed context {model.fixed_context}", "a fixed context"
     else:
