@@ -87,7 +87,7 @@ def test_the_place_of_a_text_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "kind", "options", "message"),
     [
-        ("a.tsv", "x\ta\nonly\n", "single-label", {}, r"a.tsv:2: has 1 columns, and the first line has 2; mend"),
+        ("a.tsv", "x\ta\nonly\n", "single-label", {}, r"a.tsv:2: has 1 column, and the first line has 2; mend"),
         ("a.tsv", "x\ta\ny\tb\tc\n", "single-label", {}, r"a.tsv:2: has 3 columns, and the first line has 2"),
         ("a.tsv", "no tab\n", "single-label", {}, r"a.tsv:1: has 1 column, parted by tabs in a TSV and by"),
         ("a.csv", "text,mark\na,b\n", "single-label", {}, r"a.csv:1: the first line names no column 'label'; it has t"),
