@@ -247,7 +247,7 @@ def test_what_is_asked_for_wrongly_is_said(folder: Path, word_run: Path, tmp_pat
         (("translate", word_run), 1, "is a run of the task language-model"),
         (("next", run, "one"), 1, "is a run of the task translation"),
         (("score", run, "--text", "one"), 2, "--text: this is not for translation but for language-model"),
-        (("score", run), 1, "-:1: has 1 columns"),
+        (("score", run), 1, "-:1: has 1 column"),
         (("translate", run, "--temperature", "2"), 2, "--temperature is for drawing"),
         (("translate", run, "--seed", "2"), 2, "--seed is for drawing"),
         (("translate", run, "--sample", "--beam", "2"), 2, "--beam is for searching"),

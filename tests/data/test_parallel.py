@@ -56,7 +56,7 @@ def test_what_is_wrong_is_said_with_file_and_line(tmp_path: Path) -> None:
         ({"source": three, "target": write(tmp_path, "latin", b"a\nb\xfc\nc\n")}, r"latin: byte 0xfc .*\(line 2\)"),
         ({"source": three, "target": write(tmp_path, "cr", b"a\rb\nc\xfc\n")}, r"cr: byte 0xfc .*\(line 2\)"),
         ({"source": str(tmp_path / "thre"), "target": two}, r"no such file .*three"),
-        ({"pairs": write(tmp_path, "p.tsv", ["a\tb", "c"])}, r"p\.tsv:2: has 1 columns"),
+        ({"pairs": write(tmp_path, "p.tsv", ["a\tb", "c"])}, r"p\.tsv:2: has 1 column"),
         (
             {"pairs": write(tmp_path, "p.jsonl", ['{"source": "a", "target": "b"}', "{"])},
             r"p\.jsonl:2: is not one JSON",
@@ -211,7 +211,7 @@ def test_csv_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("id,source\n1,a\n", r"pairs\.csv:1: the first line names no column 'target'"),
-        ("source,target\na,b\nc\n", r"pairs\.csv:3: has 1 columns, and the first line 2"),
+        ("source,target\na,b\nc\n", r"pairs\.csv:3: has 1 column, and the first line 2"),
         ("source,target\na,b\n,c\n", r"pairs\.csv:3: there is no sentence in this line"),
         ('source,target\na,"b\n', r"pairs\.csv:\d: is not CSV"),
         ("", r"pairs\.csv:1: the first line names no column 'source'"),

@@ -137,7 +137,7 @@ def test_columns_parted_by_tabs_may_hold_spaces_and_comments(tmp_path: Path) -> 
 
 def test_words_alone_get_a_column(tmp_path: Path) -> None:
     path = write(tmp_path, "words.txt", "# a comment\nEU\nrejects\n\n\n-DOCSTART-\n\nPeter")
-    with pytest.raises(DataError, match=r"words\.txt:2: has 1 columns, but tags are to be in column 2"):
+    with pytest.raises(DataError, match=r"words\.txt:2: has 1 column, but tags are to be in column 2"):
         tags_of(path)
     pieces = list(TaggedReader(path, need_tags=False).pieces())
     assert [piece.tags["last"] for piece in pieces if piece.words] == [None, None]
@@ -201,7 +201,7 @@ def test_standard_input_has_no_ending_but_a_name(monkeypatch: pytest.MonkeyPatch
     try:
         with pytest.raises(DataError, match=r"^standard input: its name does not tell what format it has"):
             tags_of("-")
-        with pytest.raises(DataError, match=r"^standard input:2: has 1 columns"):
+        with pytest.raises(DataError, match=r"^standard input:2: has 1 column"):
             tags_of("-", format="columns")
     finally:
         spool_standard_input.cache_clear()
@@ -213,7 +213,7 @@ def row(number: str, form: str = "a", upos: str = "X") -> str:
 
 WRONG: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.conllu", "# x\n1\ta\tX\n", {}, r"a\.conllu:2: has 3 columns, and CoNLL-U has 10, parted by tabs; mend"),
-    ("a.conllu", '{"words": ["a"]}\n', {}, r"a\.conllu:1: has 1 columns, and CoNLL-U has 10"),
+    ("a.conllu", '{"words": ["a"]}\n', {}, r"a\.conllu:1: has 1 column, and CoNLL-U has 10"),
     ("a.conllu", row("a"), {}, r"a\.conllu:1: the ID 'a' is not like 8, 8-9 or 8\.1"),
     ("a.conllu", row("9" * 5000), {}, r"is not like 8"),
     ("a.conllu", f"{row('1')}\n{row('1')}\n", {}, r"a\.conllu:2: the ID 1 is out of order after word 1; mend the IDs"),
@@ -228,7 +228,7 @@ WRONG: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("a.conllu", "# only a comment\n\n\n", {}, r"a\.conllu: there is no sentence with words in it"),
     ("a.tsv", "", {}, r"a\.tsv: there is no sentence with words in it"),
     ("a.tsv", "-DOCSTART- O\n\n# x\n\n", {}, r"a\.tsv: there is no sentence with words in it"),
-    ("a.tsv", "a\tO\n\nb\n", {}, r"a\.tsv:3: has 1 columns, but line 1 has 2 columns parted by tabs; mend the line"),
+    ("a.tsv", "a\tO\n\nb\n", {}, r"a\.tsv:3: has 1 column, but line 1 has 2 columns parted by tabs; mend the line"),
     ("a.tsv", "a O\n\nb\tO\n", {}, r"a\.tsv:3: has a tab, but line 1 has 2 columns parted by spaces; mend the line"),
     ("a.tsv", "a O\n# b c\n", {}, r"a\.tsv:2: has 3 columns, but line 1 has 2"),
     ("a.tsv", "a\tO\n\tO\n", {}, r"a\.tsv:2: there is an empty word"),

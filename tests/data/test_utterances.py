@@ -184,7 +184,7 @@ def test_audio_is_found_beside_the_manifest_and_in_the_working_folder(
         ("m.jsonl", lines(LHOTSE | {"recording": {"sources": []}}), {}, "the recording of this cut is not one file"),
         ("m.jsonl", lines(LHOTSE | {"supervisions": [3]}), {}, "a supervision of this cut is no object"),
         ("m.jsonl", "", {}, "m.jsonl: there is no utterance in it"),
-        ("m.csv", "text,path\none\n", {}, "m.csv:2: has 1 columns, and the first line has 2"),
+        ("m.csv", "text,path\none\n", {}, "m.csv:2: has 1 column, and the first line has 2"),
         ("m.csv", "text,text\na,b\n", {}, "names two columns 'text'"),
         ("m.csv", "a,b\n1,2\n", {}, "m.csv:2: there is no audio under any of the usual names"),
         ("m.xls", "", {}, "utterances are read from .jsonl, .csv and .tsv files and from folders"),

@@ -187,7 +187,8 @@ class LabelledReader:
                     continue
             if len(row) != width:
                 raise DataError(
-                    f"{name}:{number}: has {counted(len(row), 'column')}, and the first line has {width}; mend the line."
+                    f"{name}:{number}: has {counted(len(row), 'column')}, and the first line has {width}; mend the "
+                    "line."
                 )
             label, text = (row[place] for place in places)
             yield self._made(text, label, (name, number))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
+from ..shown import counted
 from ..strict_json import read_json
 from .comma_rows import comma_rows
 from .json_lines import has_half_pair, under
@@ -161,7 +162,9 @@ def _from_csv(name: str, lines: Iterator[str], keys: tuple[str, str]) -> Iterato
     places = [heads.index(key) for key in keys]
     for line, row in rows:
         if row and len(row) != len(heads):
-            raise DataError(f"{name}:{line}: has {len(row)} columns, and the first line {len(heads)}; mend the line.")
+            raise DataError(
+                f"{name}:{line}: has {counted(len(row), 'column')}, and the first line {len(heads)}; mend the line."
+            )
         yield Pair(*(row[place] for place in places)) if row else Pair("", "")
 
 
@@ -171,8 +174,8 @@ def _from_columns(text: str, columns: tuple[int, int], place: tuple[str, int]) -
         return Pair("", "")
     if len(cells) < max(columns):
         raise DataError(
-            f"{place[0]}:{place[1]}: has {len(cells)} columns, but the sentences are in columns {columns[0]} and "
-            f"{columns[1]}; mend the line or set data.columns."
+            f"{place[0]}:{place[1]}: has {counted(len(cells), 'column')}, but the sentences are in columns "
+            f"{columns[0]} and {columns[1]}; mend the line or set data.columns."
         )
     return Pair(*(cells[column - 1] for column in columns))
 

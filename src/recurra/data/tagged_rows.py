@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import ConfigError
 from ..names import nearest
+from ..shown import counted
 from ..strict_json import read_json
 from .conllu_ids import IdOrder
 from .tagged_formats import Format, Tags, is_blank
@@ -123,8 +124,8 @@ class Conllu(_Rows):
             if len(cells) != self.width:
                 raise self.error(
                     first + index,
-                    f"has {len(cells)} columns, and CoNLL-U has {self.width}, parted by tabs; mend the line, or name "
-                    "the format that the file has",
+                    f"has {counted(len(cells), 'column')}, and CoNLL-U has {self.width}, parted by tabs; mend the line, or "
+                    "name the format that the file has",
                 )
             problem = order.problem(cells[0].strip(_AROUND))
             if problem:
@@ -172,10 +173,10 @@ class Columns(_Rows):
             if self.width and len(cells) == self.width:
                 found.append((index, cells))
             elif found or not line.startswith(_COMMENT):
-                has = f"has {len(cells)} columns" if cells else "has a tab"
+                has = f"has {counted(len(cells), 'column')}" if cells else "has a tab"
                 raise self.error(
                     first + index,
-                    f"{has}, but line {self._shown} has {self.width} columns parted by "
+                    f"{has}, but line {self._shown} has {counted(self.width, 'column')} parted by "
                     f"{'tabs' if self.by_tabs else 'spaces'}; mend the line",
                 )
         return found
@@ -201,7 +202,8 @@ class Columns(_Rows):
         self._refuse_other_formats(width, [line for _, line in rows])
         if self.word >= width:
             raise self.error(
-                self._shown, f"has {width} columns, but the words are in column {self.word + 1}; name their column"
+                self._shown,
+                f"has {counted(width, 'column')}, but the words are in column {self.word + 1}; name their column",
             )
         last = max(place for place in range(width + 1) if place != self.word and (place < width or width == 1))
         self.places = {name: last if name == "last" else int(name) - 1 for name in self.tags}
@@ -211,8 +213,8 @@ class Columns(_Rows):
         if missing and (self.need_tags or missing != [*range(width, width + len(missing))]):
             raise self.error(
                 self._shown,
-                f"has {width} columns, but tags are to be in column {missing[-1] + 1}; mend the file or name another "
-                "column",
+                f"has {counted(width, 'column')}, but tags are to be in column {missing[-1] + 1}; mend the file or name "
+                "another column",
             )
         self.width = width
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, DataError
+from ..shown import counted
 from ..strict_json import read_json
 from .comma_rows import comma_rows
 from .json_lines import under
@@ -161,7 +162,9 @@ def _table(file: str, lines: Iterator[str], form: str, keys: Keys) -> Iterator[t
                     raise DataError(f"{file}:{number}: names two columns {twice!r}; rename one of them.")
                 continue
         if len(row) != width:
-            raise DataError(f"{file}:{number}: has {len(row)} columns, and the first line has {width}; mend the line.")
+            raise DataError(
+                f"{file}:{number}: has {counted(len(row), 'column')}, and the first line has {width}; mend the line."
+            )
         cells: dict[str, Any] = {str(place): cell for place, cell in enumerate(row, start=1)}
         yield number, cells | (dict(zip(heads, row, strict=True)) if heads else {})
 
