@@ -1,6 +1,6 @@
 """Make one of the models that come with recurra: a trained run with its weights in half precision, and its card.
 
-    python experiments/ship.py RUN NAME --test FILE
+    python experiments/ship.py RUN NAME --test FILE --licence cc-by-sa-4.0
 
 NAME.md in experiments/shipped says what the model is, of which data and under which licence it was made, and by which
 command. The figures below it in the card are those of the weights that travel, on the test file.
@@ -9,21 +9,29 @@ command. The figures below it in the card are those of the weights that travel, 
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
 from baselines import measured
 from record_reading import answers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import recurra
 from recurra.run import hub
+from recurra.run.checkpoint import save_tensors
 from recurra.run.directory import WEIGHTS
+from recurra.run.saving import without_places
 
 FOLDER = Path(recurra.__file__).parent / "pretrained"
 NOTES = Path(__file__).parent / "shipped"
 MOST_BYTES = 3_000_000
+
+
+def licensed(card: str, licence: str) -> str:
+    """The card with the licence in the lines that the Hub reads."""
+    return card.replace("library_name: recurra\n", f"library_name: recurra\nlicense: {licence}\n", 1)
 
 
 def halve(path: Path) -> None:
@@ -32,7 +40,7 @@ def halve(path: Path) -> None:
     halved = {name: weight.half() for name, weight in weights.items()}
     if not all(bool(weight.isfinite().all()) for weight in halved.values()):
         raise SystemExit(f"{path}: holds numbers that half precision does not reach.")
-    save_file(halved, path, {"format": "pt"})
+    save_tensors(path, halved, {"format": "pt"})
 
 
 def main() -> None:
@@ -40,13 +48,15 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument("--test", required=True)
+    parser.add_argument("--licence", required=True, help="of the data, as the Hub writes it, such as cc-by-sa-4.0")
     options = parser.parse_args()
     torch.set_num_threads(1)
     target = FOLDER / options.name
     trained = recurra.load(options.run, device="cpu")
-    trained.config = trained.config.model_copy(
-        update={"training": trained.config.training.model_copy(update={"num_threads": None, "device": "auto"})}
-    )
+    bare = without_places(trained.config)
+    free = bare.training.model_copy(update={"num_threads": None, "device": "auto"})
+    trained.config = bare.model_copy(update={"training": free})
+    shutil.rmtree(target, ignore_errors=True)
     trained.save(target)
     halve(target / WEIGHTS)
     shipped = recurra.load(target, device="cpu")
@@ -60,7 +70,7 @@ def main() -> None:
         f"Accuracy on {Path(options.test).name}: {100 * accuracy['value']:.2f}% of {len(found):,} {of} (95% interval "
         f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}).\n"
     )
-    (target / "README.md").write_text(card, encoding="utf-8")
+    (target / "README.md").write_text(licensed(card, options.licence), encoding="utf-8")
     print(f"{target}: {bytes_:,} bytes; {100 * accuracy['value']:.2f}% of {len(found):,} {of}")
     if bytes_ >= MOST_BYTES:
         raise SystemExit(f"{target}: has {bytes_:,} bytes, and {MOST_BYTES:,} are the most.")

@@ -34,3 +34,25 @@ def test_without_models_no_name_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     assert shipped.shipped_models() == []
     with pytest.raises(RunError, match="there is no such run directory"):
         recurra.load("english-upos")
+
+
+def test_the_models_of_the_package_are_small_and_say_whose_they_are() -> None:
+    assert "english-upos" in shipped.shipped_models()
+    for name in shipped.shipped_models():
+        folder = hub.fetch(name)
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert f'load("{name}")' in card and "\nlicense: cc" in card and "Accuracy on" in card
+        # Where the data lay on somebody's machine is nobody's business.
+        assert "/" not in "".join(read_run(folder).config.data.train)
+
+
+def test_a_model_of_the_package_answers_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("asked for a network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    model = recurra.load("english-upos", device="cpu")
+    (answer,) = model.tag([["The", "dog", "quickly", "ate", "two", "pears", "."]])
+    assert answer.tags["upos"] == ("DET", "NOUN", "ADV", "VERB", "NUM", "NOUN", "PUNCT")
+    assert all(weight.dtype.itemsize == 4 for weight in model.model.parameters())

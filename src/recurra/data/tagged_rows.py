@@ -124,8 +124,8 @@ class Conllu(_Rows):
             if len(cells) != self.width:
                 raise self.error(
                     first + index,
-                    f"has {counted(len(cells), 'column')}, and CoNLL-U has {self.width}, parted by tabs; mend the line, or "
-                    "name the format that the file has",
+                    f"has {counted(len(cells), 'column')}, and CoNLL-U has {self.width}, parted by tabs; mend the "
+                    "line, or name the format that the file has",
                 )
             problem = order.problem(cells[0].strip(_AROUND))
             if problem:
@@ -213,8 +213,8 @@ class Columns(_Rows):
         if missing and (self.need_tags or missing != [*range(width, width + len(missing))]):
             raise self.error(
                 self._shown,
-                f"has {counted(width, 'column')}, but tags are to be in column {missing[-1] + 1}; mend the file or name "
-                "another column",
+                f"has {counted(width, 'column')}, but tags are to be in column {missing[-1] + 1}; mend the file or "
+                "name another column",
             )
         self.width = width
 
