@@ -24,6 +24,7 @@ _BUILT_IN = {
     "translation": "recurra.systems.translation:SYSTEM",
     "classification": "recurra.systems.classification:SYSTEM",
     "tagging": "recurra.systems.tagging:SYSTEM",
+    "speech": "recurra.systems.recognition:SPEECH",
 }
 GROUP = "recurra.systems"
 

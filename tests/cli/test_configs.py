@@ -17,6 +17,7 @@ from recurra.config.sections import LoggingConfig, TrainingConfig
 from recurra.systems.classification.config import ClassificationConfig
 from recurra.systems.language_model.config import LanguageModelConfig
 from recurra.systems.language_model.network import LanguageModel
+from recurra.systems.recognition.config import SpeechConfig
 from recurra.systems.tagging.config import TaggingConfig
 from recurra.systems.translation.config import TranslationConfig
 
@@ -24,6 +25,7 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SCHEMAS: dict[str, type[BaseModel]] = {
     "classification": ClassificationConfig,
     "language-model": LanguageModelConfig,
+    "speech": SpeechConfig,
     "tagging": TaggingConfig,
     "translation": TranslationConfig,
 }

@@ -67,6 +67,7 @@ class LengthBatches(Generic[Batch]):
         seed: of the orders.
         rank, world_size: this process and how many share the examples.
         noun: what the examples are called in messages.
+        setting: the key of the configuration that the bound comes from, for messages.
 
     Raises:
         DataError: if there are fewer batches than processes.
@@ -83,6 +84,7 @@ class LengthBatches(Generic[Batch]):
         rank: int = 0,
         world_size: int = 1,
         noun: str = "examples",
+        setting: str = "training.batch_tokens",
     ) -> None:
         self._lengths, self._then_by = lengths, then_by
         self._collate = collate
@@ -98,7 +100,7 @@ class LengthBatches(Generic[Batch]):
         if not self.steps_in_epoch():
             raise DataError(
                 f"The {len(lengths)} training {noun} make fewer batches than the {world_size} processes that share "
-                "them; lower training.batch_tokens or start fewer."
+                f"them; lower {setting} or start fewer."
             )
 
     @property

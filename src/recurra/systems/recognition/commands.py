@@ -1,0 +1,167 @@
+"""What a recogniser of speech is asked from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from ...data.utterances import Utterance
+from ...decoding.label_scoring import LabelScorer
+from ...errors import ConfigError, DataError
+from ...measures.error_rates import error_counts
+from ...names import nearest
+from ..lines import Progress
+from ..output import Note, Output, Pairs, Record, Table
+from . import SPEECH
+from .answers import Transcript
+from .formats import FORMATS, ctm_lines, srt_lines
+from .fusing import LanguageModel, read_hotwords, read_lexicon
+from .predict import Judged, SpeechRecogniser
+from .searching import Search
+from .sources import asked_utterances
+
+__all__ = ["check_evaluate", "check_transcribe", "evaluate", "transcribe"]
+
+_TEXT = 80
+"""Characters of a text that a table shows."""
+
+
+def check_transcribe(audio: Sequence[str], format: str, **search: Any) -> None:
+    """Refuse what cannot be asked, before anything is loaded."""
+    if not audio:
+        raise ConfigError("Missing argument 'AUDIO...': name recordings, folders of them, or files that name them.")
+    if format not in FORMATS:
+        guess = nearest(format, FORMATS)
+        raise ConfigError(
+            f"--format: there is no format {format}; "
+            + (f"did you mean {guess}?" if guess else "use text, ctm or srt.")
+        )
+    check_search(**search)
+
+
+def check_evaluate(data: Sequence[str] | None, errors: int, **search: Any) -> None:
+    """Refuse to judge nothing."""
+    if not data:
+        raise ConfigError("Missing option '--data': name recordings with their texts.")
+    check_search(**search)
+
+
+def check_search(
+    language_model: str | None = None,
+    lm_weight: float | None = None,
+    n_best: int = 1,
+    beam: int | None = None,
+    **_: Any,
+) -> None:
+    """Refuse options that do not go together."""
+    if lm_weight is not None and language_model is None:
+        raise ConfigError("--lm-weight is for --language-model: name its run, or leave the weight out.")
+    if beam is not None and n_best > beam:
+        raise ConfigError(f"--n-best: a beam of {beam} has no {n_best} texts to give; raise --beam.")
+
+
+def search_of(
+    predictor: SpeechRecogniser,
+    *,
+    beam: int | None = None,
+    n_best: int = 1,
+    label_bonus: float | None = None,
+    language_model: str | None = None,
+    lm_weight: float | None = None,
+    lexicon: str | None = None,
+    hotwords: str | None = None,
+    hotword_bonus: float = 2.0,
+) -> Search:
+    """The search that options ask for; where they ask for nothing, that of the configuration."""
+    changes: dict[str, Any] = {}
+    if beam is not None:
+        changes |= {"search": "beam", "beam": beam}
+    if label_bonus is not None:
+        changes |= {"search": "beam", "label_bonus": label_bonus}
+    scorers: list[LabelScorer] = []
+    transcripts = predictor.transcripts
+    if language_model is not None:
+        model = LanguageModel(language_model, transcripts, str(predictor.device))
+        weight = DEFAULT_WEIGHT if lm_weight is None else lm_weight
+        scorers += [model.scorer(weight)] if weight else []
+    if lexicon is not None:
+        scorers.append(read_lexicon(lexicon, transcripts))
+    if hotwords is not None:
+        scorers.append(read_hotwords(hotwords, hotword_bonus, transcripts))
+    return Search(predictor.config.decoding.model_copy(update=changes), n_best, scorers)
+
+
+DEFAULT_WEIGHT = 0.5
+
+
+def transcribe(
+    predictor: SpeechRecogniser, progress: Progress, audio: Sequence[str], format: str, **options: Any
+) -> Iterator[Output]:
+    """Recordings in, texts out."""
+    search = search_of(predictor, **options)
+    problems: list[str] = []
+
+    def failed(utterance: Utterance, error: DataError) -> None:
+        problems.append(str(error))
+
+    count = 0
+    answers = predictor.answers(
+        asked_utterances(audio, predictor.config.data), search, failed=failed, progress=progress
+    )
+    for path, group in groupby(answers, key=lambda each: each.audio):
+        found = list(group)
+        count += len(found)
+        if format == "srt":
+            if path != found[0].id:
+                yield Note(f"subtitles of {path}:")
+            lines = "\n".join(srt_lines(found))
+            yield Record([each.json() for each in found], lines if lines else None)
+            continue
+        for answer in found:
+            yield Record(answer.json(), _shown(answer, format))
+    if problems:
+        for problem in problems:
+            yield Note(problem)
+        raise DataError(f"{len(problems):,} of {count + len(problems):,} recordings could not be read; see above.")
+
+
+def _shown(answer: Transcript, format: str) -> str | None:
+    if format == "ctm":
+        return "\n".join(ctm_lines(answer)) or None
+    return "\n".join(f"{answer.id}\t{each.text}" for each in answer.hypotheses)
+
+
+def evaluate(
+    predictor: SpeechRecogniser, progress: Progress, data: Sequence[str], errors: int, **options: Any
+) -> Iterator[Output]:
+    """The measures, and the utterances with the most errors."""
+    found = predictor.evaluate(data, search_of(predictor, **options), progress=progress)
+    if found.unfit:
+        yield Note(
+            f"{found.unfit:,} of {len(found.references):,} texts do not fit into their recordings; they are left out "
+            "of the loss."
+        )
+    wrong = _errors(predictor, found, errors)
+    values = {"loss": found.loss, **found.measures, "utterances": len(found.references), "unfit": found.unfit}
+    yield Record({**values, "errors": wrong})
+    yield Pairs([*SPEECH.shown(values), ("utterances", f"{len(found.references):,}")])
+    if wrong:
+        rows = [[each["id"], each["right"][:_TEXT], each["answer"][:_TEXT]] for each in wrong]
+        yield Table(["utterance", "right", "answer"], rows)
+
+
+def _errors(predictor: SpeechRecogniser, found: Judged, count: int) -> list[dict[str, Any]]:
+    wanted = [predictor.transcripts.reference(text) for text in found.references]
+    counts = error_counts(wanted, [each.text for each in found.transcripts])
+    order = sorted(range(len(counts)), key=lambda place: (-counts[place, 0], -counts[place, 2], place))
+    return [
+        {
+            "id": found.transcripts[place].id,
+            "right": wanted[place],
+            "answer": found.transcripts[place].text,
+            "log_probability": -found.nats[place] if found.nats[place] < float("inf") else None,
+        }
+        for place in order[:count]
+        if counts[place, 4]
+    ]

@@ -1,0 +1,94 @@
+"""What a run knows of its features: how they are computed, and by which mean and deviation they are normalised."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.fbank import FbankSettings
+from ...data.feature_statistics import FeatureStatistics, normalised
+from ...errors import RunError
+from ...files import regular, unwritten
+from ...strict_json import read_json
+
+__all__ = ["FEATURES", "Features"]
+
+FEATURES = "features.json"
+
+Frames = npt.NDArray[np.float32]
+
+
+class Features:
+    """Features of speech as a network reads them.
+
+    Args:
+        settings: what they are computed with.
+        statistics: of the training data.
+        normalization: "training" or "utterance".
+    """
+
+    def __init__(self, settings: FbankSettings, statistics: FeatureStatistics, normalization: str) -> None:
+        self.settings, self.statistics, self.normalization = settings, statistics, normalization
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Features) and self._value() == other._value()
+
+    def __hash__(self) -> int:
+        return hash(self.settings)
+
+    def normalised(self, frames: npt.ArrayLike) -> Frames:
+        """Frames (frames, bins) as the network reads them."""
+        return normalised(frames, self.statistics if self.normalization == "training" else None)
+
+    def _value(self) -> dict[str, Any]:
+        return {
+            "settings": asdict(self.settings),
+            "normalization": self.normalization,
+            "statistics": self.statistics.state(),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write them as JSON, aside and then renamed.
+
+        Raises:
+            RunError: if the file cannot be written.
+        """
+        aside = path.with_name(path.name + ".tmp")
+        try:
+            aside.write_text(json.dumps(self._value(), indent=1) + "\n", encoding="utf-8")
+            aside.replace(path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise RunError(f"{path}: cannot be written {unwritten(error)}.") from error
+
+    @classmethod
+    def load(cls, folder: Path, settings: FbankSettings, normalization: str) -> Features:
+        """Those of a run.
+
+        Args:
+            folder: the run directory.
+            settings, normalization: of its configuration.
+
+        Raises:
+            RunError: if the file is missing or damaged, or was made with other settings.
+        """
+        path = folder / FEATURES
+        try:
+            tree = read_json(regular(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error.strerror}); restore it.") from error
+        except ValueError as error:
+            raise RunError(f"{path}: is not whole ({error}); restore it.") from error
+        made = {"settings": asdict(settings), "normalization": normalization}
+        if not isinstance(tree, dict) or {name: tree.get(name) for name in made} != made:
+            raise RunError(
+                f"{path}: was made with other settings than the section features of the configuration has; set them "
+                "back, or train in a new folder."
+            )
+        statistics = FeatureStatistics.from_state(tree.get("statistics"), settings.bins, str(path))
+        return cls(settings, statistics, normalization)

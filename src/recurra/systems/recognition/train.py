@@ -1,0 +1,217 @@
+"""Training a recogniser of speech: from recordings with their texts to a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...data.length_batches import group_by_length
+from ...errors import DataError
+from ...run.directory import Run
+from ...run.own_cell import model_settings
+from ...shown import tell
+from ...training.processes import Processes
+from ...training.randomness import seed_everything
+from ...training.task import Evaluation, ExampleTask, Loss
+from .augmenting import UtteranceFrames
+from .batches import RecognitionBatch, RecognitionBatches, joined_labels, padded_frames
+from .config import SpeechConfig
+from .data import UtteranceStore, fitting, prepare_utterances
+from .features import Features
+from .judging import Confidences, fit_confidence, judge, word_confidences
+from .network import Recogniser
+from .searching import Search
+from .transcripts import Transcripts, load_transcripts
+
+__all__ = ["RecognitionTask", "ctc_nats", "prepare_task"]
+
+
+class _Heard(NamedTuple):
+    """What was recognised in one validation example, with its loss in nats and the labels that this is the loss of."""
+
+    place: int
+    nats: float
+    labels: int
+    text: str
+    words: list[tuple[str, float]]
+
+
+class RecognitionTask(ExampleTask):
+    """The loss of CTC over batches of utterances.
+
+    Args:
+        model: on `processes.device` already.
+        config: of the run.
+        store: the utterances.
+        chosen: which of them are used, (examples,).
+        transcripts: the labels.
+        frames: makes frames of what the store holds.
+    """
+
+    def __init__(
+        self,
+        model: Recogniser,
+        config: SpeechConfig,
+        store: UtteranceStore,
+        chosen: npt.NDArray[np.bool_],
+        transcripts: Transcripts,
+        frames: UtteranceFrames,
+        *,
+        processes: Processes,
+    ) -> None:
+        self.model: nn.Module = model
+        self._network = model
+        self._config, self._store, self._transcripts, self._frames = config, store, transcripts, frames
+        self._processes = processes
+        self._search = Search(config.decoding)
+        self._train = np.flatnonzero(chosen & ~store.valid)
+        self._valid = np.flatnonzero(chosen & store.valid)
+        if not len(self._train) or not len(self._valid):
+            raise DataError("No recording is left to learn from, or none to validate on; give others.")
+        training = config.training
+        self.batches = RecognitionBatches(
+            np.maximum(store.frames[self._train], 1),
+            self._training_batch,
+            training.batch_frames,
+            seed=training.seed,
+            rank=processes.rank,
+            world_size=processes.world_size,
+            noun="utterances",
+            setting="training.batch_frames",
+        )
+
+    @property
+    def header(self) -> Mapping[str, str]:
+        """The sizes of input and output."""
+        return {"features": str(self._network.input_size), "labels": str(self._network.labels)}
+
+    def loss(self, model: nn.Module, batch: RecognitionBatch) -> Loss:
+        """Minus the log-probability of the labels, in nats per label."""
+        log_probabilities, lengths = model(batch.frames, batch.lengths)
+        nats = ctc_nats(log_probabilities, lengths, batch.labels, batch.label_lengths, self._transcripts.blank)
+        mean = nats.sum() / batch.weight
+        return Loss(mean, mean.detach())
+
+    def evaluate(self) -> Evaluation:
+        """The measures on the validation data, of which each process reads a share; fits the confidences to them."""
+        processes = self._processes
+        parts = processes.gather(self._heard(processes.rank, processes.world_size))
+        heard = sorted((each for part in parts for each in part), key=lambda each: each.place)
+        references = [example.text for example in self._store.examples.take(each.place for each in heard)]
+        confidences = word_confidences(self._transcripts, references, [each.words for each in heard])
+        self._network.confidence.copy_(torch.tensor(_fitted(confidences)))
+        slope, offset = self._network.confidence.tolist()
+        texts = [each.text for each in heard]
+        measures = judge(self._transcripts, references, texts, confidences, (slope, offset))
+        labels = sum(each.labels for each in heard)
+        return Evaluation(sum(each.nats for each in heard) / labels, measures, self._samples(references, texts))
+
+    def _training_batch(self, chosen: npt.NDArray[np.int64]) -> RecognitionBatch:
+        places = self._train[chosen]
+        examples = self._store.examples.take(places)
+        epoch = self.batches.drawn_epoch
+        rows = [
+            self._frames.changed(example.frames, epoch, int(place))
+            for place, example in zip(places, examples, strict=True)
+        ]
+        return self._batch(rows, [example.text for example in examples])
+
+    def _batch(self, rows: Sequence[npt.NDArray[np.float32]], texts: Sequence[str]) -> RecognitionBatch:
+        return RecognitionBatch(*padded_frames(rows), *joined_labels(self._transcripts.encode_all(texts)))
+
+    def _heard(self, rank: int, world_size: int) -> list[_Heard]:
+        """What is recognised in this process's share of the validation data."""
+        lengths = np.maximum(self._store.frames[self._valid], 1)
+        order = np.argsort(lengths, kind="stable")
+        groups = group_by_length(order, lengths, self._config.training.batch_frames)
+        heard = []
+        for group in groups[rank::world_size]:
+            places = self._valid[group]
+            examples = self._store.examples.take(places)
+            rows = [self._frames.plain(example.frames) for example in examples]
+            batch = self._batch(rows, [example.text for example in examples]).to(self._processes.device)
+            log_probabilities, counts = self._network(batch.frames, batch.lengths)
+            nats = ctc_nats(log_probabilities, counts, batch.labels, batch.label_lengths, self._transcripts.blank)
+            values = log_probabilities.cpu().numpy()
+            for row, place in enumerate(places):
+                best = self._search(values[: counts[row], row], self._transcripts.blank)[0]
+                words = [(text, span.confidence) for text, span in self._transcripts.words(best.spans)]
+                labels = max(1, int(batch.label_lengths[row]))
+                heard.append(_Heard(int(place), float(nats[row]), labels, self._transcripts.decode(best.labels), words))
+        return heard
+
+    def _samples(self, references: Sequence[str], texts: Sequence[str]) -> list[Mapping[str, Any]]:
+        samples: list[Mapping[str, Any]] = []
+        for right, answer in list(zip(references, texts, strict=True))[: self._config.training.samples]:
+            shown = f"  {'right':<6} {right}\n  {'answer':<6} {answer}"
+            samples.append({"right": right, "answer": answer, "text": shown})
+        return samples
+
+
+def ctc_nats(log_probabilities: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tensor, blank: int) -> Tensor:
+    """-log P(labels | input) of each example, (B,) float32, in nats.
+
+    Args:
+        log_probabilities: (T, B, V).
+        lengths: (B,), the frames of each example.
+        labels: of all examples one after another.
+        label_lengths: (B,).
+        blank: the label that stands for none.
+    """
+    return F.ctc_loss(log_probabilities, labels, lengths, label_lengths, blank=blank, reduction="none")
+
+
+def _fitted(confidences: Confidences) -> tuple[float, float]:
+    return fit_confidence(confidences) if len(confidences.values) else (1.0, 0.0)
+
+
+def prepare_task(run: Run, processes: Processes) -> RecognitionTask:
+    """Everything that training needs: the tokenizer and the utterances in the run, made if they are missing; a model.
+
+    Raises:
+        RunError: if something cannot be written.
+        ConfigError: if the configuration cannot be used, or what reads audio is not installed.
+        DataError: if recordings cannot be used; all of them are named, up to ten of each kind.
+    """
+    config: SpeechConfig = run.config
+    settings = model_settings(run)
+    bins = config.features.bins
+    # A small model without memory: what is wrong with its configuration is said before the long work begins.
+    with torch.device("meta"):
+        Recogniser(bins, 2, settings)
+    if processes.is_main:
+        prepare_utterances(run)
+    processes.wait()
+    transcripts, store = load_transcripts(run.path), UtteranceStore(run)
+    features = Features.load(run.path, config.features.settings, config.features.normalization)
+    chosen = fitting(store, transcripts, config)
+    if processes.is_main:
+        _tell_unknown(store, transcripts)
+    # Every process starts from the same weights; the trainer then seeds each on its own.
+    seed_everything(config.training.seed)
+    model = Recogniser(bins, transcripts.labels, settings).to(processes.device)
+    frames = UtteranceFrames(config, features)
+    return RecognitionTask(model, config, store, chosen, transcripts, frames, processes=processes)
+
+
+def _tell_unknown(store: UtteranceStore, transcripts: Transcripts) -> None:
+    """Say which characters or words of the texts the vocabulary lacks, and in how many texts."""
+    missing: dict[str, str] = {}
+    count = 0
+    for example in store.all():
+        strange = transcripts.unknown(example.text)
+        count += bool(strange)
+        for each in strange:
+            missing.setdefault(each, f"{example.file}:{example.line}")
+    if missing:
+        first, where = next(iter(missing.items()))
+        tell(
+            f"recurra: {count:,} texts have something that the vocabulary lacks, and that no answer can have: "
+            f"{first!r} ({where})" + (f" and {len(missing) - 1:,} more." if len(missing) > 1 else ".")
+        )
