@@ -63,6 +63,12 @@ _EVALUATE = Verb(
             "--data", "Recordings with their texts: files, globs or folders (required).", many=True, metavar="FILE..."
         ),
         Option("--errors", "Wrong answers that are shown, those with the most errors first.", int, default=10, least=0),
+        Option(
+            "--tune",
+            "Try weights of the language model and bonuses of labels, and show those with the fewest errors (default: "
+            "judge the answers).",
+            bool,
+        ),
         *_SEARCH,
         AVERAGE,
     ),

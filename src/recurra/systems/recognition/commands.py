@@ -20,9 +20,12 @@ from .fusing import LanguageModel, read_hotwords, read_lexicon
 from .predict import Judged, SpeechRecogniser
 from .searching import Search
 from .sources import asked_utterances
+from .tuning import try_weights
 
 __all__ = ["check_evaluate", "check_transcribe", "evaluate", "transcribe"]
 
+_TRIED = 10
+"""Weights of a language model that a table shows."""
 _TEXT = 80
 """Characters of a text that a table shows."""
 
@@ -40,10 +43,14 @@ def check_transcribe(audio: Sequence[str], format: str, **search: Any) -> None:
     check_search(**search)
 
 
-def check_evaluate(data: Sequence[str] | None, errors: int, **search: Any) -> None:
+def check_evaluate(data: Sequence[str] | None, errors: int, tune: bool, **search: Any) -> None:
     """Refuse to judge nothing."""
     if not data:
         raise ConfigError("Missing option '--data': name recordings with their texts.")
+    if tune and search.get("language_model") is None:
+        raise ConfigError("--tune looks for the weight of a language model: name its run with --language-model.")
+    if tune and (search.get("lm_weight") is not None or search.get("label_bonus") is not None):
+        raise ConfigError("--tune looks for --lm-weight and --label-bonus; leave them out.")
     check_search(**search)
 
 
@@ -133,9 +140,12 @@ def _shown(answer: Transcript, format: str) -> str | None:
 
 
 def evaluate(
-    predictor: SpeechRecogniser, progress: Progress, data: Sequence[str], errors: int, **options: Any
+    predictor: SpeechRecogniser, progress: Progress, data: Sequence[str], errors: int, tune: bool, **options: Any
 ) -> Iterator[Output]:
-    """The measures, and the utterances with the most errors."""
+    """The measures, and the utterances with the most errors; or the weights of a language model that were tried."""
+    if tune:
+        yield from _tuned(predictor, progress, data, **options)
+        return
     found = predictor.evaluate(data, search_of(predictor, **options), progress=progress)
     if found.unfit:
         yield Note(
@@ -149,6 +159,23 @@ def evaluate(
     if wrong:
         rows = [[each["id"], each["right"][:_TEXT], each["answer"][:_TEXT]] for each in wrong]
         yield Table(["utterance", "right", "answer"], rows)
+
+
+def _tuned(
+    predictor: SpeechRecogniser, progress: Progress, data: Sequence[str], language_model: str, **options: Any
+) -> Iterator[Output]:
+    model = LanguageModel(language_model, predictor.transcripts, str(predictor.device))
+    tried = try_weights(predictor, data, model, search_of(predictor, **options), progress)
+    best = tried[0]
+    yield Record(
+        {"lm_weight": best.weight, "label_bonus": best.label_bonus, "tried": [each._asdict() for each in tried]}
+    )
+    rows = [
+        [f"{each.weight:g}", f"{each.label_bonus:g}", f"{each.word_error_rate:.2%}", f"{each.character_error_rate:.2%}"]
+        for each in tried[:_TRIED]
+    ]
+    yield Table(["weight", "label bonus", "word error rate", "character error rate"], rows)
+    yield Note(f"the fewest errors: --lm-weight {best.weight:g} --label-bonus {best.label_bonus:g}")
 
 
 def _errors(predictor: SpeechRecogniser, found: Judged, count: int) -> list[dict[str, Any]]:

@@ -149,13 +149,24 @@ class SpeechRecogniser(Predictor):
         Raises:
             DataError: if a recording cannot be read, and nobody is told.
         """
-        done = 0
+        for done, (utterance, seconds, values) in enumerate(self.outputs(utterances, failed), start=1):
+            if progress is not None:
+                progress(done, 0)
+            n_best = 1 if search is None else search.n_best
+            yield self._transcript(utterance, seconds, self._search(values, search), n_best)
+
+    def outputs(
+        self, utterances: Iterable[Utterance], failed: Callable[[Utterance, DataError], None] | None = None
+    ) -> Iterator[tuple[Utterance, float, Floats]]:
+        """Utterances with their seconds and log-probabilities (frames, V); (0, V) of digital silence.
+
+        Args:
+            utterances, failed: as `answers` takes them.
+        """
         for group in self._read(utterances, failed):
-            for (utterance, seconds, _), values in zip(group, self._outputs([row for *_, row in group]), strict=True):
-                done += 1
-                if progress is not None:
-                    progress(done, 0)
-                yield self._answer(utterance, seconds, values, search)
+            rows = self._outputs([row for *_, row in group])
+            for (utterance, seconds, _), values in zip(group, rows, strict=True):
+                yield utterance, seconds, values
 
     def evaluate(
         self,
@@ -180,21 +191,20 @@ class SpeechRecogniser(Predictor):
         nats: list[float] = []
         labels = unfit = 0
         found: list[list[tuple[str, float]]] = []
-        for group in self._read(told_reader(paths, self.config)):
-            for (utterance, seconds, _), values in zip(group, self._outputs([row for *_, row in group]), strict=True):
-                reference = utterance.text or ""
-                hypotheses = self._search(values, search)
-                answers.append(self._transcript(utterance, seconds, hypotheses, 1))
-                spans = self.transcripts.words(hypotheses[0].spans)
-                found.append([(text, span.confidence) for text, span in spans])
-                wanted = self.transcripts.encode(reference).tolist()
-                fits = ctc_frames_needed(wanted) <= len(values)
-                nats.append(-ctc_log_likelihood(values, wanted, self.transcripts.blank) if fits else float("inf"))
-                references.append(reference)
-                labels += max(1, len(wanted)) * fits
-                unfit += not fits
-                if progress is not None:
-                    progress(len(answers), 0)
+        for utterance, seconds, values in self.outputs(told_reader(paths, self.config)):
+            reference = utterance.text or ""
+            hypotheses = self._search(values, search)
+            answers.append(self._transcript(utterance, seconds, hypotheses, 1))
+            spans = self.transcripts.words(hypotheses[0].spans)
+            found.append([(text, span.confidence) for text, span in spans])
+            wanted = self.transcripts.encode(reference).tolist()
+            fits = ctc_frames_needed(wanted) <= len(values)
+            nats.append(-ctc_log_likelihood(values, wanted, self.transcripts.blank) if fits else float("inf"))
+            references.append(reference)
+            labels += max(1, len(wanted)) * fits
+            unfit += not fits
+            if progress is not None:
+                progress(len(answers), 0)
         slope, offset = self.model.confidence.tolist()
         confidences = word_confidences(self.transcripts, references, found)
         measures = judge(self.transcripts, references, [each.text for each in answers], confidences, (slope, offset))
@@ -219,8 +229,7 @@ class SpeechRecogniser(Predictor):
         if unknown:
             raise DataError(f"the recogniser has no label for {unknown[0]!r}; change the text.")
         (utterance,) = asked_utterances([path], self.config.data)
-        (((_, _, frames),),) = self._read([utterance])
-        (values,) = self._outputs([frames])
+        ((_, _, values),) = self.outputs([utterance])
         labels = self.transcripts.encode(text).tolist()
         return score_labels(values, labels, search or Search(self.config.decoding), self.transcripts.blank)
 
@@ -266,10 +275,6 @@ class SpeechRecogniser(Predictor):
 
     def _search(self, values: Floats, search: Search | None) -> list[Recognized]:
         return (search or Search(self.config.decoding))(values, self.transcripts.blank)
-
-    def _answer(self, utterance: Utterance, seconds: float, values: Floats, search: Search | None) -> Transcript:
-        n_best = 1 if search is None else search.n_best
-        return self._transcript(utterance, seconds, self._search(values, search), n_best)
 
     def _transcript(
         self, utterance: Utterance, seconds: float, hypotheses: Sequence[Recognized], n_best: int
