@@ -39,9 +39,24 @@ _TRANSCRIBE = Verb(
 
     AUDIO are files, folders and globs, or what names utterances as for a training: .jsonl, .csv, .tsv, Kaldi folders.
     Audio of another rate is resampled. With --json each recording gives one object, with words, times and confidences.
+
+    Example: arecord -t raw -f S16_LE -r 16000 | recurra transcribe runs/speech --stream
+
+    A stream is raw samples on standard input: one channel of 16 bits, little-endian. Text appears when it has settled;
+    with --json what is not settled yet is told too.
     """,
     arguments=(Argument("audio", "Recordings.", "AUDIO...", default="", many=True),),
     options=(
+        Option(
+            "--stream", "Read raw samples from standard input, and write while somebody speaks (default: AUDIO).", bool
+        ),
+        Option(
+            "--rate",
+            "Samples a second of the stream (default: what the recogniser hears).",
+            int,
+            least=1_000,
+            most=768_000,
+        ),
         Option("--format", "text, ctm (words with times) or srt (subtitles).", default="text"),
         Option("--n-best", "Texts that each recording gets, the best first.", int, default=1, least=1, most=1000),
         *_SEARCH,
@@ -89,7 +104,16 @@ _PARTS = (
     Part(
         "recognition encoder",
         ("recurrent.",),
-        settings=("cell", "hidden_size", "num_layers", "residual", "learn_initial_state", "direction"),
+        settings=(
+            "cell",
+            "hidden_size",
+            "num_layers",
+            "residual",
+            "learn_initial_state",
+            "direction",
+            "chunk",
+            "look_ahead",
+        ),
     ),
     Part("labels", ("output.", "confidence"), of_files=("tokenizer.json",)),
 )

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from ...data.raw_samples import raw_samples
 from ...data.utterances import Utterance
 from ...decoding.label_scoring import LabelScorer
 from ...errors import ConfigError, DataError
 from ...measures.error_rates import error_counts
 from ...names import nearest
 from ..lines import Progress
-from ..output import Note, Output, Pairs, Record, Table
+from ..output import Note, Output, Pairs, Record, Table, Text
 from . import SPEECH
 from .answers import Transcript
 from .formats import FORMATS, ctm_lines, srt_lines
@@ -20,6 +21,7 @@ from .fusing import LanguageModel, read_hotwords, read_lexicon
 from .predict import Judged, SpeechRecogniser
 from .searching import Search
 from .sources import asked_utterances
+from .streaming import SpeechStream, check_streaming
 from .tuning import try_weights
 
 __all__ = ["check_evaluate", "check_transcribe", "evaluate", "transcribe"]
@@ -30,9 +32,15 @@ _TEXT = 80
 """Characters of a text that a table shows."""
 
 
-def check_transcribe(audio: Sequence[str], format: str, **search: Any) -> None:
+def check_transcribe(audio: Sequence[str], format: str, stream: bool, rate: int | None, **search: Any) -> None:
     """Refuse what cannot be asked, before anything is loaded."""
-    if not audio:
+    if stream and audio:
+        raise ConfigError("--stream reads standard input: leave out the recordings, or --stream.")
+    if stream and (format != "text" or search.get("n_best", 1) > 1):
+        raise ConfigError("--stream gives one text as it is spoken: leave out --format and --n-best.")
+    if rate is not None and not stream:
+        raise ConfigError("--rate is for --stream: files say themselves how many samples a second they have.")
+    if not audio and not stream:
         raise ConfigError("Missing argument 'AUDIO...': name recordings, folders of them, or files that name them.")
     if format not in FORMATS:
         guess = nearest(format, FORMATS)
@@ -103,9 +111,20 @@ DEFAULT_WEIGHT = 0.5
 
 
 def transcribe(
-    predictor: SpeechRecogniser, progress: Progress, audio: Sequence[str], format: str, **options: Any
+    predictor: SpeechRecogniser,
+    progress: Progress,
+    audio: Sequence[str],
+    format: str,
+    stream: bool,
+    rate: int | None,
+    **options: Any,
 ) -> Iterator[Output]:
     """Recordings in, texts out."""
+    if stream:
+        # Said before a language model is loaded.
+        check_streaming(predictor)
+        yield from _streamed(SpeechStream(predictor, search_of(predictor, **options), rate))
+        return
     search = search_of(predictor, **options)
     problems: list[str] = []
 
@@ -131,6 +150,23 @@ def transcribe(
         for problem in problems:
             yield Note(problem)
         raise DataError(f"{len(problems):,} of {count + len(problems):,} recordings could not be read; see above.")
+
+
+def _streamed(stream: SpeechStream) -> Iterator[Output]:
+    """The text of standard input, as it settles."""
+    settled, before = "", ("", "")
+    for samples in raw_samples():
+        heard = stream.accept(samples)
+        settled += heard.settled
+        if heard.settled:
+            yield Text(heard.settled, end="")
+        # What has not changed says nothing new.
+        if (settled, heard.unsettled) != before:
+            before = (settled, heard.unsettled)
+            yield Record({"settled": settled, "unsettled": heard.unsettled, "seconds": round(stream.seconds, 3)})
+    heard, found = stream.finish()
+    yield Text(heard.settled)
+    yield Record({**found.json(), "seconds": round(stream.seconds, 3), "final": True})
 
 
 def _shown(answer: Transcript, format: str) -> str | None:

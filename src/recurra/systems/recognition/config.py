@@ -128,8 +128,16 @@ class RecognitionModelConfig(Section):
     cell: str = Field("lstm", description="A cell listed by `recurra cells`, or FILE.py:CLASS for your own (lstm).")
     hidden_size: int = Field(256, ge=1, le=MOST_UNITS, description="Units of each layer and direction (256).")
     num_layers: int = Field(3, ge=1, le=1000, description="Recurrent layers (3).")
-    direction: Literal["both", "forward"] = Field(
-        "both", description="Read the input in both directions, or forward alone, which streams can do (both)."
+    direction: Literal["both", "forward", "latency-controlled"] = Field(
+        "both",
+        description="Read the input in both directions; forward alone, for streams; or latency-controlled, in both "
+        "directions with a bounded look-ahead, for streams too (both).",
+    )
+    chunk: int = Field(
+        24, ge=1, le=100_000, description="Subsampled frames of a chunk, for direction latency-controlled (24)."
+    )
+    look_ahead: int = Field(
+        12, ge=0, le=100_000, description="Subsampled frames that a chunk's backward direction sees beyond it (12)."
     )
     subsampling: Literal["stacking", "convolution"] = Field(
         "stacking", description="How several frames become one before the recurrent layers (stacking)."
@@ -153,7 +161,14 @@ class RecognitionModelConfig(Section):
         factor = self.subsampling_factor
         if self.subsampling == "convolution" and (factor < 2 or factor & (factor - 1)):
             raise ValueError(f"subsampling_factor must be a power of two above 1 for convolution, not {factor}")
+        if self.direction == "latency-controlled" and self.residual != "none":
+            raise ValueError("residual connections are for direction both or forward; set residual=none")
         return self
+
+    @property
+    def output_size(self) -> int:
+        """Units of the last layer at each frame, both directions together."""
+        return self.hidden_size * (1 if self.direction == "forward" else 2)
 
 
 class DecodingConfig(Section):
@@ -209,7 +224,7 @@ class SpeechConfig(RunConfig):
 def describe(config: SpeechConfig) -> dict[str, str]:
     """What a configuration makes, in a few words: its network, its data, and the whole model in a sentence."""
     model, data = config.model, config.data
-    ways = "both directions" if model.direction == "both" else "one direction"
+    ways = {"both": "both directions", "forward": "one direction"}.get(model.direction, "both directions by chunks")
     layers = f"{model.num_layers} layer(s) of {model.hidden_size} units"
     return {
         "network": f"{layers}, {ways}, {model.subsampling} by {model.subsampling_factor}, CTC",

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ConfigError
+from ...layers import Recurrent
 from ...models.encoder import layer_of
+from ...models.latency_controlled import LatencyControlled
 from ...models.subsampling import ConvolutionSubsampling, StackingSubsampling, Subsampling
 from .config import RecognitionModelConfig
 
@@ -37,19 +39,8 @@ class Recogniser(nn.Module):
         super().__init__()
         self.input_size, self.labels, self.config = input_size, labels, config
         self.subsampling = _subsampling(input_size, config)
-        self.recurrent = layer_of(
-            config,
-            self.subsampling.output_size,
-            config.hidden_size,
-            num_layers=config.num_layers,
-            bidirectional=config.direction == "both",
-            input_dropout=config.input_dropout,
-            locked_dropout=config.dropout,
-            weight_dropout=config.weight_dropout,
-            residual=config.residual,
-            learn_initial_state=config.learn_initial_state,
-        )
-        self.output = nn.Linear(config.hidden_size * (2 if config.direction == "both" else 1), labels)
+        self.recurrent = _layers(self.subsampling.output_size, config)
+        self.output = nn.Linear(config.output_size, labels)
         self.register_buffer("confidence", torch.tensor([1.0, 0.0]))
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,3 +76,35 @@ def _subsampling(input_size: int, config: RecognitionModelConfig) -> Subsampling
         return ConvolutionSubsampling(input_size, config.subsampling_factor, config.convolution_size)
     except ValueError as error:
         raise ConfigError(f"model.subsampling_factor: {error}.") from error
+
+
+def _layers(input_size: int, config: RecognitionModelConfig) -> Recurrent | LatencyControlled:
+    if config.direction == "latency-controlled":
+        return LatencyControlled(
+            lambda size: layer_of(
+                config,
+                size,
+                config.hidden_size,
+                weight_dropout=config.weight_dropout,
+                learn_initial_state=config.learn_initial_state,
+            ),
+            input_size,
+            config.hidden_size,
+            config.num_layers,
+            config.chunk,
+            config.look_ahead,
+            input_dropout=config.input_dropout,
+            dropout=config.dropout,
+        )
+    return layer_of(
+        config,
+        input_size,
+        config.hidden_size,
+        num_layers=config.num_layers,
+        bidirectional=config.direction == "both",
+        input_dropout=config.input_dropout,
+        locked_dropout=config.dropout,
+        weight_dropout=config.weight_dropout,
+        residual=config.residual,
+        learn_initial_state=config.learn_initial_state,
+    )
