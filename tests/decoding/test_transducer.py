@@ -24,6 +24,7 @@ from recurra.decoding.transducer import (
     transducer_greedy,
 )
 from recurra.decoding.transducer_beam import TransducerBeam
+from recurra.decoding.transducer_greedy_stream import TransducerGreedyStream
 from recurra.errors import ConfigError
 from recurra.models.transducer_loss import transducer_loss
 
@@ -278,3 +279,17 @@ def test_what_makes_no_sense_is_refused() -> None:
         TransducerStream(Random(1, 3)).feed(torch.zeros(4))
     with pytest.raises(ValueError, match="without NaN"):
         TransducerStream(Random(1, 3)).feed(torch.full((1, J), math.nan, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("piece", [1, 2, 5])
+def test_a_greedy_stream_gives_the_whole(piece: int) -> None:
+    model = Random(piece, 4, blank=1)
+    encoded = torch.randn(11, J, dtype=torch.float64)
+    whole = transducer_greedy(model, encoded, 2)
+    stream = TransducerGreedyStream(model, 2)
+    settled = [span for part in encoded.split(piece) for span in stream.feed(part).settled]
+    (found,) = stream.finish()
+    assert settled == whole.spans and whole.spans and found.spans == []
+    assert found.score == pytest.approx(whole.score, abs=1e-12)
+    with pytest.raises(ValueError, match="has ended"):
+        stream.feed(encoded)

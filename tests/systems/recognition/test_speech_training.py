@@ -21,6 +21,7 @@ from recurra.run.directory import open_run, read_run
 from recurra.run.metrics import read_metrics
 from recurra.run.weights import read_weights
 from recurra.systems.recognition.data import UtteranceStore
+from recurra.systems.recognition.network import Recogniser
 from recurra.systems.recognition.predict import SpeechRecogniser
 from recurra.systems.recognition.searching import Search
 from recurra.systems.recognition.train import prepare_task
@@ -121,6 +122,8 @@ def test_a_resumed_training_is_the_same(tmp_path: Path, kept: str) -> None:
         {"num_layers": 2, "residual": "highway", "cell": "gru"},
         {"subsampling": "convolution", "subsampling_factor": 2, "convolution_size": 8, "direction": "forward"},
         {"subsampling_factor": 1, "learn_initial_state": True},
+        {"direction": "latency-controlled", "chunk": 3, "look_ahead": 2, "num_layers": 2},
+        {"output": "transducer", "predictor_size": 6, "joint_size": 7},
     ],
 )
 def test_every_parameter_gets_a_gradient(tmp_path: Path, model: dict[str, Any]) -> None:
@@ -135,7 +138,8 @@ def test_the_loss_is_the_likelihood_of_the_texts(tmp_path: Path) -> None:
     settings = config(write_utterances(tmp_path, texts(12)))
     task = prepare_task(open_run(tmp_path / "run", settings, resume=False), Processes(settings.training))
     batch = next(task.batches.epoch(0))
-    values, lengths = task.model(batch.frames, batch.lengths)
+    assert isinstance(task.model, Recogniser)
+    values, lengths = task.model.frames(batch.frames, batch.lengths)
     starts = [0, *batch.label_lengths.cumsum(0).tolist()]
     blank = task._transcripts.blank
     nats = [

@@ -115,7 +115,12 @@ _PARTS = (
             "look_ahead",
         ),
     ),
-    Part("labels", ("output.", "confidence"), of_files=("tokenizer.json",)),
+    Part(
+        "labels",
+        ("output.", "confidence"),
+        of_files=("tokenizer.json",),
+        settings=("output", "predictor_size", "joint_size"),
+    ),
 )
 
 SPEECH = System(

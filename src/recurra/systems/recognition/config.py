@@ -125,6 +125,13 @@ class AugmentationConfig(Section):
 
 
 class RecognitionModelConfig(Section):
+    output: Literal["ctc", "transducer"] = Field(
+        "ctc", description="CTC, or a recurrent transducer, which knows the labels before each (ctc)."
+    )
+    predictor_size: int = Field(
+        128, ge=1, le=MOST_UNITS, description="Units of a transducer's predictor and of its embeddings (128)."
+    )
+    joint_size: int = Field(256, ge=1, le=MOST_UNITS, description="Units of a transducer's joint (256).")
     cell: str = Field("lstm", description="A cell listed by `recurra cells`, or FILE.py:CLASS for your own (lstm).")
     hidden_size: int = Field(256, ge=1, le=MOST_UNITS, description="Units of each layer and direction (256).")
     num_layers: int = Field(3, ge=1, le=1000, description="Recurrent layers (3).")
@@ -185,6 +192,9 @@ class DecodingConfig(Section):
     label_bonus: float = Field(
         0.0, ge=-100, le=100, description="What each label adds to a score, against outputs that are too short (0)."
     )
+    labels_per_frame: int = Field(
+        3, ge=1, le=1000, description="Most labels that a transducer writes in one frame (3)."
+    )
     settle_after: int = Field(1000, ge=1, description="Frames after which a stream settles a label in any case (1000).")
 
 
@@ -221,14 +231,18 @@ class SpeechConfig(RunConfig):
         return self
 
 
+_OUTPUTS = {"ctc": "CTC", "transducer": "transducer"}
+
+
 def describe(config: SpeechConfig) -> dict[str, str]:
     """What a configuration makes, in a few words: its network, its data, and the whole model in a sentence."""
     model, data = config.model, config.data
     ways = {"both": "both directions", "forward": "one direction"}.get(model.direction, "both directions by chunks")
     layers = f"{model.num_layers} layer(s) of {model.hidden_size} units"
     return {
-        "network": f"{layers}, {ways}, {model.subsampling} by {model.subsampling_factor}, CTC",
+        "network": f"{layers}, {ways}, {model.subsampling} by {model.subsampling_factor}, {_OUTPUTS[model.output]}",
         "data": ", ".join(data.train) or "none",
         "model": f"A recurrent recogniser of speech trained with recurra: {layers} of `{model.cell}` in {ways}, "
-        f"trained with CTC on {config.tokenizer.kind} tokens from audio at {config.features.rate:,} Hz.",
+        f"trained with {_OUTPUTS[model.output]} on {config.tokenizer.kind} tokens from audio at "
+        f"{config.features.rate:,} Hz.",
     }

@@ -24,7 +24,6 @@ from ...data.utterance_frames import featurised, sampled
 from ...data.utterances import Utterance, UtteranceReader
 from ...errors import DataError, RunError
 from ...files import unwritten
-from ...models.ctc import ctc_frames_needed
 from ...models.subsampling import subsampled
 from ...run.checkpoint import has_checkpoint
 from ...run.directory import Run
@@ -32,6 +31,7 @@ from ...shown import tell
 from ...training.progress import preparation
 from .config import FeaturesConfig, SpeechConfig, SpeechDataConfig
 from .features import FEATURES, Features
+from .outputs import frames_needed
 from .transcripts import TOKENIZER, Transcripts, load_transcripts
 
 __all__ = ["UtteranceStore", "fitting", "prepare_utterances", "reader"]
@@ -227,7 +227,7 @@ def fitting(store: UtteranceStore, transcripts: Transcripts, config: SpeechConfi
     fits = np.ones(len(store), np.bool_)
     problems = []
     for place, example in enumerate(store.all()):
-        needed = ctc_frames_needed(transcripts.encode(example.text).tolist())
+        needed = frames_needed(transcripts.encode(example.text).tolist(), config.model, config.decoding)
         speed = 1.0 if store.valid[place] else fastest
         # A frame may be lost by rounding where the speed is changed.
         given = subsampled(int(frames[place] / speed) - (speed != 1.0), factor)

@@ -11,15 +11,16 @@ from .transcripts import load_transcripts
 __all__ = ["build", "speech_network"]
 
 
-def build(settings: RecognitionModelConfig, labels: int, input_size: int = 80) -> Recogniser:
+def build(settings: RecognitionModelConfig, labels: int, input_size: int = 80, blank: int = 0) -> Recogniser:
     """A network with new weights.
 
     Args:
         settings: the `model` section.
         labels: the number of labels, the blank included.
         input_size: features of a frame.
+        blank: the label that stands for none.
     """
-    return Recogniser(input_size, labels, settings)
+    return Recogniser(input_size, labels, blank, settings)
 
 
 def speech_network(run: Run) -> Recogniser:
@@ -28,4 +29,5 @@ def speech_network(run: Run) -> Recogniser:
     Raises:
         RunError: if its tokenizer is missing or damaged.
     """
-    return Recogniser(run.config.features.bins, load_transcripts(run.path).labels, model_settings(run))
+    transcripts = load_transcripts(run.path)
+    return Recogniser(run.config.features.bins, transcripts.labels, transcripts.blank, model_settings(run))

@@ -1,10 +1,9 @@
-"""A recurrent recogniser: subsampling, recurrent stack, and the log-probabilities of labels at each frame."""
+"""A recurrent recogniser: subsampling, recurrent stack, and the end that gives labels."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...errors import ConfigError
 from ...layers import Recurrent
@@ -12,16 +11,18 @@ from ...models.encoder import layer_of
 from ...models.latency_controlled import LatencyControlled
 from ...models.subsampling import ConvolutionSubsampling, StackingSubsampling, Subsampling
 from .config import RecognitionModelConfig
+from .outputs import output_of
 
 __all__ = ["Recogniser"]
 
 
 class Recogniser(nn.Module):
-    """Log-probabilities of labels for each frame of a batch of recordings or lines of ink, trained by CTC.
+    """Labels of a batch of recordings or lines of ink.
 
     Args:
         input_size: features of a frame I.
         labels: number of labels V, the blank included.
+        blank: the label that stands for none.
         config: the `model` section.
 
     Attributes:
@@ -35,38 +36,36 @@ class Recogniser(nn.Module):
 
     confidence: Tensor
 
-    def __init__(self, input_size: int, labels: int, config: RecognitionModelConfig) -> None:
+    def __init__(self, input_size: int, labels: int, blank: int, config: RecognitionModelConfig) -> None:
         super().__init__()
         self.input_size, self.labels, self.config = input_size, labels, config
         self.subsampling = _subsampling(input_size, config)
         self.recurrent = _layers(self.subsampling.output_size, config)
-        self.output = nn.Linear(config.output_size, labels)
+        self.output = output_of(config.output_size, labels, blank, config)
         self.register_buffer("confidence", torch.tensor([1.0, 0.0]))
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Read examples.
+    def forward(self, frames: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tensor) -> Tensor:
+        """-log P(labels | frames) of each example, (B,), in nats.
 
         Args:
             frames: (T, B, I), zero beyond a length.
             lengths: (B,) int64 on the CPU, each at least 1.
+            labels: of all examples one after another.
+            label_lengths: (B,) int64 on the CPU.
+        """
+        found, lengths = self.frames(frames, lengths)
+        return self.output.nats(found, lengths, labels, label_lengths)
+
+    def frames(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What searches read of each example; arguments as for `forward`.
 
         Returns:
-            Log-probabilities (t, B, V), t being T over the factor of the subsampling, rounded up; and how many of the
-            t frames each example has, (B,) int64.
+            (t, B, ...), t being T over the factor of the subsampling, rounded up; and how many of the t frames each
+            example has, (B,) int64.
         """
-        encoded, lengths = self.encode(frames, lengths)
-        return self.judge(encoded), lengths
-
-    def encode(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The last layer's outputs (t, B, M) and their lengths; arguments as for `forward`."""
         fewer, lengths = self.subsampling(frames, lengths)
         outputs: Tensor = self.recurrent(fewer, lengths=lengths)[0]
-        return outputs, lengths
-
-    def judge(self, encoded: Tensor) -> Tensor:
-        """Log-probabilities (..., V) float32 of outputs (..., M)."""
-        dropped = F.dropout(encoded, self.config.output_dropout, self.training)
-        return F.log_softmax(self.output(dropped).float(), dim=-1)
+        return self.output.frames(outputs), lengths
 
 
 def _subsampling(input_size: int, config: RecognitionModelConfig) -> Subsampling:

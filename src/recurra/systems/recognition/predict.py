@@ -9,16 +9,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...data.audio import AudioReader
 from ...data.fbank import Fbank
 from ...data.length_batches import group_by_length
 from ...data.utterances import Utterance
-from ...decoding.ctc_alignment import ctc_log_likelihood
 from ...decoding.recognized import Recognized
 from ...errors import ConfigError, DataError
-from ...models.ctc import ctc_frames_needed
 from ...run.device import find_device
 from ...run.directory import Run
 from ...run.saving import Savable
@@ -33,6 +31,7 @@ from .features import FEATURES, Features
 from .judging import calibrated, judge, word_confidences
 from .loading import speech_network
 from .network import Recogniser
+from .outputs import frames_needed
 from .searching import Search, score_labels
 from .sources import asked_utterances
 from .transcripts import TOKENIZER, Transcripts, load_transcripts
@@ -157,8 +156,8 @@ class SpeechRecogniser(Predictor):
 
     def outputs(
         self, utterances: Iterable[Utterance], failed: Callable[[Utterance, DataError], None] | None = None
-    ) -> Iterator[tuple[Utterance, float, Floats]]:
-        """Utterances with their seconds and log-probabilities (frames, V); (0, V) of digital silence.
+    ) -> Iterator[tuple[Utterance, float, Tensor]]:
+        """Utterances with their seconds and the frames that searches read; none of digital silence.
 
         Args:
             utterances, failed: as `answers` takes them.
@@ -198,8 +197,8 @@ class SpeechRecogniser(Predictor):
             spans = self.transcripts.words(hypotheses[0].spans)
             found.append([(text, span.confidence) for text, span in spans])
             wanted = self.transcripts.encode(reference).tolist()
-            fits = ctc_frames_needed(wanted) <= len(values)
-            nats.append(-ctc_log_likelihood(values, wanted, self.transcripts.blank) if fits else float("inf"))
+            fits = frames_needed(wanted, self.config.model, self.config.decoding) <= len(values)
+            nats.append(-self.model.output.log_likelihood(values, wanted) if fits else float("inf"))
             references.append(reference)
             labels += max(1, len(wanted)) * fits
             unfit += not fits
@@ -231,7 +230,7 @@ class SpeechRecogniser(Predictor):
         (utterance,) = asked_utterances([path], self.config.data)
         ((_, _, values),) = self.outputs([utterance])
         labels = self.transcripts.encode(text).tolist()
-        return score_labels(values, labels, search or Search(self.config.decoding), self.transcripts.blank)
+        return score_labels(values, labels, search or Search(self.config.decoding), self.model.output)
 
     def _read(
         self, utterances: Iterable[Utterance], failed: Callable[[Utterance, DataError], None] | None = None
@@ -261,20 +260,20 @@ class SpeechRecogniser(Predictor):
             yield group
 
     @torch.inference_mode()
-    def _outputs(self, rows: Sequence[Floats]) -> list[Floats]:
-        """The log-probabilities (frames, V) of each row of normalised features; (0, V) of a row without frames."""
-        found = [np.empty((0, self.transcripts.labels), np.float32)] * len(rows)
+    def _outputs(self, rows: Sequence[Floats]) -> list[Tensor]:
+        """What searches read of each row of normalised features; nothing of a row without frames."""
+        found = [torch.empty(0, self.transcripts.labels)] * len(rows)
         lengths = np.array([len(row) for row in rows], np.int64)
         order = np.argsort(lengths, kind="stable")
         for chosen in group_by_length(order[lengths[order] > 0], lengths, _FRAMES):
             frames, counts = padded_frames([rows[place] for place in chosen])
-            values, kept = self.model(frames.to(self._device), counts)
+            values, kept = self.model.frames(frames.to(self._device), counts)
             for row, place in enumerate(chosen):
-                found[place] = values[: kept[row], row].cpu().numpy()
+                found[place] = values[: kept[row], row]
         return found
 
-    def _search(self, values: Floats, search: Search | None) -> list[Recognized]:
-        return (search or Search(self.config.decoding))(values, self.transcripts.blank)
+    def _search(self, values: Tensor, search: Search | None) -> list[Recognized]:
+        return (search or Search(self.config.decoding))(values, self.model.output)
 
     def _transcript(
         self, utterance: Utterance, seconds: float, hypotheses: Sequence[Recognized], n_best: int

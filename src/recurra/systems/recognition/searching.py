@@ -1,4 +1,4 @@
-"""From a recogniser's log-probabilities to texts, as its configuration and whoever asks want it."""
+"""From a recogniser's frames to labels, as its configuration and whoever asks want it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
+from torch import Tensor
 
-from ...decoding.ctc import CTCOptions, ctc_beam_search, ctc_greedy
-from ...decoding.ctc_alignment import ctc_log_likelihood
+from ...decoding.beam_stream import search_whole
 from ...decoding.label_scoring import Fusion, LabelScorer
 from ...decoding.recognized import Recognized
 from .config import DecodingConfig
+from .outputs import LabelStream, Output
 
 __all__ = ["Search", "score_labels"]
 
@@ -36,53 +36,40 @@ class Search:
         """Whether the likeliest path is taken."""
         return self.settings.search == "greedy" and self.n_best == 1 and not self.scorers
 
-    def options(self, blank: int) -> CTCOptions:
-        """Of a beam.
+    def stream(self, output: Output) -> LabelStream:
+        """The same search over frames that come piece by piece."""
+        if self.is_greedy:
+            return output.greedy_stream(self.settings)
+        return output.stream(self.settings, self.n_best, self.scorers)
 
-        Args:
-            blank: the label that stands for none.
-        """
-        chosen = self.settings
-        return CTCOptions(
-            beam=max(chosen.beam, self.n_best),
-            # Labels that differ in spaces alone are one text, so that some of them are no use.
-            n_best=1 if self.n_best == 1 else max(chosen.beam, self.n_best),
-            least_probability=chosen.least_probability,
-            most_behind=chosen.most_behind,
-            label_bonus=chosen.label_bonus,
-            settle_after=chosen.settle_after,
-            blank=blank,
-        )
-
-    def __call__(self, log_probabilities: npt.NDArray[np.floating], blank: int) -> list[Recognized]:
+    def __call__(self, frames: Tensor, output: Output) -> list[Recognized]:
         """The hypotheses of one example, the best first; at least one.
 
         Args:
-            log_probabilities: (T, V).
-            blank: the label that stands for none.
+            frames: (T, ...) from `Output.frames`.
+            output: the end of the recogniser.
         """
+        if not len(frames):
+            return [Recognized([], 0.0, 0.0)]
         if self.is_greedy:
-            return [ctc_greedy(log_probabilities, blank)]
-        (found,) = ctc_beam_search([log_probabilities], self.options(blank), self.scorers)
+            return [output.greedy(frames, self.settings)]
         # Nothing may end where a lexicon has no word for what was heard.
-        return found or [Recognized([], -np.inf, -np.inf)]
+        return search_whole(self.stream(output), frames) or [Recognized([], -np.inf, -np.inf)]
 
 
-def score_labels(
-    log_probabilities: npt.NDArray[np.floating], labels: Sequence[int], search: Search, blank: int
-) -> float:
+def score_labels(frames: Tensor, labels: Sequence[int], search: Search, output: Output) -> float:
     """What a search that kept all alignments would rank labels by, in nats; minus infinity if they cannot be.
 
     Args:
-        log_probabilities: (T, V).
+        frames: (T, ...) from `Output.frames`.
         labels: without blanks.
         search: whose scorers and bonus count.
-        blank: the label that stands for none.
+        output: the end of the recogniser.
     """
-    known = Fusion(search.scorers, log_probabilities.shape[1], search.settings.label_bonus)
+    known = Fusion(search.scorers, output.labels, search.settings.label_bonus)
     scored = known.begin()
     for label in labels:
         if scored.gains[label] == -np.inf:
             return -np.inf
         (scored,) = known.advance([scored], [label])
-    return ctc_log_likelihood(log_probabilities, labels, blank) + scored.total + scored.ending
+    return output.log_likelihood(frames, labels) + scored.total + scored.ending

@@ -12,8 +12,6 @@ from torch import Tensor
 from ...data.fbank import FbankStream
 from ...data.resampling import Resampler
 from ...decoding.beam_stream import Partial
-from ...decoding.ctc import CTCStream
-from ...decoding.ctc_greedy_stream import CTCGreedyStream
 from ...decoding.recognized import LabelSpan, Recognized
 from ...errors import ConfigError
 from ...models.latency_controlled import LatencyControlled, LatencyControlledStream
@@ -94,11 +92,7 @@ class SpeechStream:
         self._resampler = Resampler(rate or settings.rate, settings.rate)
         self._fbank = FbankStream(settings)
         self._network = _NetworkStream(predictor)
-        self._search: CTCStream | CTCGreedyStream = (
-            CTCGreedyStream(transcripts.labels, transcripts.blank)
-            if search.is_greedy
-            else CTCStream(transcripts.labels, search.options(transcripts.blank), search.scorers)
-        )
+        self._search = search.stream(predictor.model.output)
         self._decoder = transcripts.tokenizer.tokenizer.decoder()
         self._extremes = _Extremes()
         self._samples = 0
@@ -160,7 +154,7 @@ class SpeechStream:
 
 @dataclass
 class _NetworkStream:
-    """Log-probabilities of one row of features as they come, each frame by itself."""
+    """What searches read of one row of features as they come, each frame by itself."""
 
     predictor: SpeechRecogniser
     _layers: LatencyControlledStream | None = field(init=False, default=None)
@@ -173,12 +167,12 @@ class _NetworkStream:
         else:
             self._steps = model.recurrent.stream()
 
-    def accept(self, frames: Tensor) -> npt.NDArray[np.float32]:
-        """The log-probabilities (t, V) that these frames (T, I) complete."""
+    def accept(self, frames: Tensor) -> Tensor:
+        """What these features (T, I) complete, (t, ...)."""
         return self._judged([self._read(frames)])
 
-    def finish(self) -> npt.NDArray[np.float32]:
-        """The log-probabilities of the last frames, (t, V)."""
+    def finish(self) -> Tensor:
+        """The last of it, (t, ...)."""
         with torch.inference_mode():
             rest = self._front.finish()
             outputs = [self._recurrent(rest)] if len(rest) else []
@@ -197,8 +191,7 @@ class _NetworkStream:
         return torch.cat(steps) if steps else fewer[:0]
 
     @torch.inference_mode()
-    def _judged(self, outputs: list[Tensor]) -> npt.NDArray[np.float32]:
+    def _judged(self, outputs: list[Tensor]) -> Tensor:
         # One frame at a time, so that no product depends on how many frames come together.
-        rows = [self.predictor.model.judge(frame[None]) for part in outputs for frame in part]
-        labels = self.predictor.transcripts.labels
-        return torch.cat(rows).cpu().numpy() if rows else np.empty((0, labels), np.float32)
+        rows = [self.predictor.model.output.frames(frame[None]) for part in outputs for frame in part]
+        return torch.cat(rows) if rows else torch.empty(0, self.predictor.transcripts.labels)

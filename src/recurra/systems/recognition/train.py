@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from ...data.length_batches import group_by_length
 from ...errors import DataError
@@ -29,7 +28,7 @@ from .network import Recogniser
 from .searching import Search
 from .transcripts import Transcripts, load_transcripts
 
-__all__ = ["RecognitionTask", "ctc_nats", "prepare_task"]
+__all__ = ["RecognitionTask", "prepare_task"]
 
 
 class _Heard(NamedTuple):
@@ -43,7 +42,7 @@ class _Heard(NamedTuple):
 
 
 class RecognitionTask(ExampleTask):
-    """The loss of CTC over batches of utterances.
+    """The loss of CTC or of a transducer over batches of utterances.
 
     Args:
         model: on `processes.device` already.
@@ -93,8 +92,7 @@ class RecognitionTask(ExampleTask):
 
     def loss(self, model: nn.Module, batch: RecognitionBatch) -> Loss:
         """Minus the log-probability of the labels, in nats per label."""
-        log_probabilities, lengths = model(batch.frames, batch.lengths)
-        nats = ctc_nats(log_probabilities, lengths, batch.labels, batch.label_lengths, self._transcripts.blank)
+        nats = model(batch.frames, batch.lengths, batch.labels, batch.label_lengths)
         mean = nats.sum() / batch.weight
         return Loss(mean, mean.detach())
 
@@ -136,11 +134,10 @@ class RecognitionTask(ExampleTask):
             examples = self._store.examples.take(places)
             rows = [self._frames.plain(example.frames) for example in examples]
             batch = self._batch(rows, [example.text for example in examples]).to(self._processes.device)
-            log_probabilities, counts = self._network(batch.frames, batch.lengths)
-            nats = ctc_nats(log_probabilities, counts, batch.labels, batch.label_lengths, self._transcripts.blank)
-            values = log_probabilities.cpu().numpy()
+            frames, counts = self._network.frames(batch.frames, batch.lengths)
+            nats = self._network.output.nats(frames, counts, batch.labels, batch.label_lengths)
             for row, place in enumerate(places):
-                best = self._search(values[: counts[row], row], self._transcripts.blank)[0]
+                best = self._search(frames[: counts[row], row], self._network.output)[0]
                 words = [(text, span.confidence) for text, span in self._transcripts.words(best.spans)]
                 labels = max(1, int(batch.label_lengths[row]))
                 heard.append(_Heard(int(place), float(nats[row]), labels, self._transcripts.decode(best.labels), words))
@@ -152,19 +149,6 @@ class RecognitionTask(ExampleTask):
             shown = f"  {'right':<6} {right}\n  {'answer':<6} {answer}"
             samples.append({"right": right, "answer": answer, "text": shown})
         return samples
-
-
-def ctc_nats(log_probabilities: Tensor, lengths: Tensor, labels: Tensor, label_lengths: Tensor, blank: int) -> Tensor:
-    """-log P(labels | input) of each example, (B,) float32, in nats.
-
-    Args:
-        log_probabilities: (T, B, V).
-        lengths: (B,), the frames of each example.
-        labels: of all examples one after another.
-        label_lengths: (B,).
-        blank: the label that stands for none.
-    """
-    return F.ctc_loss(log_probabilities, labels, lengths, label_lengths, blank=blank, reduction="none")
 
 
 def _fitted(confidences: Confidences) -> tuple[float, float]:
@@ -184,7 +168,7 @@ def prepare_task(run: Run, processes: Processes) -> RecognitionTask:
     bins = config.features.bins
     # A small model without memory: what is wrong with its configuration is said before the long work begins.
     with torch.device("meta"):
-        Recogniser(bins, 2, settings)
+        Recogniser(bins, 2, 0, settings)
     if processes.is_main:
         prepare_utterances(run)
     processes.wait()
@@ -195,7 +179,7 @@ def prepare_task(run: Run, processes: Processes) -> RecognitionTask:
         _tell_unknown(store, transcripts)
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
-    model = Recogniser(bins, transcripts.labels, settings).to(processes.device)
+    model = Recogniser(bins, transcripts.labels, transcripts.blank, settings).to(processes.device)
     frames = UtteranceFrames(config, features)
     return RecognitionTask(model, config, store, chosen, transcripts, frames, processes=processes)
 

@@ -62,7 +62,7 @@ def try_weights(
     for utterance, _, values in predictor.outputs(told_reader(data, predictor.config)):
         references.append(transcripts.reference(utterance.text or ""))
         for found, each in zip(texts, searches, strict=True):
-            found.append(transcripts.decode(each(values, transcripts.blank)[0].labels))
+            found.append(transcripts.decode(each(values, predictor.model.output)[0].labels))
         if progress is not None:
             progress(len(references), 0)
     rates = [error_rates(references, found) for found in texts]
