@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,7 @@ __all__ = [
     "AugmentationConfig",
     "DecodingConfig",
     "FeaturesConfig",
+    "RecognitionConfig",
     "RecognitionModelConfig",
     "RecognitionTrainingConfig",
     "SpeechConfig",
@@ -203,7 +204,17 @@ class RecognitionTrainingConfig(TrainingConfig):
     samples: int = Field(3, ge=0, description="Validation examples that are shown in the log with their answers (3).")
 
 
-class SpeechConfig(RunConfig):
+class RecognitionConfig(RunConfig):
+    """What the configurations of all recognisers have."""
+
+    data: Any
+    tokenizer: TokenizerConfig = TokenizerConfig(kind="character")
+    model: RecognitionModelConfig = RecognitionModelConfig()
+    decoding: DecodingConfig = DecodingConfig()
+    training: RecognitionTrainingConfig = RecognitionTrainingConfig()
+
+
+class SpeechConfig(RecognitionConfig):
     """The configuration of a recogniser of speech."""
 
     task: Literal["speech"] = Field("speech", description="The system that is trained.")

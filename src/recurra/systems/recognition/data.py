@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ...data.audio import AudioReader
 from ...data.fbank import Fbank
 from ...data.feature_statistics import FeatureStatistics
-from ...data.frame_store import FrameExample, FrameStore, write_frames
+from ...data.frame_store import FrameExample, write_frames
 from ...data.pair_store import held_sources
 from ...data.sentences import SentenceTokenizer
 from ...data.source_files import SourceFile, tell_changes
@@ -24,65 +24,35 @@ from ...data.utterance_frames import featurised, sampled
 from ...data.utterances import Utterance, UtteranceReader
 from ...errors import DataError, RunError
 from ...files import unwritten
-from ...models.subsampling import subsampled
-from ...run.checkpoint import has_checkpoint
 from ...run.directory import Run
-from ...shown import tell
 from ...training.progress import preparation
 from .config import FeaturesConfig, SpeechConfig, SpeechDataConfig
-from .features import FEATURES, Features
-from .outputs import frames_needed
-from .transcripts import TOKENIZER, Transcripts, load_transcripts
+from .examples import RecognitionStore
+from .features import Features
+from .transcripts import TOKENIZER, load_transcripts
 
-__all__ = ["UtteranceStore", "fitting", "prepare_utterances", "reader"]
+__all__ = ["UtteranceStore", "prepare_utterances", "reader", "speech_features"]
 
 STORE = "utterances"
-_SHOWN = 10
-"""Utterances that a sentence names."""
-_TOGETHER = 1024
 # Before the name of an utterance while it is read: whether it teaches or validates.
 _TEACHES, _VALIDATES = "t", "v"
 
 
-class UtteranceStore:
+class UtteranceStore(RecognitionStore):
     """Prepared utterances of a run.
 
-    Attributes:
-        examples: all of them.
-        valid: which of them validation takes, (examples,).
-        files: that the utterances were named in.
+    Args:
+        run: of a recogniser of speech.
 
     Raises:
-        RunError: if the store is damaged, holds something else, or was prepared for other features.
+        RunError: as from `RecognitionStore`.
     """
 
     def __init__(self, run: Run) -> None:
-        path = run.data / STORE
         config: SpeechConfig = run.config
-        self.examples = FrameStore(path)
-        about, count = self.examples.about, len(self.examples)
-        places = about.get("valid")
-        if about.get("made") != _made(config.features):
-            raise RunError(f"{path}.json: the utterances were prepared with other features; prepare them again.")
-        if (
-            not isinstance(places, list)
-            or not 0 < len(places) < count
-            or not all(type(place) is int and 0 <= place < count for place in places)
-        ):
-            raise RunError(f"{path}.json: this is not the header of prepared utterances; prepare them again.")
-        self.valid = np.zeros(count, np.bool_)
-        self.valid[places] = True
-        self.files = self.examples.files
+        super().__init__(run.data / STORE, _made(config.features))
         self._settings = config.features.settings
         self._samples = config.features.kept == "samples"
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def all(self) -> Iterator[FrameExample]:
-        """One utterance after another, some at a time in memory."""
-        for first in range(0, len(self), _TOGETHER):
-            yield from self.examples.take(range(first, min(first + _TOGETHER, len(self))))
 
     @property
     def frames(self) -> npt.NDArray[np.int64]:
@@ -103,6 +73,16 @@ def reader(paths: Sequence[str], data: SpeechDataConfig, *, need_text: bool = Tr
     )
 
 
+def speech_features(run: Run) -> Features:
+    """The features of a run of speech.
+
+    Raises:
+        RunError: if the file is missing or damaged, or was made with other settings.
+    """
+    section: FeaturesConfig = run.config.features
+    return Features.load(run.path, asdict(section.settings), section.bins, section.normalization)
+
+
 def prepare_utterances(run: Run) -> None:
     """Learn the tokens, and keep the utterances as features or samples, as far as an earlier start has not done so.
 
@@ -113,10 +93,9 @@ def prepare_utterances(run: Run) -> None:
         DataError: if a recording cannot be used; see `utterance_frames.featurised`.
         RunError: if something cannot be written.
     """
-    config: SpeechConfig = run.config
     with suppress(RunError):
         load_transcripts(run.path)
-        Features.load(run.path, config.features.settings, config.features.normalization)
+        speech_features(run)
         tell_changes(UtteranceStore(run).files)
         return
     try:
@@ -171,8 +150,8 @@ def _prepare(run: Run) -> None:
         count = write_frames(
             run.data / STORE, kept(), width, about, train.files + ([] if valid is None else valid.files)
         )
-    features = Features(settings, statistics, config.features.normalization)
-    _keep_features(features, run, count)
+    features = Features(asdict(settings), statistics, config.features.normalization)
+    features.keep(run, count)
 
 
 def _learn_tokens(run: Run, config: SpeechConfig, train: UtteranceReader, held: npt.NDArray[np.bool_]) -> None:
@@ -184,21 +163,6 @@ def _learn_tokens(run: Run, config: SpeechConfig, train: UtteranceReader, held: 
     with preparation("Learning the tokens", config.logging.progress):
         tokenizer = SentenceTokenizer.train(texts, config.tokenizer)
     tokenizer.tokenizer.save(path)
-
-
-def _keep_features(features: Features, run: Run, count: int) -> None:
-    """Write the statistics; those that a training has begun with must be the same.
-
-    Raises:
-        RunError: if they are others.
-    """
-    if not has_checkpoint(run.checkpoints):
-        features.save(run.path / FEATURES)
-    elif Features.load(run.path, features.settings, features.normalization) != features:
-        raise RunError(
-            f"{run.path / FEATURES}: the {count:,} recordings are others now, and the model has learnt from features "
-            "that were normalised otherwise; restore them to resume, or train in a new folder."
-        )
 
 
 def _hash(utterance: Utterance) -> int:
@@ -214,36 +178,3 @@ def _marked(utterances: UtteranceReader | None, held: npt.NDArray[np.bool_] | No
 
 def _made(features: FeaturesConfig) -> dict[str, Any]:
     return {"kept": features.kept, **asdict(features.settings)}
-
-
-def fitting(store: UtteranceStore, transcripts: Transcripts, config: SpeechConfig) -> npt.NDArray[np.bool_]:
-    """Which utterances have frames enough for their labels, (examples,); the loss of any other would be infinite.
-
-    Raises:
-        DataError: if an utterance has too few frames, and `data.skip_bad` is false; the first ones are named.
-    """
-    factor, fastest = config.model.subsampling_factor, max(config.augmentation.speeds)
-    frames = store.frames
-    fits = np.ones(len(store), np.bool_)
-    problems = []
-    for place, example in enumerate(store.all()):
-        needed = frames_needed(transcripts.encode(example.text).tolist(), config.model, config.decoding)
-        speed = 1.0 if store.valid[place] else fastest
-        # A frame may be lost by rounding where the speed is changed.
-        given = subsampled(int(frames[place] / speed) - (speed != 1.0), factor)
-        if needed > given:
-            fits[place] = False
-            problems.append(
-                f"{example.file}:{example.line}: {example.id!r} has {given} frames after subsampling, and the text "
-                f"{example.text!r} needs {needed}"
-            )
-    if problems:
-        first = "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
-        more = f"\n  and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
-        what = f"{len(problems):,} of {len(store):,} texts do not fit into their recordings"
-        if not config.data.skip_bad:
-            raise DataError(
-                f"{what}; mend them, lower model.subsampling_factor, or set data.skip_bad=true:\n{first}{more}"
-            )
-        tell(f"recurra: {what} and are left out:\n{first}{more}")
-    return fits

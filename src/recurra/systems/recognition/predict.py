@@ -26,7 +26,7 @@ from ..predictor import Predictor
 from .answers import Hypothesis, Transcript, Word
 from .batches import padded_frames
 from .config import SpeechConfig
-from .data import reader
+from .data import reader, speech_features
 from .features import FEATURES, Features
 from .judging import calibrated, judge, word_confidences
 from .loading import speech_network
@@ -93,8 +93,7 @@ class SpeechRecogniser(Predictor):
         if len(runs) > 1:
             raise ConfigError("recognisers do not answer together; name one run.")
         run = runs[0].of("speech")
-        section = run.config.features
-        features = Features.load(run.path, section.settings, section.normalization)
+        features = speech_features(run)
         model = load_weights(lambda: speech_network(run), run, average).to(find_device(device, "--device"))
         return cls(model, load_transcripts(run.path), features, run.config, run.path)
 

@@ -85,7 +85,7 @@ class SpeechStream:
 
     def __init__(self, predictor: SpeechRecogniser, search: Search | None = None, rate: int | None = None) -> None:
         check_streaming(predictor)
-        settings = predictor.features.settings
+        settings = predictor.config.features.settings
         search = search or Search(predictor.config.decoding)
         transcripts = predictor.transcripts
         self._predictor, self._transcripts = predictor, transcripts
@@ -104,7 +104,7 @@ class SpeechStream:
     @property
     def seconds(self) -> float:
         """That have been heard."""
-        return self._samples / self._predictor.features.settings.rate
+        return self._samples / self._predictor.config.features.rate
 
     def accept(self, samples: npt.ArrayLike) -> Heard:
         """Read samples (samples,) from -1 to 1, which follow those of the last call.

@@ -1,4 +1,4 @@
-"""Training a recogniser of speech: from recordings with their texts to a run directory."""
+"""Training a recogniser: from recordings with their texts, or drawings with theirs, to a run directory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from ...data.length_batches import group_by_length
 from ...errors import DataError
 from ...run.directory import Run
 from ...run.own_cell import model_settings
-from ...shown import tell
 from ...training.processes import Processes
 from ...training.randomness import seed_everything
 from ...training.task import Evaluation, ExampleTask, Loss
 from .augmenting import UtteranceFrames
 from .batches import RecognitionBatch, RecognitionBatches, joined_labels, padded_frames
-from .config import SpeechConfig
-from .data import UtteranceStore, fitting, prepare_utterances
-from .features import Features
+from .config import RecognitionConfig, SpeechConfig
+from .data import UtteranceStore, prepare_utterances, speech_features
+from .examples import Examples, RecognitionStore, fitting, tell_unknown
 from .judging import Confidences, fit_confidence, judge, word_confidences
 from .network import Recogniser
 from .searching import Search
@@ -42,12 +41,12 @@ class _Heard(NamedTuple):
 
 
 class RecognitionTask(ExampleTask):
-    """The loss of CTC or of a transducer over batches of utterances.
+    """The loss of CTC or of a transducer over batches of examples.
 
     Args:
         model: on `processes.device` already.
         config: of the run.
-        store: the utterances.
+        store: the examples.
         chosen: which of them are used, (examples,).
         transcripts: the labels.
         frames: makes frames of what the store holds.
@@ -56,11 +55,11 @@ class RecognitionTask(ExampleTask):
     def __init__(
         self,
         model: Recogniser,
-        config: SpeechConfig,
-        store: UtteranceStore,
+        config: RecognitionConfig,
+        store: RecognitionStore,
         chosen: npt.NDArray[np.bool_],
         transcripts: Transcripts,
-        frames: UtteranceFrames,
+        frames: Examples,
         *,
         processes: Processes,
     ) -> None:
@@ -72,7 +71,7 @@ class RecognitionTask(ExampleTask):
         self._train = np.flatnonzero(chosen & ~store.valid)
         self._valid = np.flatnonzero(chosen & store.valid)
         if not len(self._train) or not len(self._valid):
-            raise DataError("No recording is left to learn from, or none to validate on; give others.")
+            raise DataError("No example is left to learn from, or none to validate on; give others.")
         training = config.training
         self.batches = RecognitionBatches(
             np.maximum(store.frames[self._train], 1),
@@ -81,7 +80,7 @@ class RecognitionTask(ExampleTask):
             seed=training.seed,
             rank=processes.rank,
             world_size=processes.world_size,
-            noun="utterances",
+            noun="examples",
             setting="training.batch_frames",
         )
 
@@ -173,29 +172,11 @@ def prepare_task(run: Run, processes: Processes) -> RecognitionTask:
         prepare_utterances(run)
     processes.wait()
     transcripts, store = load_transcripts(run.path), UtteranceStore(run)
-    features = Features.load(run.path, config.features.settings, config.features.normalization)
-    chosen = fitting(store, transcripts, config)
+    chosen = fitting(store, transcripts, config, max(config.augmentation.speeds))
     if processes.is_main:
-        _tell_unknown(store, transcripts)
+        tell_unknown(store, transcripts)
     # Every process starts from the same weights; the trainer then seeds each on its own.
     seed_everything(config.training.seed)
     model = Recogniser(bins, transcripts.labels, transcripts.blank, settings).to(processes.device)
-    frames = UtteranceFrames(config, features)
+    frames = UtteranceFrames(config, speech_features(run))
     return RecognitionTask(model, config, store, chosen, transcripts, frames, processes=processes)
-
-
-def _tell_unknown(store: UtteranceStore, transcripts: Transcripts) -> None:
-    """Say which characters or words of the texts the vocabulary lacks, and in how many texts."""
-    missing: dict[str, str] = {}
-    count = 0
-    for example in store.all():
-        strange = transcripts.unknown(example.text)
-        count += bool(strange)
-        for each in strange:
-            missing.setdefault(each, f"{example.file}:{example.line}")
-    if missing:
-        first, where = next(iter(missing.items()))
-        tell(
-            f"recurra: {count:,} texts have something that the vocabulary lacks, and that no answer can have: "
-            f"{first!r} ({where})" + (f" and {len(missing) - 1:,} more." if len(missing) > 1 else ".")
-        )
