@@ -37,7 +37,7 @@ def test_without_models_no_name_is_found(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_models_of_the_package_are_small_and_say_whose_they_are() -> None:
-    assert "english-upos" in shipped.shipped_models()
+    assert shipped.shipped_models() == ["english-upos", "korean-sentiment"]
     for name in shipped.shipped_models():
         folder = hub.fetch(name)
         assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
@@ -56,3 +56,8 @@ def test_a_model_of_the_package_answers_without_a_network(monkeypatch: pytest.Mo
     (answer,) = model.tag([["The", "dog", "quickly", "ate", "two", "pears", "."]])
     assert answer.tags["upos"] == ("DET", "NOUN", "ADV", "VERB", "NUM", "NOUN", "PUNCT")
     assert all(weight.dtype.itemsize == 4 for weight in model.model.parameters())
+
+
+def test_a_classifier_of_the_package_answers() -> None:
+    good, bad = recurra.load("korean-sentiment", device="cpu").classify(["정말 재미있게 봤어요", "돈 아깝다 최악"])
+    assert (good.labels, bad.labels) == (("1",), ("0",))
