@@ -119,6 +119,7 @@ def test_the_whole_command_equals_its_parts_and_goes_on_after_a_kill(config: Pat
     assert kept(tmp_path / "whole") == kept(tmp_path / "parts") and len(kept(tmp_path / "parts")) == 9
 
 
+@pytest.mark.check
 def test_a_classifier_with_options_of_cells_and_a_space_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,7 @@ def test_every_weight_of_a_network_is_in_one_part(name: str) -> None:
         "language-model": {"model": {"tied": False, "learn_initial_state": True}},
         "classification": {"model": {"pooling": "attention", "head_size": 3, "learn_initial_state": True}},
         "tagging": {"model": {"characters": "convolution"}},
+        "speech": {"model": {"output": "transducer", "subsampling": "convolution", "subsampling_factor": 4}},
         "translation": {"model": {"tied": "none", "layer_norm": True, "copy_source": True, "coverage": True}},
     }
     model = load_config(None, [{"task": name}, settings[name]]).model
