@@ -18,6 +18,7 @@ from recurra.data.pair_store import PairStore
 from recurra.data.token_stream import TokenStream
 from recurra.data.tokenizer import Tokenizer
 from recurra.errors import RunError
+from recurra.files import written_whole
 from recurra.run.checkpoint import load_checkpoint
 from recurra.run.directory import Run, read_run
 from recurra.run.metrics import read_metrics
@@ -80,3 +81,17 @@ def test_a_scratch_folder_outlives_forked_processes_and_goes_in_the_end(tmp_path
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "table.md"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), written_whole(path) as aside:
+        aside.write_text("half")
+        assert path.read_text() == "old" and aside.suffix == ".md"
+        raise ZeroDivisionError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with written_whole(path) as aside:
+        aside.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]

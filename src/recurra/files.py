@@ -8,12 +8,12 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import DataError
 
-__all__ = ["regular", "scratch_folder", "unchanged", "unwritten"]
+__all__ = ["regular", "scratch_folder", "unchanged", "unwritten", "written_whole"]
 
 
 def regular(path: Path) -> Path:
@@ -67,6 +67,29 @@ def scratch_folder(beside: Path | None = None, prefix: str = "recurra-") -> Iter
         yield Path(made)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Let a file be written under another name beside its own, and rename it on leaving this context.
+
+    Whoever reads the file meanwhile finds all of the old file or all of the new one. If the writing fails, the old file
+    stays as it is, and the new one is removed.
+
+    Args:
+        path: of the file.
+
+    Yields:
+        The path to write to, whose name ends as that of `path`.
+    """
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield aside
+        aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
 
 
 def _state(path: Path) -> os.stat_result | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, RunError
-from ..files import unwritten
+from ..files import unwritten, written_whole
 from ..pictures.comparison import Band, draw_medians, draw_search_curves
 from .differences import Pair, differences, sentences
 from .resampling import run_values
@@ -175,9 +174,8 @@ class Findings:
         self.draw(folder / PICTURES)
         try:
             for name, text in (("table.md", self.markdown()), ("table.json", self.json() + "\n")):
-                aside = folder / f".{name}.{os.getpid()}"
-                aside.write_text(text, encoding="utf-8")
-                aside.replace(folder / name)
+                with written_whole(folder / name) as aside:
+                    aside.write_text(text, encoding="utf-8")
         except OSError as error:
             raise RunError(f"{folder}: the findings cannot be written {unwritten(error)}.") from error
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from typing import Any, Self
 from .. import registry
 from ..config.load import load_config
 from ..errors import ConfigError, RunError
-from ..files import unwritten
+from ..files import unwritten, written_whole
 from ..registry import Measure, System
 from ..strict_json import read_json
 from .contestants import Contestant, set_at
@@ -211,9 +210,8 @@ class Study:
             self.refuse_foreign_folder(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{STUDY}.{os.getpid()}")
-            aside.write_text(json.dumps(self._tree(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            aside.replace(path)
+            with written_whole(path) as aside:
+                aside.write_text(json.dumps(self._tree(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise RunError(f"{path}: cannot be written {unwritten(error)}.") from error
 

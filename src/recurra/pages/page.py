@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from ..files import unwritten
+from ..files import unwritten, written_whole
 
 __all__ = ["page_script", "write_page"]
 
@@ -49,7 +49,6 @@ def write_page(path: str | Path, title: str, body: str, style: str = "", script:
         RunError: if it cannot be written.
     """
     target = Path(path)
-    aside = target.with_name(f".{target.name}")
     # No address can come from elsewhere, and no script but ours runs, whatever a text holds.
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     scripts = ""
@@ -75,9 +74,9 @@ def write_page(path: str | Path, title: str, body: str, style: str = "", script:
 </html>
 """
     try:
-        # Half surrogates, which are no characters, have no place in a file.
-        aside.write_text(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text), encoding="utf-8", newline="\n")
-        aside.replace(target)
+        with written_whole(target) as aside:
+            # Half surrogates, which are no characters, have no place in a file.
+            aside.write_text(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text), encoding="utf-8", newline="\n")
     except OSError as error:
         raise RunError(f"{target}: cannot be written {unwritten(error)}.") from error
 

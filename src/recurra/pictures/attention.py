@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from .fonts import installed_fonts, label_text
+from .saving import save_png
 
 __all__ = ["draw_attention"]
 
@@ -25,9 +26,7 @@ def draw_attention(
         weights: (target, source).
         source, target: labels; what no font of this machine has shows as a box.
     """
-    import warnings
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     table = np.asarray(weights)
@@ -42,8 +41,4 @@ def draw_attention(
     families = installed_fonts()
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_fontfamily(families)
-    aside = path.with_name(f".{path.name}")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*missing.*")
-        FigureCanvasAgg(figure).print_png(str(aside))
-    aside.replace(path)
+    save_png(figure, path)

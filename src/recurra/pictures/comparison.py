@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from .fonts import installed_fonts, label_text
+from .saving import save_png
 
 __all__ = ["Band", "draw_medians", "draw_search_curves"]
 
@@ -85,8 +86,5 @@ def draw_medians(path: Path, values: Mapping[str, Sequence[float]], label: str) 
 
 
 def _write(figure: Any, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    aside = path.with_name(f".{path.name}")
-    FigureCanvasAgg(figure).print_png(str(aside))
-    aside.replace(path)
+    save_png(figure, path)

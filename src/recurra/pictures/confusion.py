@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .fonts import installed_fonts, label_text
+from .saving import save_png
 
 __all__ = ["draw_confusion"]
 
@@ -27,9 +28,7 @@ def draw_confusion(path: Path, counts: npt.NDArray[Any], names: Sequence[str]) -
         counts: (K, K), examples of the row's label that were given the column's.
         names: of the labels.
     """
-    import warnings
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     count = len(names)
@@ -50,8 +49,4 @@ def draw_confusion(path: Path, counts: npt.NDArray[Any], names: Sequence[str]) -
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.6 else "black"
             axes.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", fontsize=8, color=colour)
-    aside = path.with_name(f".{path.name}")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*missing.*")
-        FigureCanvasAgg(figure).print_png(str(aside))
-    aside.replace(path)
+    save_png(figure, path)

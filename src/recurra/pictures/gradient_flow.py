@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .saving import save_png
+
 __all__ = ["Curve", "Panel", "draw_gradient_flow"]
 
 # Okabe & Ito's colours, which people who see few colours can tell apart; each has a line style of its own besides.
@@ -58,7 +60,6 @@ def draw_gradient_flow(path: Path, panels: Sequence[Panel], longest: int) -> Non
     Raises:
         OSError: as the file system says.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = list(dict.fromkeys(panel.column for panel in panels))
@@ -97,9 +98,7 @@ def draw_gradient_flow(path: Path, panels: Sequence[Panel], longest: int) -> Non
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", ncols=min(len(handles), 4), frameon=False
     )
-    aside = path.with_name(f".{path.name}")
-    FigureCanvasAgg(figure).print_png(str(aside))
-    aside.replace(path)
+    save_png(figure, path)
 
 
 def _draw(axes: Any, curve: Curve, place: int) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..registry import Measure
+from .saving import save_png
 
 __all__ = ["draw_learning_curve"]
 
@@ -25,7 +26,6 @@ def draw_learning_curve(
     Raises:
         OSError: as the file system says.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 4.2), dpi=110, layout="constrained")
@@ -50,6 +50,4 @@ def draw_learning_curve(
     axes.set_ylabel(f"{measure.label} ({measure.unit})" if measure.unit else measure.label)
     axes.grid(alpha=0.3)
     axes.legend()
-    aside = path.with_name(f".{path.name}")
-    FigureCanvasAgg(figure).print_png(str(aside))
-    aside.replace(path)
+    save_png(figure, path)

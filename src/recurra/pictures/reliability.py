@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..measures.classification import Reliability
+from .saving import save_png
 
 __all__ = ["draw_reliability"]
 
@@ -19,7 +20,6 @@ def draw_reliability(path: Path, found: Reliability) -> None:
     Args:
         path: the file; it is written aside and renamed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     bins = len(found.answers)
@@ -35,6 +35,4 @@ def draw_reliability(path: Path, found: Reliability) -> None:
     below.set(xlabel="probability of the answer", ylabel="answers")
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
-    aside = path.with_name(f".{path.name}")
-    FigureCanvasAgg(figure).print_png(str(aside))
-    aside.replace(path)
+    save_png(figure, path)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..errors import RunError
 from ..files import unwritten
 from .fonts import installed_fonts, label_text
+from .saving import save_png
 
 __all__ = ["MOST_TOKENS", "DrawnUnit", "draw_states"]
 
@@ -43,9 +44,7 @@ def draw_states(
     Raises:
         RunError: if it cannot be written.
     """
-    import warnings
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
@@ -72,12 +71,8 @@ def draw_states(
         label.set_fontfamily(families)
     if lower:
         _draw_saturation(lower[0], saturation)
-    aside = path.with_name(f".{path.name}")
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*[Gg]lyph.*missing.*")
-            FigureCanvasAgg(figure).print_png(str(aside))
-        aside.replace(path)
+        save_png(figure, path)
     except OSError as error:
         raise RunError(f"{path}: the picture cannot be written {unwritten(error)}.") from error
 

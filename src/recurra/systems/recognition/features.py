@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...data.feature_statistics import FeatureStatistics, normalised
 from ...errors import RunError
-from ...files import regular, unwritten
+from ...files import regular, unwritten, written_whole
 from ...run.checkpoint import has_checkpoint
 from ...run.directory import Run
 from ...strict_json import read_json
@@ -58,12 +58,10 @@ class Features:
         Raises:
             RunError: if the file cannot be written.
         """
-        aside = path.with_name(path.name + ".tmp")
         try:
-            aside.write_text(json.dumps(self._value(), indent=1) + "\n", encoding="utf-8")
-            aside.replace(path)
+            with written_whole(path) as aside:
+                aside.write_text(json.dumps(self._value(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
-            aside.unlink(missing_ok=True)
             raise RunError(f"{path}: cannot be written {unwritten(error)}.") from error
 
     def keep(self, run: Run, count: int) -> None:
