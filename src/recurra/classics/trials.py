@@ -1,4 +1,4 @@
-"""Trials of the experiments of 1997: one network each, trained until its rule is met, and tested."""
+"""Trials of the experiments of 1997: each trains one network until its rule is met, and tests it."""
 
 from __future__ import annotations
 
@@ -106,18 +106,21 @@ class _Trial:
 
     def _errors(self, answers: Floats, data: Sequences) -> Floats:
         """Of each sequence the largest, the mean and the mean squared error: (sequences, 3)."""
+        at_ends = isinstance(self.chosen.rule, Unbroken) and self.chosen.rule.at_ends
         if data.ends is not None:
             away = np.abs(answers - data.ends)
-            return np.stack([away.max(1), away.mean(1), (away**2).mean(1)], axis=1)
-        assert data.next is not None
-        away = np.abs(answers - np.eye(self.network.outputs)[data.next])
-        if isinstance(self.chosen.rule, Unbroken) and self.chosen.rule.at_ends:
-            away = away[data.starts[1:] - 1]
-            return np.stack([away.max(1), away.mean(1), (away**2).mean(1)], axis=1)
-        starts, lengths = data.starts[:-1], np.diff(data.starts)
-        largest = np.maximum.reduceat(away.max(1), starts)
-        means = np.add.reduceat(away.mean(1), starts) / lengths
-        return np.stack([largest, means, np.add.reduceat((away**2).mean(1), starts) / lengths], axis=1)
+        else:
+            assert data.next is not None
+            away = np.abs(answers - np.eye(self.network.outputs)[data.next])
+            if at_ends:
+                away = away[data.starts[1:] - 1]
+        each = np.stack([away.max(1), away.mean(1), (away**2).mean(1)], axis=1)
+        if len(each) == len(data):
+            return each
+        # Every step has a target: the largest error of all steps, and the means over them.
+        starts, lengths = data.starts[:-1], np.diff(data.starts)[:, None]
+        means = np.add.reduceat(each[:, 1:], starts) / lengths
+        return np.concatenate([np.maximum.reduceat(each[:, :1], starts), means], axis=1)
 
     def _chunks(self) -> Iterator[Sequences]:
         while self.learnt < self.most:
